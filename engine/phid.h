@@ -1,0 +1,232 @@
+/* libphid: the inference engine's public C interface, and the only engine header that the server includes.
+ *
+ * Nouns: a phid_model is a file's vocabulary, chat template and (unless opened for its vocabulary only) weights; a phid_engine runs
+ * requests over one model, many at a time; a phid_request is one prompt being continued. All handles are opaque.
+ * A request's way: phid_engine_submit -> the step thread produces output -> phid_request_poll takes it.
+ * Threads: a model is immutable, any thread may use it. An engine's functions may be called from any thread. A request's
+ * functions may be called from any thread, one at a time.
+ * No function prints, exits or aborts. */
+#ifndef PHID_H
+#define PHID_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/status.h"
+
+#define PHID_API __attribute__((visibility("default")))
+
+/* ------------------------------------------------------------------ model */
+
+struct phid_model;
+
+struct phid_model_options {
+    const char *template_name; /* "auto" (also NULL), "none", or a built-in chat template's name */
+    bool vocab_only;           /* tokenizer and metadata; no tensors are needed */
+};
+
+/* Opens a GGUF file. Errors name the key or tensor and the place (see engine/gguf/gguf.h, engine/model/model.h). */
+PHID_API enum phid_status phid_model_open(const char *path, const struct phid_model_options *options,
+                                          struct phid_model **ret_model, struct phid_error *err);
+PHID_API void phid_model_close(struct phid_model *model); /* after every engine that uses it is freed */
+
+struct phid_model_info {
+    const char *architecture;  /* "phi3" */
+    const char *name;          /* general.name, or "" */
+    const char *template_name; /* of the chat template in use, NULL when there is none */
+    size_t vocab_size;
+    size_t context_length;     /* trained, tokens; 0 in a vocabulary-only file that does not say */
+    size_t embedding_length;
+    size_t layers;
+    uint64_t parameters;
+    uint64_t file_bytes;
+    int32_t bos, eos;          /* -1: none */
+    bool has_weights;
+};
+PHID_API const struct phid_model_info *phid_model_info(const struct phid_model *model); /* borrowed until close */
+PHID_API const char *phid_template_name_at(size_t index); /* the built-in templates; NULL past the end */
+
+/* Text to token ids. `special`: control tokens written in the text become control tokens (trusted text only). `bos`: put the begin token first
+ * even if the vocabulary does not ask for it; without it the file's own setting decides nothing: no begin token is added.
+ * *ret_ids is heap, the caller frees it with free(); NULL when *ret_count is 0. text need not be NUL-terminated. */
+PHID_API enum phid_status phid_tokenize(const struct phid_model *model, const char *text, size_t size, bool special, bool bos,
+                                        int32_t **ret_ids, size_t *ret_count, struct phid_error *err);
+PHID_API bool phid_model_adds_bos(const struct phid_model *model); /* what a text prompt gets by the file's own setting */
+
+/* The reverse: whole UTF-8, heap, NUL-terminated. Ids out of range are PHID_ERR_ARGUMENT. */
+PHID_API enum phid_status phid_detokenize(const struct phid_model *model, const int32_t *ids, size_t count, bool special,
+                                          char **ret_text, size_t *ret_size, struct phid_error *err);
+
+/* The raw bytes of one token (maybe half a character; nothing for a control token). Borrowed until close. */
+PHID_API void phid_token_bytes(const struct phid_model *model, int32_t id, const unsigned char **ret_bytes, size_t *ret_size);
+PHID_API bool phid_token_is_control(const struct phid_model *model, int32_t id);
+
+enum phid_role { PHID_ROLE_SYSTEM, PHID_ROLE_USER, PHID_ROLE_ASSISTANT, PHID_ROLE_TOOL };
+
+struct phid_message {
+    enum phid_role role;
+    const char *content; /* UTF-8, need not be NUL-terminated */
+    size_t content_size;
+};
+
+/* Messages through the chat template to the ids of a prompt ready for the answer (with the begin token where the model wants one).
+ * Message text never yields control tokens. PHID_ERR_UNSUPPORTED when the model has no chat template. */
+PHID_API enum phid_status phid_chat_tokens(const struct phid_model *model, const struct phid_message *messages, size_t count,
+                                           int32_t **ret_ids, size_t *ret_count, struct phid_error *err);
+
+/* ----------------------------------------------------------------- engine */
+
+struct phid_engine;
+
+enum phid_kv_type { PHID_KV_F16, PHID_KV_F32 };
+
+struct phid_engine_options {
+    size_t threads;           /* 0: all cores this process may use */
+    size_t context;           /* tokens a sequence may hold, prompt and answer; 0: the model's own, at most 4096 */
+    size_t max_running;       /* sequences in one step; 0: 32 */
+    size_t step_tokens;       /* rows in one step, at most; 0: 512 */
+    size_t queue;             /* requests that may wait; 0: 256 */
+    enum phid_kv_type kv_type;
+    uint64_t kv_memory_bytes; /* 0: enough for max_running / 4 (at least 1) whole contexts, at most half of the free memory */
+    const char *isa;          /* NULL or "auto"; a tier's name to force it */
+    bool exact;               /* the reference path (slow): f32 activations and KV, scalar kernels */
+    void (*log)(void *user, const char *line); /* may be NULL; one event a line, key=value */
+    void *log_user;
+};
+
+/* Loads the weights and starts the step thread. */
+PHID_API enum phid_status phid_engine_new(struct phid_model *model, const struct phid_engine_options *options,
+                                          struct phid_engine **ret_engine, struct phid_error *err);
+
+/* Ends every request with PHID_FINISH_ERROR (PHID_ERR_CLOSED) and joins the step thread. Requests must still be freed, before
+ * or after. */
+PHID_API void phid_engine_free(struct phid_engine *engine);
+
+struct phid_engine_info {
+    const char *isa;      /* "avx2", "avx512vnni", ... */
+    const char *devices;  /* text */
+    size_t threads;
+    size_t context;       /* tokens a sequence may hold */
+    size_t max_running;
+    size_t kv_tokens;     /* tokens the page pool holds */
+    uint64_t memory_bytes; /* weights, KV and scratch */
+};
+PHID_API const struct phid_engine_info *phid_engine_info(const struct phid_engine *engine);
+
+struct phid_engine_stats {
+    size_t running, waiting;
+    size_t pages_total, pages_free;
+    uint64_t steps, tokens_prefilled, tokens_decoded, requests_finished, requests_cancelled;
+};
+PHID_API void phid_engine_stats(struct phid_engine *engine, struct phid_engine_stats *ret);
+
+/* No new requests from now on (PHID_ERR_CLOSED); those accepted run on. */
+PHID_API void phid_engine_drain(struct phid_engine *engine);
+
+/* Logits of a token sequence, outside of the scheduler (for `phid eval` and tests): the whole sequence as one prefill, its length deciding
+ * the rotary factor set. all: [count, vocab_size], else [1, vocab_size] for the last token; logits is the caller's. Blocks. */
+PHID_API enum phid_status phid_engine_logits(struct phid_engine *engine, const int32_t *ids, size_t count, bool all, float *logits,
+                                             struct phid_error *err);
+
+/* ---------------------------------------------------------------- request */
+
+struct phid_request;
+
+struct phid_logit_bias {
+    int32_t id;
+    float bias; /* -100 bans, 100 forces */
+};
+
+struct phid_sampling {
+    float temperature;        /* 0: greedy */
+    float top_p;              /* 1: off; 0 means the most probable token only */
+    int32_t top_k;            /* 0: off */
+    float min_p;              /* 0: off; relative to the most probable token */
+    float repetition_penalty; /* 1: off; divides positive and multiplies negative logits of tokens in prompt and answer */
+    float frequency_penalty;  /* 0: off; subtracts penalty * count over the answer's tokens */
+    float presence_penalty;   /* 0: off; subtracts penalty once for a token in the answer */
+    const struct phid_logit_bias *logit_bias;
+    size_t logit_bias_count;
+    uint64_t seed;            /* the caller draws one when the client gave none */
+};
+
+struct phid_stop {
+    const char *text; /* UTF-8, not empty */
+    size_t size;
+};
+
+struct phid_request_params {
+    const int32_t *prompt;    /* ids, each < vocab_size; copied. At least one */
+    size_t prompt_count;
+    size_t max_tokens;        /* of the answer; clamped to what is left of the context. 0: only evaluate the prompt */
+    size_t min_tokens;        /* end tokens are banned before */
+    bool ignore_eos;
+    struct phid_sampling sampling;
+    const struct phid_stop *stops; /* copied; the answer excludes them */
+    size_t stop_count;
+    int32_t logprobs;         /* -1: none; 0..20: that many alternatives a token, log-softmax of the raw logits */
+    bool prompt_logprobs;     /* also for the prompt's tokens (`echo`) */
+    bool continues_text;      /* the prompt is plain text, not a chat turn: keep the leading space of the first word */
+    const char *id;           /* for logs; copied, may be NULL */
+
+    /* Called on the step thread, with the request's lock held, when output became available after there was none.
+     * Must not block and must not call into the engine. May be NULL (then use phid_request_wait). */
+    void (*wake)(void *user);
+    void *wake_user;
+};
+
+/* Checks and queues. Errors: PHID_ERR_ARGUMENT (where names the field), PHID_ERR_CONTEXT (the message says "maximum context length is N
+ * tokens" and the count), PHID_ERR_BUSY (queue full), PHID_ERR_CLOSED (draining), PHID_ERR_MEMORY. */
+PHID_API enum phid_status phid_engine_submit(struct phid_engine *engine, const struct phid_request_params *params,
+                                             struct phid_request **ret_request, struct phid_error *err);
+
+enum phid_finish {
+    PHID_FINISH_NONE = 0, /* still going */
+    PHID_FINISH_STOP,     /* an end token or a stop string */
+    PHID_FINISH_LENGTH,   /* max_tokens or the context */
+    PHID_FINISH_CANCELLED,
+    PHID_FINISH_ERROR,
+};
+
+struct phid_top {
+    int32_t id;
+    float logprob;
+};
+
+struct phid_token {
+    int32_t id;
+    float logprob;        /* valid if logprobs >= 0; NAN for the first prompt token */
+    bool is_prompt;       /* from the prompt (prompt_logprobs) */
+    size_t top_count;
+    const struct phid_top *top; /* most probable first, [top_count] */
+};
+
+/* What a poll takes. Everything it points to is valid until the next poll or the request is freed. */
+struct phid_output {
+    const char *text; /* whole UTF-8 characters, never part of a stop string; not NUL-terminated */
+    size_t text_size;
+    const struct phid_token *tokens; /* the tokens whose text ends in this output (all of the prompt's first, if asked) */
+    size_t token_count;
+    enum phid_finish finish;         /* != NONE: the last output of this request */
+    struct phid_error error;         /* with PHID_FINISH_ERROR */
+    size_t prompt_tokens, cached_tokens, completion_tokens; /* so far; completion includes the end token */
+    uint64_t queue_ns, first_token_ns, total_ns; /* since submit; 0 while not reached */
+};
+
+/* Takes what is there; false when there is nothing new. A reader that does not poll pauses only its own sequence. */
+PHID_API bool phid_request_poll(struct phid_request *request, struct phid_output *ret);
+
+/* Blocks until there is output or timeout_ms passed (negative: for ever); true when a poll would give something. */
+PHID_API bool phid_request_wait(struct phid_request *request, int timeout_ms);
+
+/* Asks to stop: before the next step its pages are free and the output ends with PHID_FINISH_CANCELLED. */
+PHID_API void phid_request_cancel(struct phid_request *request);
+
+/* Cancels if still running and gives the handle back; `wake` is not called any more once this returns. */
+PHID_API void phid_request_free(struct phid_request *request);
+
+PHID_API const char *phid_version(void); /* "0.1.0" */
+PHID_API const char *phid_commit(void);  /* short hash, or "unknown" */
+
+#endif
