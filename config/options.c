@@ -1,0 +1,234 @@
+#include "config/options.h"
+
+#define AT(field) offsetof(struct config, field)
+
+static const char *const kv_types[] = { "f16", "f32", NULL };
+static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
+static const char *const log_formats[] = { "text", "json", NULL };
+
+#define KIB (INT64_C(1) << 10)
+#define GIB (INT64_C(1) << 30)
+#define TIB (INT64_C(1) << 40)
+#define STRING_MAX 4096
+#define DAY_MS (INT64_C(24) * 3600 * 1000)
+
+static const struct option options[] = {
+    { .key = "server.host", .type = OPTION_STRING, .offset = AT(server.host), .default_text = "127.0.0.1",
+      .min = 1, .max = 255, .flag = "--host", .metavar = "HOST",
+      .help = "address to listen on; 0.0.0.0 is every interface (set a key then)" },
+    { .key = "server.port", .type = OPTION_INT, .offset = AT(server.port), .default_text = "8080", .min = 1,
+      .max = 65535, .flag = "--port", .metavar = "PORT", .help = "TCP port to listen on" },
+    { .key = "server.api_keys_file", .type = OPTION_STRING, .offset = AT(server.api_keys_file),
+      .default_text = "null", .min = 1, .max = STRING_MAX, .takes_null = true,
+      .help = "file of API keys, `key` or `name:key` a line, not readable by others; SIGHUP reads it again" },
+    { .key = "server.cors_origins", .type = OPTION_LIST, .offset = AT(server.cors_origins), .min = 1,
+      .max = 512, .help = "web origins that may call the API from a browser; \"*\" is every one" },
+    { .key = "server.tls.cert", .type = OPTION_STRING, .offset = AT(server.tls_cert), .default_text = "null",
+      .min = 1, .max = STRING_MAX, .takes_null = true,
+      .help = "certificate chain (PEM); this version speaks HTTP only, so only null is accepted" },
+    { .key = "server.tls.key", .type = OPTION_STRING, .offset = AT(server.tls_key), .default_text = "null",
+      .min = 1, .max = STRING_MAX, .takes_null = true, .help = "private key (PEM); see server.tls.cert" },
+    { .key = "server.max_body", .type = OPTION_SIZE, .offset = AT(server.max_body_bytes),
+      .default_text = "64MiB", .min = KIB, .max = GIB, .help = "largest request body; longer ones are answered 413" },
+    { .key = "server.sse_ping", .type = OPTION_DURATION, .offset = AT(server.sse_ping_ms), .default_text = "15s",
+      .min = 0, .max = 3600 * 1000, .help = "a stream silent for this long gets a comment line; 0s is never" },
+    { .key = "server.drain.delay", .type = OPTION_DURATION, .offset = AT(server.drain_delay_ms),
+      .default_text = "0s", .min = 0, .max = 3600 * 1000,
+      .help = "after SIGTERM, keep accepting for this long so that load balancers notice" },
+    { .key = "server.drain.timeout", .type = OPTION_DURATION, .offset = AT(server.drain_timeout_ms),
+      .default_text = "30s", .min = 0, .max = DAY_MS, .help = "running requests get this long to finish, then they are ended" },
+
+    { .key = "model.path", .type = OPTION_STRING, .offset = AT(model.path), .default_text = "null", .min = 1,
+      .max = STRING_MAX, .takes_null = true, .flag = "--model", .letter = 'm', .metavar = "MODEL",
+      .help = "GGUF file, or a name that `phid pull` knows" },
+    { .key = "model.alias", .type = OPTION_LIST, .offset = AT(model.alias), .min = 1, .max = 256,
+      .help = "names clients may use for the model, the first one shown; none: the file's name" },
+    { .key = "model.template", .type = OPTION_STRING, .offset = AT(model.chat_template), .default_text = "auto",
+      .min = 1, .max = 64, .help = "chat template: auto (the file's, recognised), none, or a built-in one's name" },
+
+    { .key = "engine.threads", .type = OPTION_INT, .offset = AT(engine.threads), .default_text = "auto",
+      .min = 1, .max = 1024, .takes_auto = true, .auto_value = 0, .flag = "--threads", .metavar = "N",
+      .help = "compute threads; auto is every core this process may use" },
+    { .key = "engine.context", .type = OPTION_INT, .offset = AT(engine.context), .default_text = "auto",
+      .min = 8, .max = 1 << 24, .takes_auto = true, .auto_value = 0, .flag = "--context", .metavar = "N",
+      .help = "tokens a sequence may hold, prompt and answer; auto is the model's own, at most 4096" },
+    { .key = "engine.max_running", .type = OPTION_INT, .offset = AT(engine.max_running), .default_text = "32",
+      .min = 1, .max = 1024, .help = "requests computed in one batch, at most" },
+    { .key = "engine.step_tokens", .type = OPTION_INT, .offset = AT(engine.step_tokens), .default_text = "512",
+      .min = 1, .max = 65536, .help = "tokens computed in one step, at most; a longer prompt takes several" },
+    { .key = "engine.kv.type", .type = OPTION_ENUM, .offset = AT(engine.kv_type), .default_text = "f16",
+      .names = kv_types, .help = "number format of keys and values" },
+    { .key = "engine.kv.memory", .type = OPTION_SIZE, .offset = AT(engine.kv_memory_bytes),
+      .default_text = "auto", .min = KIB * KIB, .max = 64 * TIB, .takes_auto = true, .auto_value = 0,
+      .help = "memory for keys and values; auto is a quarter of max_running whole contexts, at most half of what is free" },
+    { .key = "engine.prefix_cache", .type = OPTION_BOOL, .offset = AT(engine.prefix_cache),
+      .default_text = "true", .help = "allow requests to share a computed common prefix (this version computes each prompt anew)" },
+
+    { .key = "placement.gpu_layers", .type = OPTION_INT, .offset = AT(placement.gpu_layers),
+      .default_text = "auto", .min = 0, .max = 100000, .takes_auto = true, .auto_value = -1,
+      .flag = "--gpu-layers", .metavar = "N", .help = "layers computed on a GPU; this build has none, so auto or 0" },
+    { .key = "placement.vram_limit", .type = OPTION_SIZE, .offset = AT(placement.vram_limit_bytes),
+      .default_text = "null", .min = KIB * KIB, .max = 64 * TIB, .takes_null = true,
+      .help = "GPU memory to use at most; needs a GPU" },
+    { .key = "placement.layers", .type = OPTION_LAYERS, .offset = AT(placement.layers),
+      .help = "layers by device, e.g. [{range: 0-31, device: cpu}]" },
+
+    { .key = "limits.queue", .type = OPTION_INT, .offset = AT(limits.queue), .default_text = "256", .min = 1,
+      .max = 1 << 20, .help = "requests that may wait; more are answered 429" },
+    { .key = "limits.queue_tokens", .type = OPTION_INT, .offset = AT(limits.queue_tokens),
+      .default_text = "200000", .min = 1, .max = INT64_C(1) << 40,
+      .help = "prompt tokens that may wait, all requests together" },
+    { .key = "limits.request_timeout", .type = OPTION_DURATION, .offset = AT(limits.request_timeout_ms),
+      .default_text = "600s", .min = 0, .max = DAY_MS, .help = "a request may take this long in all; 0s is for ever" },
+    { .key = "limits.max_wait", .type = OPTION_DURATION, .offset = AT(limits.max_wait_ms), .default_text = "60s",
+      .min = 0, .max = DAY_MS, .help = "a request may wait this long for its first step; 0s is for ever" },
+
+    { .key = "log.level", .type = OPTION_ENUM, .offset = AT(log.level), .default_text = "info",
+      .names = log_levels, .help = "least important lines to write" },
+    { .key = "log.format", .type = OPTION_ENUM, .offset = AT(log.format), .default_text = "text",
+      .names = log_formats, .help = "text is key=value, json is one object a line" },
+};
+
+#define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
+
+const struct option *option_at(size_t index)
+{
+    return index < OPTION_COUNT ? &options[index] : NULL;
+}
+
+const struct option *option_find(struct str key)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (str_equal_c(key, options[i].key)) {
+            return &options[i];
+        }
+    }
+    return NULL;
+}
+
+bool option_is_group(struct str prefix)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        struct str key = str_of(options[i].key);
+        if (key.size > prefix.size && key.data[prefix.size] == '.' && memcmp(key.data, prefix.data, prefix.size) == 0) {
+            return true;
+        }
+    }
+    return prefix.size == 0;
+}
+
+void *option_value(const struct option *option, struct config *config)
+{
+    return (char *)config + option->offset;
+}
+
+/* ------------------------------------------------------------ suggestions */
+
+#define DISTANCE_MAX 64
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Levenshtein distance with neighbours' swaps counted once; words beyond DISTANCE_MAX bytes are infinitely far. */
+static size_t distance(struct str a, struct str b)
+{
+    size_t rows[3][DISTANCE_MAX + 1];
+    if (a.size > DISTANCE_MAX || b.size > DISTANCE_MAX) {
+        return SIZE_MAX;
+    }
+    for (size_t j = 0; j <= b.size; j++) {
+        rows[0][j] = j;
+    }
+    for (size_t i = 1; i <= a.size; i++) {
+        size_t *now = rows[i % 3], *last = rows[(i - 1) % 3], *older = rows[(i + 1) % 3];
+        now[0] = i;
+        for (size_t j = 1; j <= b.size; j++) {
+            size_t cost = a.data[i - 1] == b.data[j - 1] ? 0 : 1;
+            now[j] = smaller(smaller(now[j - 1] + 1, last[j] + 1), last[j - 1] + cost);
+            if (i > 1 && j > 1 && a.data[i - 1] == b.data[j - 2] && a.data[i - 2] == b.data[j - 1]) {
+                now[j] = smaller(now[j], older[j - 2] + 1);
+            }
+        }
+    }
+    return rows[a.size % 3][b.size];
+}
+
+static struct str last_part(struct str key)
+{
+    for (size_t i = key.size; i > 0; i--) {
+        if (key.data[i - 1] == '.') {
+            return (struct str){ key.data + i, key.size - i };
+        }
+    }
+    return key;
+}
+
+/* How far `key` is from `candidate`: whole paths, or only the last words when the path was wrong. */
+static size_t key_distance(struct str key, struct str candidate)
+{
+    size_t whole = distance(key, candidate);
+    size_t word = distance(last_part(key), last_part(candidate));
+    word = word == SIZE_MAX ? word : word + 1;
+    return smaller(whole, word);
+}
+
+/* The group words directly below `parent`, each once ("host, port, tls"). */
+static void list_children(struct str parent, struct buf *out)
+{
+    struct str previous = { NULL, 0 };
+    size_t skip = parent.size == 0 ? 0 : parent.size + 1;
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        struct str key = str_of(options[i].key);
+        if (key.size <= skip || memcmp(key.data, parent.data, parent.size) != 0 ||
+            (parent.size > 0 && key.data[parent.size] != '.')) {
+            continue;
+        }
+        struct str word = { key.data + skip, 0 };
+        while (skip + word.size < key.size && word.data[word.size] != '.') {
+            word.size++;
+        }
+        if (!str_equal(word, previous)) {
+            buf_append_c(out, previous.size > 0 ? ", " : "");
+            buf_append_str(out, word);
+            previous = word;
+        }
+    }
+}
+
+void option_hint(struct str key, struct buf *out)
+{
+    size_t best = SIZE_MAX;
+    struct str nearest = { NULL, 0 };
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        struct str candidate = str_of(options[i].key);
+        /* The key itself and the groups above it. */
+        while (true) {
+            size_t d = key_distance(key, candidate);
+            if (d < best) {
+                best = d;
+                nearest = candidate;
+            }
+            struct str word = last_part(candidate);
+            if (word.size == candidate.size) {
+                break;
+            }
+            candidate.size -= word.size + 1;
+        }
+    }
+    size_t word = last_part(key).size;
+    if (nearest.size > 0 && best <= (word < 6 ? 2 : word / 3 + 1)) {
+        buf_append_c(out, "; did you mean ");
+        buf_append_str(out, nearest);
+        buf_append_c(out, "?");
+        return;
+    }
+    struct str parent = { key.data, key.size - last_part(key).size };
+    parent.size -= parent.size > 0 ? 1 : 0;
+    if (!option_is_group(parent)) {
+        parent.size = 0;
+    }
+    buf_append_c(out, "; known here: ");
+    list_children(parent, out);
+}
