@@ -56,11 +56,12 @@ struct sampler {
     size_t bias_count;
     int32_t *banned; /* by bias */
     size_t banned_count;
-    int32_t *forced; /* by bias; ascending, none of them in `banned` */
+    int32_t *forced; /* by bias, none of them in `banned` */
     size_t forced_count;
     int32_t *end_ids;
     size_t end_count;
-    uint64_t end_banned_until; /* step */
+    uint64_t end_banned_until;  /* step */
+    bool forces_more_than_end; /* some forced token is not an end token */
 
     float *work;         /* [n_vocab]; the changed logits, then weights; NULL when picking needs no change */
     int32_t *candidates; /* [n_vocab]; NULL unless a truncation is on */
