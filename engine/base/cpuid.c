@@ -1,0 +1,97 @@
+#include "engine/base/cpuid.h"
+
+#include <stdint.h>
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+
+struct leaf {
+    uint32_t eax, ebx, ecx, edx;
+};
+
+static struct leaf leaf_read(uint32_t leaf, uint32_t subleaf)
+{
+    struct leaf out = { 0 };
+    __get_cpuid_count(leaf, subleaf, &out.eax, &out.ebx, &out.ecx, &out.edx);
+    return out;
+}
+
+/* Which register states the kernel saves (XCR0). The instruction itself, so that this file needs no special flags. */
+static uint32_t xcr0_read(void)
+{
+    uint32_t low;
+    uint32_t high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+static bool has(uint32_t reg, int bit)
+{
+    return (reg >> bit & 1) != 0;
+}
+
+/* Bit numbers: Intel SDM volume 2, CPUID; volume 1, 13.3 for XCR0. */
+struct cpuid_features cpuid_detect(void)
+{
+    struct cpuid_features features = { .isa = CPUID_SCALAR };
+    struct leaf l1 = leaf_read(1, 0);
+    bool osxsave = has(l1.ecx, 27);
+    if (!osxsave) {
+        return features;
+    }
+    const uint32_t ymm_state = 0x6;  /* SSE, AVX */
+    const uint32_t zmm_state = 0xe6; /* and opmask, upper halves, upper registers */
+    uint32_t xcr0 = xcr0_read();
+    struct leaf l7 = leaf_read(7, 0);
+    struct leaf l7_1 = l7.eax >= 1 ? leaf_read(7, 1) : (struct leaf){ 0 };
+
+    bool avx2 = (xcr0 & ymm_state) == ymm_state && has(l1.ecx, 28) && has(l1.ecx, 12) &&
+                has(l1.ecx, 29) && has(l7.ebx, 5);
+    if (!avx2) {
+        return features;
+    }
+    features.isa = CPUID_AVX2;
+    features.avxvnni = has(l7_1.eax, 4);
+
+    bool avx512 = (xcr0 & zmm_state) == zmm_state && has(l7.ebx, 16) && has(l7.ebx, 17) &&
+                  has(l7.ebx, 28) && has(l7.ebx, 30) && has(l7.ebx, 31);
+    if (!avx512) {
+        return features;
+    }
+    features.isa = has(l7.ecx, 11) ? CPUID_AVX512VNNI : CPUID_AVX512;
+    features.avx512bf16 = has(l7_1.eax, 5);
+    return features;
+}
+
+#else
+
+struct cpuid_features cpuid_detect(void)
+{
+    return (struct cpuid_features){ .isa = CPUID_SCALAR };
+}
+
+#endif
+
+static const char *const isa_names[CPUID_ISA_COUNT] = {
+    [CPUID_SCALAR] = "scalar",
+    [CPUID_AVX2] = "avx2",
+    [CPUID_AVX512] = "avx512",
+    [CPUID_AVX512VNNI] = "avx512vnni",
+};
+
+const char *cpuid_isa_name(enum cpuid_isa isa)
+{
+    return (unsigned)isa < CPUID_ISA_COUNT ? isa_names[isa] : "unknown";
+}
+
+bool cpuid_isa_find(struct str name, enum cpuid_isa *ret)
+{
+    for (unsigned i = 0; i < CPUID_ISA_COUNT; i++) {
+        if (str_equal_c(name, isa_names[i])) {
+            *ret = (enum cpuid_isa)i;
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,34 @@
+/* What instruction sets this processor and this kernel allow, as tiers that the kernels are compiled for.
+ * Detected with CPUID and XGETBV, so a tier is offered only where the kernel saves its registers. Any thread. */
+#ifndef PHID_BASE_CPUID_H
+#define PHID_BASE_CPUID_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "engine/base/str.h"
+
+/* Each tier includes all before it. */
+enum cpuid_isa {
+    CPUID_SCALAR = 0,
+    CPUID_AVX2,       /* AVX2, FMA, F16C */
+    CPUID_AVX512,     /* AVX-512 F, BW, DQ, VL, CD */
+    CPUID_AVX512VNNI, /* and VNNI: int8 dot products */
+    CPUID_ISA_COUNT,
+};
+
+struct cpuid_features {
+    enum cpuid_isa isa; /* the highest tier */
+    bool avxvnni;       /* VEX-encoded VNNI, on processors without AVX-512 */
+    bool avx512bf16;
+};
+
+struct cpuid_features cpuid_detect(void);
+
+/* "scalar", "avx2", "avx512", "avx512vnni"; never NULL. */
+const char *cpuid_isa_name(enum cpuid_isa isa);
+
+/* False when the name is none of them. */
+bool cpuid_isa_find(struct str name, enum cpuid_isa *ret);
+
+#endif
