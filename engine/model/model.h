@@ -7,12 +7,15 @@
 #include "engine/backend/backend.h"
 #include "engine/gguf/gguf.h"
 
+struct model_memory; /* what a model owns: names, vectors, frequencies */
+
 struct model {
     struct block_model block;     /* what a backend needs */
     const char *architecture;     /* "phi3", "llama"; static */
     size_t context_length;        /* trained */
     size_t original_context;      /* up to this the short rotary factors, above it the long ones; 0: the sets are the same */
     uint64_t parameter_count;
+    struct model_memory *memory;  /* freed by model_free */
 };
 
 /* Errors: PHID_ERR_UNSUPPORTED (architecture, with the known ones listed; a feature of the file we do not compute), PHID_ERR_FORMAT (a key
