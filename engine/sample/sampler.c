@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/sample/rng.h"
+#include "engine/sample/philox.h"
 #include "engine/sample/softmax.h"
 #include "engine/sample/truncate.h"
 
@@ -249,7 +249,7 @@ static int32_t choose(struct sampler *s, const float *logits, float max)
     if (!c.all) {
         total = softmax_sum(c.weights, c.count);
     }
-    size_t i = softmax_draw(c.weights, c.count, rng_uniform(s->seed, s->step) * total);
+    size_t i = softmax_draw(c.weights, c.count, philox_uniform(s->seed, s->step) * total);
     return c.all ? (int32_t)i : c.ids[i];
 }
 

@@ -15,16 +15,17 @@ static void test_logprobs_equal_float64_log_softmax(void **state)
     enum { N = 32064 };
     float *x = malloc(N * sizeof(*x));
     struct ranked *r = malloc(N * sizeof(*r));
-    struct noise noise = {.state = 3};
+    struct rng rng;
+    rng_init(&rng, 3);
     for (int round = 0; round < 5; round++) {
         double sum = 0;
         for (size_t i = 0; i < N; i++) {
-            x[i] = noise_float(&noise, -15, 15);
+            x[i] = uniform(&rng, -15, 15);
             r[i] = (struct ranked){.id = (int32_t)i, .logit = (double)x[i]};
             sum += exp((double)x[i]);
         }
         qsort(r, N, sizeof(*r), compare_ranked);
-        int32_t id = (int32_t)(noise_bits(&noise) % N);
+        int32_t id = (int32_t)(rng_next(&rng) % N);
         struct logprobs got;
         assert_int_equal(logprobs_compute(x, N, id, 20, &got, NULL), PHID_OK);
         assert_true(fabs((double)got.chosen - ((double)x[id] - log(sum))) < 1e-5);

@@ -36,9 +36,10 @@ static void check_distribution(const struct sampler_params *p, size_t n, uint64_
     static float logits[MAX];
     static double expected[MAX];
     static unsigned counts[MAX];
-    struct noise noise = {.state = seed};
+    struct rng rng;
+    rng_init(&rng, seed);
     for (size_t i = 0; i < n; i++) {
-        logits[i] = noise_float(&noise, -4, 4);
+        logits[i] = uniform(&rng, -4, 4);
     }
     memset(counts, 0, sizeof(counts));
     reference_distribution(logits, n, p, expected);
@@ -129,9 +130,10 @@ static void test_sampler_choice_depends_on_seed_and_step_only(void **state)
 {
     (void)state;
     float x[100];
-    struct noise noise = {.state = 5};
+    struct rng rng;
+    rng_init(&rng, 5);
     for (size_t i = 0; i < 100; i++) {
-        x[i] = noise_float(&noise, 0, 1);
+        x[i] = uniform(&rng, 0, 1);
     }
     struct sampler_params p = sampler_params_greedy();
     p.temperature = 1;
@@ -165,9 +167,10 @@ static void test_sampler_leaves_logits_alone(void **state)
 {
     (void)state;
     float x[300], before[300];
-    struct noise noise = {.state = 6};
+    struct rng rng;
+    rng_init(&rng, 6);
     for (size_t i = 0; i < 300; i++) {
-        x[i] = noise_float(&noise, -9, 9);
+        x[i] = uniform(&rng, -9, 9);
     }
     memcpy(before, x, sizeof(x));
     const struct sampler_bias bias[] = {{3, 5}, {4, -100}};

@@ -6,24 +6,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "engine/base/rng.h"
 #include "engine/sample/sampler.h"
 
-/* Xorshift64*, so that failures can be repeated from the seed. */
-struct noise {
-    uint64_t state;
-};
-
-static inline uint64_t noise_bits(struct noise *n)
+static inline float uniform(struct rng *r, float low, float high)
 {
-    n->state ^= n->state >> 12;
-    n->state ^= n->state << 25;
-    n->state ^= n->state >> 27;
-    return n->state * 0x2545F4914F6CDD1Du;
-}
-
-static inline float noise_float(struct noise *n, float low, float high)
-{
-    return low + (high - low) * (float)((double)(noise_bits(n) >> 11) * 0x1p-53);
+    return low + (high - low) * rng_unit(r);
 }
 
 struct ranked {

@@ -85,9 +85,10 @@ static void test_softmax_draw_is_the_inverse_of_the_running_sum(void **state)
     (void)state;
     enum { N = 1112 };
     float w[N];
-    struct noise noise = {.state = 7};
+    struct rng rng;
+    rng_init(&rng, 7);
     for (size_t i = 0; i < N; i++) {
-        w[i] = i % 3 == 0 ? 0 : noise_float(&noise, 0, 1);
+        w[i] = i % 3 == 0 ? 0 : uniform(&rng, 0, 1);
     }
     double total = softmax_sum(w, N);
     double before = 0;

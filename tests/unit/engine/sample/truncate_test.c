@@ -46,24 +46,24 @@ static int teardown(void **state)
 
 enum shape { SMOOTH, FEW_VALUES, EQUAL, WITH_INFINITIES, ZEROS, SHAPES };
 
-static void fill(float *x, size_t n, enum shape shape, struct noise *noise)
+static void fill(float *x, size_t n, enum shape shape, struct rng *rng)
 {
     for (size_t i = 0; i < n; i++) {
         switch (shape) {
         case SMOOTH:
-            x[i] = noise_float(noise, -20, 10);
+            x[i] = uniform(rng, -20, 10);
             break;
         case FEW_VALUES:
-            x[i] = (float)(noise_bits(noise) % 5);
+            x[i] = (float)(rng_next(rng) % 5);
             break;
         case EQUAL:
             x[i] = -1.5f;
             break;
         case WITH_INFINITIES:
-            x[i] = noise_bits(noise) % 2 == 0 ? -INFINITY : noise_float(noise, -5, 5);
+            x[i] = rng_next(rng) % 2 == 0 ? -INFINITY : uniform(rng, -5, 5);
             break;
         default:
-            x[i] = noise_bits(noise) % 2 == 0 ? 0.0f : -0.0f;
+            x[i] = rng_next(rng) % 2 == 0 ? 0.0f : -0.0f;
             break;
         }
     }
@@ -97,13 +97,14 @@ static void check_kept(const struct scratch *s, const struct candidates *c, cons
 static void test_truncate_top_k_equals_sorting(void **state)
 {
     struct scratch *s = *state;
-    struct noise noise = {.state = 11};
+    struct rng rng;
+    rng_init(&rng, 11);
     static const size_t sizes[] = {1, 2, 7, 100, 1025, 4097, 32064};
     static const size_t ks[] = {1, 2, 3, 20, 40, 200, 300, 5000};
     for (size_t a = 0; a < sizeof(sizes) / sizeof(sizes[0]); a++) {
         for (enum shape shape = SMOOTH; shape < SHAPES; shape++) {
             size_t n = sizes[a];
-            fill(s->logits, n, shape, &noise);
+            fill(s->logits, n, shape, &rng);
             for (size_t b = 0; b < sizeof(ks) / sizeof(ks[0]); b++) {
                 size_t k = ks[b] < n ? ks[b] : n;
                 mark(s, s->logits, n, k);
@@ -118,8 +119,9 @@ static void test_truncate_top_k_equals_sorting(void **state)
 static void test_truncate_top_k_in_place(void **state)
 {
     struct scratch *s = *state;
-    struct noise noise = {.state = 12};
-    fill(s->logits, 5000, SMOOTH, &noise);
+    struct rng rng;
+    rng_init(&rng, 12);
+    fill(s->logits, 5000, SMOOTH, &rng);
     memcpy(s->weights, s->logits, 5000 * sizeof(float));
     mark(s, s->logits, 5000, 50);
     struct candidates c = {.weights = s->weights, .ids = s->ids, .count = 5000, .all = true};
@@ -130,7 +132,8 @@ static void test_truncate_top_k_in_place(void **state)
 static void test_truncate_top_p_equals_sorting(void **state)
 {
     struct scratch *s = *state;
-    struct noise noise = {.state = 13};
+    struct rng rng;
+    rng_init(&rng, 13);
     static const size_t sizes[] = {1, 2, 7, 100, 1025, 32064};
     /* Not at sums that the few values could meet exactly, where rounding decides. */
     static const float ps[] = {1e-6f, 0.1234f, 0.5137f, 0.9011f, 0.99123f, 0.9999f};
@@ -138,7 +141,7 @@ static void test_truncate_top_p_equals_sorting(void **state)
         for (enum shape shape = SMOOTH; shape < SHAPES; shape++) {
             for (size_t b = 0; b < sizeof(ps) / sizeof(ps[0]); b++) {
                 size_t n = sizes[a];
-                fill(s->logits, n, shape, &noise);
+                fill(s->logits, n, shape, &rng);
                 s->logits[n / 2] = 1;
                 float max = softmax_scan(s->logits, n).max;
                 double total = softmax_weights(s->logits, n, max, 1, s->logits);

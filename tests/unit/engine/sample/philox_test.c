@@ -4,10 +4,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "engine/sample/rng.h"
+#include "engine/sample/philox.h"
 
 /* The published known answers of Philox 4x32-10. */
-static void test_rng_philox_known_answers(void **state)
+static void test_philox_known_answers(void **state)
 {
     (void)state;
     static const struct {
@@ -23,18 +23,18 @@ static void test_rng_philox_known_answers(void **state)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint32_t out[4];
-        rng_philox(cases[i].counter, cases[i].key, out);
+        philox_block(cases[i].counter, cases[i].key, out);
         assert_memory_equal(out, cases[i].expected, sizeof(out));
     }
 }
 
-static void test_rng_uniform_range_and_mean(void **state)
+static void test_philox_uniform_range_and_mean(void **state)
 {
     (void)state;
     double sum = 0, square = 0;
     enum { DRAWS = 100000 };
     for (uint64_t i = 0; i < DRAWS; i++) {
-        double u = rng_uniform(12345, i);
+        double u = philox_uniform(12345, i);
         assert_true(u >= 0 && u < 1);
         sum += u;
         square += u * u;
@@ -44,23 +44,23 @@ static void test_rng_uniform_range_and_mean(void **state)
     assert_true(square / DRAWS > 0.328 && square / DRAWS < 0.338);
 }
 
-static void test_rng_uniform_depends_on_all_bits(void **state)
+static void test_philox_uniform_depends_on_all_bits(void **state)
 {
     (void)state;
-    double base = rng_uniform(1, 1);
-    assert_true(base == rng_uniform(1, 1));
+    double base = philox_uniform(1, 1);
+    assert_true(base == philox_uniform(1, 1));
     for (unsigned bit = 0; bit < 64; bit++) {
-        assert_true(base != rng_uniform(1 ^ (uint64_t)1 << bit, 1));
-        assert_true(base != rng_uniform(1, 1 ^ (uint64_t)1 << bit));
+        assert_true(base != philox_uniform(1 ^ (uint64_t)1 << bit, 1));
+        assert_true(base != philox_uniform(1, 1 ^ (uint64_t)1 << bit));
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rng_philox_known_answers),
-        cmocka_unit_test(test_rng_uniform_range_and_mean),
-        cmocka_unit_test(test_rng_uniform_depends_on_all_bits),
+        cmocka_unit_test(test_philox_known_answers),
+        cmocka_unit_test(test_philox_uniform_range_and_mean),
+        cmocka_unit_test(test_philox_uniform_depends_on_all_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

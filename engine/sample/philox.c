@@ -1,8 +1,8 @@
-#include "engine/sample/rng.h"
+#include "engine/sample/philox.h"
 
 enum { ROUNDS = 10 };
 
-void rng_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4])
+void philox_block(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
@@ -22,12 +22,12 @@ void rng_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4
     ret[3] = c3;
 }
 
-double rng_uniform(uint64_t seed, uint64_t counter)
+double philox_uniform(uint64_t seed, uint64_t counter)
 {
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     const uint32_t block[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), 0, 0};
     uint32_t out[4];
-    rng_philox(block, key, out);
+    philox_block(block, key, out);
     uint64_t bits = ((uint64_t)out[1] << 32 | out[0]) >> 11;
     return (double)bits * 0x1p-53;
 }
