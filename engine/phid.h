@@ -118,6 +118,7 @@ struct phid_engine_stats {
     size_t running, waiting;
     size_t pages_total, pages_free;
     uint64_t steps, tokens_prefilled, tokens_decoded, requests_finished, requests_cancelled;
+    uint64_t preemptions; /* sequences that had to give their pages up and were computed again later */
 };
 PHID_API void phid_engine_stats(struct phid_engine *engine, struct phid_engine_stats *ret);
 

@@ -1,0 +1,53 @@
+#include "engine/kv/page_pool.h"
+
+#include <stdlib.h>
+
+enum phid_status page_pool_init(struct page_pool *pool, size_t total, struct phid_error *err)
+{
+    *pool = (struct page_pool){0};
+    if (total > INT32_MAX) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "%zu KV pages are too many, at most %d", total, INT32_MAX);
+    }
+    pool->free_ids = calloc(total, sizeof(*pool->free_ids));
+    pool->references = calloc(total, sizeof(*pool->references));
+    if (total > 0 && (pool->free_ids == NULL || pool->references == NULL)) {
+        page_pool_fini(pool);
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for the table of %zu KV pages", total);
+    }
+    for (size_t i = 0; i < total; i++) {
+        pool->free_ids[i] = (uint32_t)(total - 1 - i); /* low ids are taken first */
+    }
+    pool->free_count = total;
+    pool->total = total;
+    return PHID_OK;
+}
+
+void page_pool_fini(struct page_pool *pool)
+{
+    free(pool->free_ids);
+    free(pool->references);
+    *pool = (struct page_pool){0};
+}
+
+bool page_pool_take(struct page_pool *pool, uint32_t *ret_id)
+{
+    if (pool->free_count == 0) {
+        return false;
+    }
+    uint32_t id = pool->free_ids[--pool->free_count];
+    pool->references[id] = 1;
+    *ret_id = id;
+    return true;
+}
+
+void page_pool_ref(struct page_pool *pool, uint32_t id)
+{
+    pool->references[id]++;
+}
+
+void page_pool_unref(struct page_pool *pool, uint32_t id)
+{
+    if (--pool->references[id] == 0) {
+        pool->free_ids[pool->free_count++] = id;
+    }
+}

@@ -1,0 +1,34 @@
+/* The pool of KV pages: a fixed set of page ids with reference counts.
+ *
+ * A page holds BACKEND_PAGE_TOKENS tokens of every layer; its memory lies in the backends, here are only the numbers.
+ * A page that several sequences read (a common prefix) has as many references. Owned by the step loop, used by the
+ * step thread alone. Taking and giving back are O(1) and allocate nothing. */
+#ifndef PHID_KV_PAGE_POOL_H
+#define PHID_KV_PAGE_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/status.h"
+
+struct page_pool {
+    uint32_t *free_ids;   /* a stack: the page given back last is taken first, its memory is still in the caches */
+    uint32_t *references; /* [total]; 0: the page is free */
+    size_t free_count;
+    size_t total;
+};
+
+/* All pages are free. Errors: PHID_ERR_ARGUMENT (more than 2^31 pages), PHID_ERR_MEMORY. */
+enum phid_status page_pool_init(struct page_pool *pool, size_t total, struct phid_error *err);
+void page_pool_fini(struct page_pool *pool); /* a zeroed one is fine */
+
+/* A free page, with one reference. false: there is none. */
+bool page_pool_take(struct page_pool *pool, uint32_t *ret_id);
+
+void page_pool_ref(struct page_pool *pool, uint32_t id); /* one more reader of a page in use */
+
+/* One reader less; the last one makes the page free. */
+void page_pool_unref(struct page_pool *pool, uint32_t id);
+
+#endif

@@ -1,0 +1,287 @@
+#include "engine/sched/loop.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/base/checked.h"
+#include "engine/sched/loop_state.h"
+
+void loop_log(struct loop *l, const char *format, ...)
+{
+    if (l->options.log == NULL) {
+        return;
+    }
+    char line[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    l->options.log(l->options.log_user, line);
+}
+
+void loop_count_pages(struct loop *l)
+{
+    atomic_store_explicit(&l->counters.pages_free, l->pool.free_count, memory_order_relaxed);
+    atomic_store_explicit(&l->counters.running, l->running_count, memory_order_relaxed);
+}
+
+void loop_remove_running(struct loop *l, struct sequence *s)
+{
+    size_t i = 0;
+    while (i < l->running_count && l->running[i] != s) {
+        i++;
+    }
+    if (i == l->running_count) {
+        return;
+    }
+    l->running_count--;
+    for (; i < l->running_count; i++) {
+        l->running[i] = l->running[i + 1];
+    }
+}
+
+void loop_finish(struct loop *l, struct sequence *s, enum phid_finish finish, const struct phid_error *error)
+{
+    s->ended = true;
+    loop_remove_running(l, s);
+    page_table_clear(&s->pages, &l->pool);
+    loop_count_pages(l);
+    atomic_fetch_add_explicit(
+        finish == PHID_FINISH_CANCELLED ? &l->counters.cancelled : &l->counters.finished, 1, memory_order_relaxed);
+    /* The pages are free and counted before anybody can know that the request has ended. */
+    sequence_show(s, finish, error, NULL);
+    sequence_stop(s);
+    sequence_unref(s);
+}
+
+void loop_lose_device(struct loop *l, enum phid_status status, const struct phid_error *error)
+{
+    loop_log(l, "event=device_lost message=\"%s\"", error->message);
+    pthread_mutex_lock(&l->mu);
+    l->failed = status;
+    l->failure = *error;
+    pthread_mutex_unlock(&l->mu);
+}
+
+/* Ends everything. The queues are empty afterwards and stay so, because submit looks at the same flags. */
+static void end_all(struct loop *l, const struct phid_error *error)
+{
+    while (l->running_count > 0) {
+        loop_finish(l, l->running[l->running_count - 1], PHID_FINISH_ERROR, error);
+    }
+    for (;;) {
+        pthread_mutex_lock(&l->mu);
+        struct queue *queue = l->parked.count > 0 ? &l->parked : &l->waiting;
+        struct sequence *s = queue->first;
+        if (s != NULL) {
+            queue_remove(queue, s);
+        }
+        pthread_mutex_unlock(&l->mu);
+        if (s == NULL) {
+            return;
+        }
+        loop_finish(l, s, PHID_FINISH_ERROR, error);
+    }
+}
+
+/* True when something was computed, so that the next turn should follow at once. */
+static bool turn(struct loop *l)
+{
+    bool ran_job = loop_run_job(l);
+    loop_drop_cancelled(l);
+    loop_admit(l);
+    loop_prepare(l);
+    batch_build(&l->batch, l->running, l->running_count);
+    loop_count_pages(l);
+    if (l->batch.view.rows == 0) {
+        return ran_job;
+    }
+    loop_step(l);
+    return true;
+}
+
+static void *run(void *arg)
+{
+    struct loop *l = arg;
+    for (;;) {
+        pthread_mutex_lock(&l->mu);
+        bool stopping = l->stopping;
+        bool failed = l->failed != PHID_OK;
+        pthread_mutex_unlock(&l->mu);
+        if (stopping) {
+            break;
+        }
+        if (failed) {
+            end_all(l, &l->failure); /* written once, by this thread */
+            loop_refuse_job(l);
+            doorbell_wait(l->bell);
+        } else if (!turn(l)) {
+            doorbell_wait(l->bell);
+        }
+    }
+    struct phid_error closed;
+    phid_fail(&closed, PHID_ERR_CLOSED, "the engine was stopped");
+    end_all(l, &closed);
+    loop_refuse_job(l);
+    return NULL;
+}
+
+/* Signals are the program's business and not this thread's. */
+static bool start_thread(struct loop *l)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool ok = pthread_create(&l->thread, NULL, run, l) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (ok) {
+        pthread_setname_np(l->thread, "phid-step");
+    }
+    return ok;
+}
+
+static bool allocate(struct loop *l)
+{
+    const struct loop_options *o = &l->options;
+    l->logit_rows = o->max_running < o->step_tokens ? o->max_running : o->step_tokens;
+    size_t hidden, logits;
+    if (!checked_mul(o->step_tokens, o->block->n_embd, &hidden) || !checked_mul(hidden, sizeof(float), &hidden) ||
+        !checked_mul(l->logit_rows, o->block->n_vocab, &logits) || !checked_mul(logits, sizeof(float), &logits)) {
+        return false;
+    }
+    l->running = calloc(o->max_running, sizeof(struct sequence *));
+    /* Cache lines, so that a backend may use aligned loads. */
+    if (posix_memalign((void **)&l->hidden, 64, hidden) != 0) {
+        l->hidden = NULL;
+    }
+    if (posix_memalign((void **)&l->logits, 64, logits) != 0) {
+        l->logits = NULL;
+    }
+    return l->running != NULL && l->hidden != NULL && l->logits != NULL;
+}
+
+enum phid_status loop_new(const struct loop_options *options, struct loop **ret_loop, struct phid_error *err)
+{
+    struct loop *l = calloc(1, sizeof(*l));
+    if (l == NULL) {
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for an engine");
+    }
+    l->options = *options;
+    pthread_mutex_init(&l->mu, NULL);
+    pthread_cond_init(&l->evaluated, NULL);
+    enum phid_status status = doorbell_new(&l->bell, err);
+    if (status != PHID_OK) {
+        goto fail;
+    }
+    status = page_pool_init(&l->pool, options->pages, err);
+    if (status != PHID_OK) {
+        goto fail;
+    }
+    status = batch_init(&l->batch, options->step_tokens, options->max_running, err);
+    if (status != PHID_OK) {
+        goto fail;
+    }
+    if (!allocate(l)) {
+        status = phid_fail(err, PHID_ERR_MEMORY, "no memory for steps of %zu rows", options->step_tokens);
+        goto fail;
+    }
+    loop_count_pages(l);
+    l->has_thread = start_thread(l);
+    if (!l->has_thread) {
+        status = phid_fail(err, PHID_ERR_MEMORY, "cannot start the step thread");
+        goto fail;
+    }
+    *ret_loop = l;
+    return PHID_OK;
+fail:
+    loop_free(l);
+    return status;
+}
+
+void loop_free(struct loop *l)
+{
+    if (l == NULL) {
+        return;
+    }
+    if (l->has_thread) {
+        pthread_mutex_lock(&l->mu);
+        l->stopping = true;
+        pthread_mutex_unlock(&l->mu);
+        doorbell_ring(l->bell);
+        pthread_join(l->thread, NULL);
+    }
+    batch_fini(&l->batch);
+    page_pool_fini(&l->pool);
+    free(l->running);
+    free(l->hidden);
+    free(l->logits);
+    doorbell_unref(l->bell);
+    pthread_cond_destroy(&l->evaluated);
+    pthread_mutex_destroy(&l->mu);
+    free(l);
+}
+
+enum phid_status loop_submit(struct loop *l, struct sequence *s, struct phid_error *err)
+{
+    enum phid_status status = PHID_OK;
+    pthread_mutex_lock(&l->mu);
+    size_t queued = l->waiting.count + l->parked.count;
+    if (l->failed != PHID_OK) {
+        status = phid_fail(err, l->failed, "%s", l->failure.message);
+    } else if (l->draining || l->stopping) {
+        status = phid_fail(err, PHID_ERR_CLOSED, "the engine takes no new requests");
+    } else if (queued >= l->options.queue) {
+        status = phid_fail(err, PHID_ERR_BUSY, "the queue is full: %zu requests are waiting", queued);
+    } else {
+        sequence_ref(s);
+        s->ordinal = l->arrivals++;
+        queue_push(&l->waiting, s);
+    }
+    pthread_mutex_unlock(&l->mu);
+    if (status == PHID_OK) {
+        doorbell_ring(l->bell);
+    }
+    return status;
+}
+
+void loop_drain(struct loop *l)
+{
+    pthread_mutex_lock(&l->mu);
+    l->draining = true;
+    pthread_mutex_unlock(&l->mu);
+}
+
+void loop_stats(struct loop *l, struct phid_engine_stats *ret)
+{
+    struct loop_counters *c = &l->counters;
+    pthread_mutex_lock(&l->mu);
+    size_t waiting = l->waiting.count + l->parked.count;
+    pthread_mutex_unlock(&l->mu);
+    *ret = (struct phid_engine_stats){
+        .running = atomic_load_explicit(&c->running, memory_order_relaxed),
+        .waiting = waiting,
+        .pages_total = l->options.pages,
+        .pages_free = atomic_load_explicit(&c->pages_free, memory_order_relaxed),
+        .steps = atomic_load_explicit(&c->steps, memory_order_relaxed),
+        .tokens_prefilled = atomic_load_explicit(&c->tokens_prefilled, memory_order_relaxed),
+        .tokens_decoded = atomic_load_explicit(&c->tokens_decoded, memory_order_relaxed),
+        .requests_finished = atomic_load_explicit(&c->finished, memory_order_relaxed),
+        .requests_cancelled = atomic_load_explicit(&c->cancelled, memory_order_relaxed),
+        .preemptions = atomic_load_explicit(&c->preemptions, memory_order_relaxed),
+    };
+}
+
+struct doorbell *loop_doorbell(struct loop *l)
+{
+    return l->bell;
+}
+
+uint64_t loop_memory_bytes(const struct loop *l)
+{
+    const struct loop_options *o = &l->options;
+    return sizeof(*l) + batch_bytes(&l->batch) + 2 * o->pages * sizeof(uint32_t) +
+           o->max_running * sizeof(struct sequence *) + o->step_tokens * o->block->n_embd * sizeof(float) +
+           l->logit_rows * o->block->n_vocab * sizeof(float);
+}

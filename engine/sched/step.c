@@ -1,0 +1,119 @@
+/* One step: the batch through the backend, then every row's logits to the sequence that wants them. */
+#include "engine/sched/loop_state.h"
+
+static enum phid_status run_layers(struct loop *l, struct phid_error *err)
+{
+    const struct loop_options *o = &l->options;
+    enum phid_status status = o->api->embed(o->backend, &l->batch.view, l->hidden, err);
+    if (status != PHID_OK) {
+        return status;
+    }
+    return o->api->step(o->backend, &l->batch.view, 0, o->block->n_layers, l->hidden, err);
+}
+
+/* What a backend's failure means for the sequences of the batch: they end, and if the device is gone everything does. */
+static void fail_batch(struct loop *l, enum phid_status status, const struct phid_error *error)
+{
+    for (size_t i = 0; i < l->batch.view.sequence_count; i++) {
+        if (!l->batch.owners[i]->ended) {
+            loop_finish(l, l->batch.owners[i], PHID_FINISH_ERROR, error);
+        }
+    }
+    if (status == PHID_ERR_DEVICE) {
+        loop_lose_device(l, status, error);
+    }
+}
+
+static void advance(struct loop *l)
+{
+    uint64_t prefilled = 0;
+    for (size_t i = 0; i < l->batch.view.sequence_count; i++) {
+        struct sequence *s = l->batch.owners[i];
+        size_t rows = l->batch.parts[i].rows;
+        if (rows > 1 || s->done < s->prompt_count) {
+            prefilled += rows;
+        }
+        s->done += rows;
+    }
+    atomic_fetch_add_explicit(&l->counters.tokens_prefilled, prefilled, memory_order_relaxed);
+    atomic_fetch_add_explicit(&l->counters.steps, 1, memory_order_relaxed);
+}
+
+static void use_logits(struct loop *l, const struct batch_head *head, const float *logits)
+{
+    struct sequence *s = head->sequence;
+    if (s->ended) {
+        return;
+    }
+    struct phid_error error = {0};
+    enum phid_finish finish = PHID_FINISH_NONE;
+    enum phid_status status;
+    if (head->sample) {
+        status = sequence_sample(s, logits, &finish, &error);
+        atomic_fetch_add_explicit(&l->counters.tokens_decoded, status == PHID_OK, memory_order_relaxed);
+    } else {
+        status = sequence_report_prompt(s, head->position, logits, &error);
+    }
+    if (status != PHID_OK) {
+        loop_finish(l, s, PHID_FINISH_ERROR, &error);
+    } else if (finish != PHID_FINISH_NONE) {
+        loop_finish(l, s, finish, NULL);
+    } else if (head->sample) {
+        status = sequence_show(s, PHID_FINISH_NONE, NULL, &error);
+        if (status != PHID_OK) {
+            loop_finish(l, s, PHID_FINISH_ERROR, &error);
+        }
+    }
+}
+
+static enum phid_status run_heads(struct loop *l, struct phid_error *err)
+{
+    const struct loop_options *o = &l->options;
+    for (size_t first = 0; first < l->batch.head_count; first += l->logit_rows) {
+        size_t left = l->batch.head_count - first;
+        size_t count = left < l->logit_rows ? left : l->logit_rows;
+        enum phid_status status =
+            o->api->head(o->backend, l->hidden, l->batch.head_rows + first, count, l->logits, err);
+        if (status != PHID_OK) {
+            return status;
+        }
+        for (size_t i = 0; i < count; i++) {
+            use_logits(l, &l->batch.heads[first + i], l->logits + i * o->block->n_vocab);
+        }
+    }
+    return PHID_OK;
+}
+
+/* Sequences without an answer end when their prompt is computed. */
+static void finish_evaluated(struct loop *l)
+{
+    for (size_t i = 0; i < l->batch.view.sequence_count; i++) {
+        struct sequence *s = l->batch.owners[i];
+        if (!s->ended && s->max_tokens == 0 && sequence_remaining(s) == 0) {
+            loop_finish(l, s, PHID_FINISH_LENGTH, NULL);
+        }
+    }
+}
+
+void loop_step(struct loop *l)
+{
+    /* A sequence may end in the middle of the step; its owners entry stays good until the step is over. */
+    size_t count = l->batch.view.sequence_count;
+    for (size_t i = 0; i < count; i++) {
+        sequence_ref(l->batch.owners[i]);
+    }
+    struct phid_error error = {0};
+    enum phid_status status = run_layers(l, &error);
+    if (status == PHID_OK) {
+        advance(l);
+        status = run_heads(l, &error);
+    }
+    if (status == PHID_OK) {
+        finish_evaluated(l);
+    } else {
+        fail_batch(l, status, &error);
+    }
+    for (size_t i = 0; i < count; i++) {
+        sequence_unref(l->batch.owners[i]);
+    }
+}
