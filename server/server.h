@@ -15,7 +15,7 @@
 
 enum server_log_level { SERVER_LOG_DEBUG, SERVER_LOG_INFO, SERVER_LOG_WARN, SERVER_LOG_ERROR };
 
-/* Everything is copied by server_start. Zero means the default where one is named. */
+/* Everything is copied by server_start. */
 struct server_options {
     const char *host; /* address or name to listen on; NULL: 127.0.0.1 */
     uint16_t port;    /* 0: a free one, see server_port */
@@ -33,10 +33,10 @@ struct server_options {
 
     size_t max_body_bytes;       /* larger request bodies are 413; 0: 64 MiB */
     size_t max_connections;      /* more are 503; 0: what the descriptor limit allows, at most 16384 */
-    uint32_t sse_ping_ms;        /* a comment line in silent streams; 0: 15000 */
-    uint32_t drain_delay_ms;     /* not ready, but still serving, for so long first; may be 0 */
-    uint32_t drain_timeout_ms;   /* running requests are ended after so long; 0: 30000 */
-    uint32_t request_timeout_ms; /* one request, from its last byte to its answer's; 0: 600000 */
+    uint32_t sse_ping_ms;        /* a comment line in streams silent for so long; 0: none */
+    uint32_t drain_delay_ms;     /* on drain: not ready, but still serving, for so long first */
+    uint32_t drain_timeout_ms;   /* on drain: running requests are ended after so long */
+    uint32_t request_timeout_ms; /* one request, from its last byte to its answer's; 0: no limit */
 
     /* One event a line, key=value, no newline, no prompt text, no keys, no time stamp. Called from the server's
      * threads, one at a time not guaranteed. May be NULL. */

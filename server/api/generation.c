@@ -1,0 +1,334 @@
+#include "server/api/generation.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "server/api/stream.h"
+
+enum api_fault generation_new(const struct generation_request *r, const struct generation_format *format,
+                              struct generation **ret, struct api_error *err)
+{
+    struct generation *g = calloc(1, sizeof *g);
+    if (g == NULL) {
+        return api_fail(err, API_OVERLOADED, NULL, "The server is out of memory.");
+    }
+    g->api = r->api;
+    g->format = format;
+    g->created = (int64_t)time(NULL);
+    g->best_of = 1;
+    g->logprobs = -1;
+    buf_init(&g->out, GENERATION_TEXT_MAX);
+    if (!api_random_id(g->id, sizeof g->id, format->id_prefix, 29)) {
+        generation_free(g);
+        return api_fail(err, API_INTERNAL, NULL, "The server has no source of randomness.");
+    }
+    *ret = g;
+    return API_OK;
+}
+
+struct prompt *generation_add_prompts(struct generation *g, size_t count)
+{
+    g->prompts = calloc(count, sizeof *g->prompts);
+    g->prompt_count = g->prompts != NULL ? count : 0;
+    return g->prompts;
+}
+
+void generation_free(struct generation *g)
+{
+    if (g == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < g->choice_count; i++) {
+        phid_request_free(g->choices[i].request);
+        buf_fini(&g->choices[i].text);
+        logprobs_fini(&g->choices[i].logprobs);
+    }
+    for (size_t i = 0; i < g->prompt_count; i++) {
+        free(g->prompts[i].ids);
+        free(g->prompts[i].text);
+    }
+    free(g->choices);
+    free(g->prompts);
+    settings_fini(&g->settings);
+    buf_fini(&g->out);
+    free(g);
+}
+
+/* ------------------------------------------------------------------ submit */
+
+static struct phid_request_params request_params(const struct generation *g, const struct generation_request *r)
+{
+    const struct settings *s = &g->settings;
+    struct phid_request_params p = {
+        .max_tokens = s->max_tokens < 0 || (uint64_t)s->max_tokens > g->api->context ? g->api->context
+                                                                                     : (size_t)s->max_tokens,
+        .min_tokens = (size_t)s->min_tokens,
+        .ignore_eos = s->ignore_eos,
+        .sampling = { .temperature = (float)s->temperature,
+                      .top_p = (float)s->top_p,
+                      .top_k = s->top_k < 0 ? 0 : (int32_t)s->top_k,
+                      .min_p = (float)s->min_p,
+                      .repetition_penalty = (float)s->repetition_penalty,
+                      .frequency_penalty = (float)s->frequency_penalty,
+                      .presence_penalty = (float)s->presence_penalty,
+                      .logit_bias = s->biases,
+                      .logit_bias_count = s->bias_count },
+        .stops = s->stops,
+        .stop_count = s->stop_count,
+        .logprobs = (int32_t)g->logprobs,
+        .prompt_logprobs = g->echo && g->logprobs >= 0,
+        .continues_text = g->format->continues_text,
+        .id = r->id,
+        .wake = r->wake,
+        .wake_user = r->wake_user,
+    };
+    if (p.logprobs < 0 && g->best_of > (size_t)s->n) {
+        p.logprobs = 0; /* candidates are ranked by them */
+    }
+    return p;
+}
+
+/* The echoed prompt may lack the space that the tokenizer put before its first word. */
+static bool lacks_first_space(const struct prompt *prompt)
+{
+    return prompt->text != NULL && (prompt->text_size == 0 || prompt->text[0] != ' ');
+}
+
+static void init_choice(struct generation *g, size_t i)
+{
+    struct choice *c = &g->choices[i];
+    c->prompt = i / g->best_of;
+    c->index = i;
+    buf_init(&c->text, GENERATION_TEXT_MAX);
+    logprobs_init(&c->logprobs, g->format->logprobs, g->logprobs);
+    c->logprobs.skip_space = g->echo && lacks_first_space(&g->prompts[c->prompt]);
+}
+
+enum api_fault generation_submit(struct generation *g, const struct generation_request *r, struct api_error *err)
+{
+    struct phid_request_params params = request_params(g, r);
+    struct phid_error engine_error;
+    size_t count = g->prompt_count * g->best_of;
+    if (count > GENERATION_CHOICES_MAX) {
+        return api_fail(err, API_INVALID_VALUE, g->prompt_count > 1 ? g->format->prompt_field : "n",
+                        "A request may ask for at most %d answers, prompts times candidates; this one asks for %zu.",
+                        GENERATION_CHOICES_MAX, count);
+    }
+    g->choices = calloc(count, sizeof *g->choices);
+    if (g->choices == NULL) {
+        return api_fail(err, API_OVERLOADED, NULL, "The server is out of memory.");
+    }
+    for (size_t i = 0; i < count; i++) {
+        init_choice(g, i);
+        g->choice_count++;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct choice *c = &g->choices[i];
+        /* A given seed makes candidate j of every prompt repeatable; a drawn one makes all of them different. */
+        uint64_t stream = g->settings.seed_given ? i % g->best_of : i;
+        params.sampling.seed = settings_seed((uint64_t)g->settings.seed, stream);
+        params.prompt = g->prompts[c->prompt].ids;
+        params.prompt_count = g->prompts[c->prompt].count;
+        enum phid_status status = phid_engine_submit(g->api->engine, &params, &c->request, &engine_error);
+        if (status != PHID_OK) {
+            engine_error.status = status;
+            return api_fail_engine(err, &engine_error, status == PHID_ERR_CONTEXT ? g->format->prompt_field : NULL);
+        }
+    }
+    settings_fini(&g->settings);
+    if (g->settings.stream) {
+        for (size_t i = 0; i < count; i++) {
+            g->format->write_first(g, &g->choices[i]);
+        }
+    }
+    return API_OK;
+}
+
+/* -------------------------------------------------------------------- pull */
+
+static void take_output(struct generation *g, struct choice *c, const struct phid_output *output)
+{
+    if (g->echo && !c->echoed) {
+        const struct prompt *prompt = &g->prompts[c->prompt];
+        buf_append(&c->text, prompt->text, prompt->text_size);
+        c->echoed = true;
+    }
+    buf_append(&c->text, output->text, output->text_size);
+    for (size_t i = 0; i < output->token_count; i++) {
+        const struct phid_token *token = &output->tokens[i];
+        logprobs_add(&c->logprobs, g->api, token);
+        if (!token->is_prompt) {
+            c->logprob_sum += (double)token->logprob;
+            c->logprob_count++;
+        }
+    }
+    c->completion_tokens = output->completion_tokens;
+    c->cached_tokens = output->cached_tokens;
+    c->finish = output->finish;
+    if (g->first_token_ns == 0 && output->first_token_ns > 0) {
+        g->first_token_ns = output->first_token_ns;
+        g->queue_ns = output->queue_ns;
+    }
+}
+
+static void fail_from_engine(struct generation *g, const struct phid_output *output)
+{
+    struct phid_error cause = output->error;
+    struct api_error error;
+    if (output->finish != PHID_FINISH_ERROR || cause.status == PHID_OK) {
+        cause.status = PHID_ERR_INTERNAL;
+    }
+    api_fail_engine(&error, &cause, NULL);
+    generation_fail(g, error.fault, error.message);
+}
+
+static void finish_choice(struct generation *g, struct choice *c)
+{
+    phid_request_free(c->request);
+    c->request = NULL;
+    g->finished++;
+}
+
+static void pull_choice(struct generation *g, struct choice *c, size_t out_max)
+{
+    struct phid_output output;
+    while (!g->done && c->request != NULL && g->out.size <= out_max && phid_request_poll(c->request, &output)) {
+        if (output.finish == PHID_FINISH_ERROR || output.finish == PHID_FINISH_CANCELLED) {
+            fail_from_engine(g, &output);
+            return;
+        }
+        take_output(g, c, &output);
+        if (output.finish != PHID_FINISH_NONE) {
+            finish_choice(g, c);
+        }
+        if (g->settings.stream) {
+            g->format->write_pending(g, c);
+            buf_clear(&c->text);
+            logprobs_clear(&c->logprobs);
+        }
+        if (c->text.failed || g->out.failed || logprobs_failed(&c->logprobs)) {
+            generation_fail(g, API_OVERLOADED, "The server is out of memory for this answer.");
+        }
+    }
+}
+
+void generation_pull(struct generation *g, size_t out_max)
+{
+    for (size_t i = 0; i < g->choice_count && !g->done; i++) {
+        pull_choice(g, &g->choices[i], out_max);
+    }
+    if (g->done || g->finished < g->choice_count) {
+        return;
+    }
+    g->done = true;
+    if (g->settings.stream) {
+        if (g->settings.include_usage) {
+            stream_usage(g);
+        }
+        stream_done(g);
+    }
+}
+
+void generation_fail(struct generation *g, enum api_fault fault, const char *message)
+{
+    if (g->done) {
+        return;
+    }
+    g->done = true;
+    api_fail(&g->error, fault, NULL, "%s", message);
+    for (size_t i = 0; i < g->choice_count; i++) {
+        phid_request_free(g->choices[i].request);
+        g->choices[i].request = NULL;
+    }
+    if (g->settings.stream) {
+        if (g->out.failed) {
+            buf_clear(&g->out);
+        }
+        stream_error(g);
+    }
+}
+
+/* ------------------------------------------------------------------- reply */
+
+size_t generation_prompt_tokens(const struct generation *g)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < g->prompt_count; i++) {
+        total += g->prompts[i].count;
+    }
+    return total;
+}
+
+size_t generation_completion_tokens(const struct generation *g)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < g->choice_count; i++) {
+        total += g->choices[i].completion_tokens;
+    }
+    return total;
+}
+
+const char *generation_finish_name(enum phid_finish finish)
+{
+    switch (finish) {
+    case PHID_FINISH_STOP:
+        return "stop";
+    case PHID_FINISH_LENGTH:
+        return "length";
+    case PHID_FINISH_NONE:
+    case PHID_FINISH_CANCELLED:
+    case PHID_FINISH_ERROR:
+        break;
+    }
+    return NULL;
+}
+
+const char *generation_finish(const struct generation *g)
+{
+    if (g->error.fault != API_OK) {
+        return api_error_code(g->error.fault);
+    }
+    const char *name = g->choice_count > 0 ? generation_finish_name(g->choices[0].finish) : NULL;
+    return name != NULL ? name : "cancelled";
+}
+
+static double mean_logprob(const struct choice *c)
+{
+    return c->logprob_count > 0 ? c->logprob_sum / (double)c->logprob_count : 0;
+}
+
+/* Puts the best candidate of choices[from .. to) first. */
+static void best_first(struct choice *choices, size_t from, size_t to)
+{
+    size_t best = from;
+    for (size_t i = from + 1; i < to; i++) {
+        if (mean_logprob(&choices[i]) > mean_logprob(&choices[best])) {
+            best = i;
+        }
+    }
+    struct choice swap = choices[from];
+    choices[from] = choices[best];
+    choices[best] = swap;
+}
+
+void generation_write_reply(struct generation *g, struct buf *out)
+{
+    size_t n = (size_t)g->settings.n;
+    size_t written = 0;
+    reply_begin(g, g->format->object, out);
+    for (size_t p = 0; p < g->prompt_count; p++) {
+        size_t first = p * g->best_of;
+        for (size_t j = 0; j < n; j++) {
+            if (n < g->best_of) {
+                best_first(g->choices, first + j, first + g->best_of);
+            }
+            if (written > 0) {
+                buf_append_byte(out, ',');
+            }
+            g->format->write_choice(g, &g->choices[first + j], written++, out);
+        }
+    }
+    buf_append_c(out, "],\"usage\":");
+    usage_write(g, out);
+    buf_append_byte(out, '}');
+}
