@@ -38,7 +38,8 @@ struct quant_format {
     /* n weights, a multiple of block_weights, from n / block_weights blocks. src needs no alignment. */
     void (*decode)(const void *src, float *dst, size_t n);
 
-    /* The reverse, round to nearest with the usual search for scales. Never fails; NaN and Inf become 0. */
+    /* The reverse, round to nearest with the usual search for scales. Never fails. In the quantized types NaN and Inf
+     * become 0 and scales too large for the type its largest; the float types keep them. */
     void (*encode)(const float *src, void *dst, size_t n);
 };
 
