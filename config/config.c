@@ -135,7 +135,7 @@ enum phid_status config_set(struct config *config, const char *assignment, struc
 {
     const char *equals = strchr(assignment, '=');
     if (equals == NULL || equals == assignment) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "--set %.60s: expected key.path=value", assignment);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "--set: expected key.path=value, found %.60s", assignment);
     }
     struct str key = { assignment, (size_t)(equals - assignment) };
     if (option_find(key) == NULL && !option_is_group(key)) {
@@ -148,17 +148,15 @@ enum phid_status config_set(struct config *config, const char *assignment, struc
         buf_fini(&hint);
         return PHID_ERR_ARGUMENT;
     }
-    char name[160];
-    snprintf(name, sizeof(name), "--set %.*s", (int)(key.size < 120 ? key.size : 120), key.data);
     struct str value = str_of(equals + 1);
     if (value.size > LOAD_FILE_MAX) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "%s: the value is too long", name);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "--set: %.*s: the value is too long", (int)key.size, key.data);
     }
     if (value.size == 0) {
         /* An empty document says nothing; the user wrote an empty value. */
-        return phid_fail(err, PHID_ERR_ARGUMENT, "%s: expected a value after `=`", name);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "--set: %.*s: expected a value after `=`", (int)key.size, key.data);
     }
-    return load_yaml(config, name, false, key, value, err);
+    return load_yaml(config, "--set", false, key, value, err);
 }
 
 enum phid_status config_set_text(struct config *config, const char *key, const char *flag, const char *text,

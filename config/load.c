@@ -45,7 +45,7 @@ static enum phid_status at_line(struct loader *l, size_t line, enum phid_status 
 
 static enum phid_status at_key(struct loader *l, size_t line, const struct path *path, enum phid_status status)
 {
-    if (path->size > 0 && l->lines) {
+    if (path->size > 0) {
         phid_prefix(l->err, status, "%.*s", (int)path->size, path->text);
     }
     if (l->err != NULL && path->size < sizeof(l->err->where)) {

@@ -29,6 +29,7 @@ struct option {
     size_t offset;             /* of the value in struct config */
     const char *default_text;  /* as YAML; NULL for an empty list */
     int64_t min, max;          /* numbers: the value; strings and list items: bytes */
+    int64_t flag_slack;        /* the flag's text may be this much below min */
     bool takes_auto;           /* `auto` stores auto_value */
     bool takes_null;           /* `null` stores 0 or NULL */
     int64_t auto_value;

@@ -216,7 +216,7 @@ static enum phid_status store_string(const struct option *option, struct scalar 
 {
     char **slot = option_value(option, config);
     char *copy = NULL;
-    if (!(option->takes_null && scalar_is_null(scalar))) {
+    if (!option->takes_null || scalar.literal || !scalar_is_null(scalar)) {
         enum phid_status status = scalar_read_string(option, scalar, &copy, err);
         if (status != PHID_OK) {
             return status;
@@ -267,7 +267,8 @@ static enum phid_status store_number(const struct option *option, struct scalar 
             in_range = wide <= INT64_MAX;
             value = in_range ? (int64_t)wide : 0;
         }
-        in_range = in_range && value >= option->min && value <= option->max;
+        int64_t min = option->min - (scalar.literal ? option->flag_slack : 0);
+        in_range = in_range && value >= min && value <= option->max;
     }
     if (!found || !in_range) {
         return wrong(option, NULL, scalar, err);
