@@ -35,7 +35,7 @@ static const struct refusal refusals[] = {
     { "model: {alias: [a\n", "not valid YAML" },
     { "server:\n\tport: 1\n", "phid.yaml:2: not valid YAML" },
     { "server: {port: 1\n", "not valid YAML" },
-    { "log: b: c\n", "phid.yaml:1: not valid YAML" },
+    { "server:\n  host: b: c\n", "phid.yaml:2: not valid YAML" },
     { "server: \"unclosed\n", "not valid YAML" },
     { "server:\n  host: \"a\xff\"\n", "phid.yaml:2: not valid YAML" },
     { "server:\n\n  host: a\x01\n", "phid.yaml:3: not valid YAML" },
