@@ -1,0 +1,197 @@
+#include "engine/backend/cpu/backend.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/backend/cpu/step.h"
+#include "engine/base/cpuid.h"
+
+static bool probe(const char **ret_description)
+{
+    *ret_description = "CPU";
+    return true;
+}
+
+static enum phid_status choose_isa(const char *name, enum cpuid_isa *ret, struct phid_error *err)
+{
+    enum cpuid_isa best = cpuid_detect().isa;
+    if (name == NULL || str_equal_c(STR("auto"), name)) {
+        *ret = best;
+        return PHID_OK;
+    }
+    enum cpuid_isa wanted;
+    if (!cpuid_isa_find(str_of(name), &wanted)) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "unknown instruction set \"%s\"", name);
+    }
+    if (wanted > best) {
+        return phid_fail(err, PHID_ERR_UNSUPPORTED, "this processor has no %s, at most %s", cpuid_isa_name(wanted),
+                         cpuid_isa_name(best));
+    }
+    *ret = wanted;
+    return PHID_OK;
+}
+
+static void cpu_close(struct backend *b)
+{
+    if (b == NULL) {
+        return;
+    }
+    cpu_scratch_close(&b->scratch);
+    cpu_kv_close(&b->kv);
+    cpu_weights_close(&b->weights);
+    pool_free(b->pool);
+    free(b);
+}
+
+static enum phid_status cpu_open(const struct backend_options *options, struct backend **ret, struct phid_error *err)
+{
+    if (options->max_rows == 0) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "a batch needs at least one row");
+    }
+    enum cpuid_isa isa = CPUID_SCALAR;
+    enum phid_status status = choose_isa(options->isa, &isa, err);
+    if (status != PHID_OK) {
+        return status;
+    }
+    struct backend *b = calloc(1, sizeof(*b));
+    if (b == NULL) {
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for the CPU backend");
+    }
+    b->exact = options->exact;
+    b->max_rows = options->max_rows;
+    status = pool_new(options->threads, &b->pool, err);
+    if (status != PHID_OK) {
+        cpu_close(b);
+        return status;
+    }
+    size_t threads = pool_threads(b->pool);
+    snprintf(b->description, sizeof(b->description), "CPU, %s, %zu thread%s", b->exact ? "exact" : cpuid_isa_name(isa),
+             threads, threads == 1 ? "" : "s");
+    *ret = b;
+    return PHID_OK;
+}
+
+static enum phid_status cpu_load(struct backend *b, const struct block_model *model, size_t first, size_t last,
+                                 bool embedding, bool head,
+                                 void (*release)(void *user, const struct block_matrix *matrix), void *user,
+                                 struct phid_error *err)
+{
+    if (b->model != NULL) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "the backend has a model already");
+    }
+    if (first > last || last > model->n_layers || model->n_heads == 0 || model->n_kv_heads == 0 ||
+        model->n_heads % model->n_kv_heads != 0 || model->head_dim == 0 || model->rope_dims > model->head_dim ||
+        model->rope_dims % 2 != 0) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "layers %zu to %zu of %zu, %zu heads, %zu key/value heads of %zu",
+                         first, last, model->n_layers, model->n_heads, model->n_kv_heads, model->head_dim);
+    }
+    struct cpu_load load = {
+        .model = model,
+        .first = first,
+        .last = last,
+        .embedding = embedding,
+        .head = head,
+        .exact = b->exact,
+        .release = release,
+        .user = user,
+    };
+    enum phid_status status = cpu_weights_open(&b->weights, &load, b->pool, err);
+    if (status != PHID_OK) {
+        return status;
+    }
+    b->model = model;
+    b->first = first;
+    b->last = last;
+    status = cpu_scratch_open(b, err);
+    if (status != PHID_OK) {
+        cpu_weights_close(&b->weights);
+        b->model = NULL;
+    }
+    return status;
+}
+
+static bool kv_shape(const struct backend *b, enum backend_kv_type type, struct cpu_kv *ret)
+{
+    return b->model != NULL &&
+           cpu_kv_shape(ret, type, b->model->head_dim, b->model->n_kv_heads, b->last - b->first);
+}
+
+static enum phid_status kv_create(struct backend *b, enum backend_kv_type type, size_t n_pages, struct phid_error *err)
+{
+    if (b->model == NULL || b->kv.pages != 0) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "KV pages are created once, after the load");
+    }
+    struct cpu_kv kv;
+    if (!kv_shape(b, type, &kv)) {
+        return phid_fail(err, PHID_ERR_MEMORY, "a KV page of this model is more than fits");
+    }
+    enum phid_status status = cpu_kv_open(&kv, n_pages, err);
+    if (status == PHID_OK) {
+        b->kv = kv;
+    }
+    return status;
+}
+
+static size_t kv_page_bytes(const struct backend *b, enum backend_kv_type type)
+{
+    struct cpu_kv kv;
+    return kv_shape(b, type, &kv) ? kv.page_bytes : 0;
+}
+
+static enum phid_status kv_copy(struct backend *b, uint32_t from, uint32_t to, struct phid_error *err)
+{
+    if (from >= b->kv.pages || to >= b->kv.pages) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "copy of page %u to %u of %zu", (unsigned)from, (unsigned)to,
+                         b->kv.pages);
+    }
+    cpu_kv_copy(&b->kv, from, to);
+    return PHID_OK;
+}
+
+static enum phid_status fence(struct backend *b, uint64_t *ret_fence, struct phid_error *err)
+{
+    (void)b;
+    (void)err;
+    *ret_fence = 0;
+    return PHID_OK;
+}
+
+static enum phid_status wait_fence(struct backend *b, uint64_t fence_reached, struct phid_error *err)
+{
+    (void)b;
+    (void)fence_reached;
+    (void)err;
+    return PHID_OK;
+}
+
+static const char *describe(const struct backend *b)
+{
+    return b->description;
+}
+
+static size_t memory_bytes(const struct backend *b)
+{
+    return b->weights.memory.bytes + b->kv.memory.bytes + b->scratch.memory.bytes;
+}
+
+const struct backend_api *backend_cpu(void)
+{
+    static const struct backend_api api = {
+        .name = "cpu",
+        .probe = probe,
+        .open = cpu_open,
+        .close = cpu_close,
+        .load = cpu_load,
+        .kv_create = kv_create,
+        .kv_page_bytes = kv_page_bytes,
+        .kv_copy = kv_copy,
+        .embed = cpu_embed,
+        .step = cpu_step,
+        .head = cpu_head,
+        .fence = fence,
+        .wait = wait_fence,
+        .describe = describe,
+        .memory_bytes = memory_bytes,
+    };
+    return &api;
+}

@@ -1,0 +1,61 @@
+/* Keys and values of past tokens: pages of BACKEND_PAGE_TOKENS tokens of all loaded layers, each element f16 or f32.
+ *
+ * A page holds for every layer and key/value head one block: first the keys, then the values.
+ *   keys    [page tokens / 16][head_dim][16 tokens]   one vector = the same dimension of 16 keys, so that a query's
+ *                                                     16 scores need no sum across lanes, whatever the head size
+ *   values  [page tokens][head_dim rounded up to 16]  one vector = 16 dimensions of one token; the padding is zero
+ * Owned by the backend; step thread and its pool. */
+#ifndef PHID_BACKEND_CPU_KV_H
+#define PHID_BACKEND_CPU_KV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cpu/memory.h"
+
+#define KV_LANES 16
+
+struct cpu_kv {
+    enum backend_kv_type type;
+    size_t head_dim;
+    size_t value_stride; /* elements: head_dim rounded up to KV_LANES */
+    size_t key_bytes;    /* of one block's keys */
+    size_t block_bytes;  /* keys and values of one (page, layer, head) */
+    size_t layer_bytes;
+    size_t page_bytes;
+    size_t pages;
+    struct cpu_memory memory;
+};
+
+/* Sizes only; false when they do not fit a size_t. */
+bool cpu_kv_shape(struct cpu_kv *kv, enum backend_kv_type type, size_t head_dim, size_t kv_heads, size_t layers);
+
+enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages, struct phid_error *err); /* after cpu_kv_shape */
+void cpu_kv_close(struct cpu_kv *kv);
+
+void cpu_kv_copy(const struct cpu_kv *kv, uint32_t from, uint32_t to); /* a whole page */
+
+/* layer: counted from the first one loaded. */
+static inline void *cpu_kv_keys(const struct cpu_kv *kv, uint32_t page, size_t layer, size_t head)
+{
+    return kv->memory.data + page * kv->page_bytes + layer * kv->layer_bytes + head * kv->block_bytes;
+}
+
+static inline void *cpu_kv_values(const struct cpu_kv *kv, uint32_t page, size_t layer, size_t head)
+{
+    return (unsigned char *)cpu_kv_keys(kv, page, layer, head) + kv->key_bytes;
+}
+
+/* Where dimension d of the key in `slot` of a page lies, counted in elements. */
+static inline size_t cpu_kv_key_index(const struct cpu_kv *kv, size_t slot, size_t d)
+{
+    return (slot / KV_LANES * kv->head_dim + d) * KV_LANES + slot % KV_LANES;
+}
+
+/* Stores one token's key and value of one head (head_dim f32 each) in `slot`. f16 saturates at its largest number: an
+ * infinity would turn everything that looks at it into NaN. */
+void cpu_kv_store(const struct cpu_kv *kv, uint32_t page, size_t layer, size_t head, size_t slot, const float *key,
+                  const float *value);
+
+#endif

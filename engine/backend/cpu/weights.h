@@ -1,0 +1,60 @@
+/* Weights in memory of the backend's own, so that the model file may go away, change or shrink after the load.
+ * Written during the load, read by all threads afterwards. */
+#ifndef PHID_BACKEND_CPU_WEIGHTS_H
+#define PHID_BACKEND_CPU_WEIGHTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "engine/backend/backend.h"
+#include "engine/backend/cpu/memory.h"
+#include "engine/base/pool.h"
+
+enum cpu_order {
+    CPU_ORDER_FILE, /* rows of blocks as in the file: the exact path decodes them one by one */
+};
+
+struct cpu_matrix {
+    const struct quant_format *format; /* NULL: the model has no such matrix */
+    const char *name;                  /* borrowed from the model */
+    enum cpu_order order;
+    size_t rows;
+    size_t cols;
+    size_t row_bytes; /* CPU_ORDER_FILE */
+    unsigned char *data;
+    size_t bytes;
+};
+
+struct cpu_layer {
+    struct cpu_matrix q, k, v, attn_out, gate, up, down;
+    const float *attn_norm, *ffn_norm;
+    const float *q_bias, *k_bias, *v_bias, *attn_out_bias; /* NULL: none */
+};
+
+struct cpu_weights {
+    struct cpu_layer *layers; /* heap; layer_count of them */
+    size_t layer_count;
+    struct cpu_matrix embedding; /* format NULL when not loaded */
+    struct cpu_matrix output;
+    const float *output_norm;
+    size_t max_cols; /* of any matrix */
+    struct cpu_memory memory;
+};
+
+struct cpu_load {
+    const struct block_model *model;
+    size_t first, last;
+    bool embedding, head;
+    bool exact;
+    void (*release)(void *user, const struct block_matrix *matrix);
+    void *user;
+};
+
+enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *load, struct pool *pool,
+                                  struct phid_error *err);
+void cpu_weights_close(struct cpu_weights *w);
+
+/* Row `row` as f32, equal to what the format's decode gives. */
+void cpu_matrix_row(const struct cpu_matrix *matrix, size_t row, float *dst);
+
+#endif
