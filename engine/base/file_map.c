@@ -8,6 +8,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { PATH_SHOWN_BYTES = 240 };
+
+const char *file_map_shown(const char *path)
+{
+    size_t size = strlen(path);
+    return size > PATH_SHOWN_BYTES ? path + size - PATH_SHOWN_BYTES : path;
+}
+
 static const char *kind_name(mode_t mode)
 {
     switch (mode & S_IFMT) {
@@ -30,13 +38,13 @@ static enum phid_status fail_errno(struct phid_error *err, const char *path, int
     /* Opening a socket by its path gives ENXIO; say what it is instead. */
     struct stat info;
     if (error == ENXIO && stat(path, &info) == 0) {
-        return phid_fail(err, PHID_ERR_IO, "%s: is %s, not a regular file", path,
+        return phid_fail(err, PHID_ERR_IO, "%s: is %s, not a regular file", file_map_shown(path),
                          kind_name(info.st_mode));
     }
     enum phid_status status =
         error == ENOENT || error == ENOTDIR ? PHID_ERR_NOT_FOUND : PHID_ERR_IO;
     char text[128];
-    return phid_fail(err, status, "%s: %s", path, strerror_r(error, text, sizeof text));
+    return phid_fail(err, status, "%s: %s", file_map_shown(path), strerror_r(error, text, sizeof text));
 }
 
 enum phid_status file_map_open(const char *path, struct file_map *ret_map, struct phid_error *err)
@@ -58,12 +66,12 @@ enum phid_status file_map_open(const char *path, struct file_map *ret_map, struc
         goto done;
     }
     if (!S_ISREG(info.st_mode)) {
-        status = phid_fail(err, PHID_ERR_IO, "%s: is %s, not a regular file", path,
+        status = phid_fail(err, PHID_ERR_IO, "%s: is %s, not a regular file", file_map_shown(path),
                            kind_name(info.st_mode));
         goto done;
     }
     if ((uintmax_t)info.st_size > SIZE_MAX) {
-        status = phid_fail(err, PHID_ERR_IO, "%s: larger than the address space", path);
+        status = phid_fail(err, PHID_ERR_IO, "%s: larger than the address space", file_map_shown(path));
         goto done;
     }
     map.size = (size_t)info.st_size;

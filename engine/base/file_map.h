@@ -25,4 +25,7 @@ void file_map_close(struct file_map *map);
 /* The pages that lie wholly inside [offset, offset + size) leave the resident set; reading them again reads the file. */
 void file_map_release(const struct file_map *map, size_t offset, size_t size);
 
+/* The path, or the end of a very long one, so that a message about it keeps what it has to say. */
+const char *file_map_shown(const char *path);
+
 #endif

@@ -67,6 +67,15 @@ bool utf8_valid(struct str s)
 {
     size_t i = 0;
     while (i < s.size) {
+        /* Most text is ASCII: eight bytes at a time while none has its top bit set. */
+        uint64_t word;
+        if (s.size - i >= sizeof word) {
+            memcpy(&word, s.data + i, sizeof word);
+            if ((word & 0x8080808080808080u) == 0) {
+                i += sizeof word;
+                continue;
+            }
+        }
         uint32_t code_point;
         size_t length = utf8_decode((struct str){ .data = s.data + i, .size = s.size - i }, &code_point);
         if (length == 0) {
