@@ -92,6 +92,15 @@ struct backend_batch {
     size_t sequence_count;
 };
 
+/* What one token costs in the layers and the head that are loaded: for judging a measurement against the machine. */
+struct backend_costs {
+    uint64_t layer_weight_bytes; /* read by step, at least once a batch, as the backend stores them */
+    uint64_t head_weight_bytes;  /* read by head */
+    uint64_t layer_macs;         /* multiply-adds of the matrices, per row of a step */
+    uint64_t head_macs;          /* per row of a head */
+    uint64_t kv_token_bytes;     /* read by step per token of context and row; 0 before kv_create */
+};
+
 struct backend; /* a device in use; each implementation has its own */
 
 struct backend_api {
@@ -130,6 +139,7 @@ struct backend_api {
     /* Text of what the backend chose: instruction set, threads, memory. Borrowed until close. */
     const char *(*describe)(const struct backend *b);
     size_t (*memory_bytes)(const struct backend *b); /* weights, KV and scratch held now */
+    void (*costs)(const struct backend *b, struct backend_costs *ret); /* after load */
 };
 
 const struct backend_api *backend_cpu(void);

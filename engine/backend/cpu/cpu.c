@@ -174,6 +174,27 @@ static size_t memory_bytes(const struct backend *b)
     return b->weights.memory.bytes + b->kv.memory.bytes + b->scratch.memory.bytes;
 }
 
+static void add_matrix(const struct cpu_matrix *matrix, uint64_t *bytes, uint64_t *macs)
+{
+    *bytes += matrix->bytes;
+    *macs += (uint64_t)matrix->rows * matrix->cols;
+}
+
+static void costs(const struct backend *b, struct backend_costs *ret)
+{
+    *ret = (struct backend_costs){ 0 };
+    for (size_t i = 0; i < b->weights.layer_count; i++) {
+        const struct cpu_layer *layer = &b->weights.layers[i];
+        const struct cpu_matrix *const matrices[] = { &layer->q,    &layer->k,  &layer->v,   &layer->attn_out,
+                                                      &layer->gate, &layer->up, &layer->down };
+        for (size_t j = 0; j < sizeof(matrices) / sizeof(matrices[0]); j++) {
+            add_matrix(matrices[j], &ret->layer_weight_bytes, &ret->layer_macs);
+        }
+    }
+    add_matrix(&b->weights.output, &ret->head_weight_bytes, &ret->head_macs);
+    ret->kv_token_bytes = b->kv.page_bytes / BACKEND_PAGE_TOKENS;
+}
+
 const struct backend_api *backend_cpu(void)
 {
     static const struct backend_api api = {
@@ -192,6 +213,7 @@ const struct backend_api *backend_cpu(void)
         .wait = wait_fence,
         .describe = describe,
         .memory_bytes = memory_bytes,
+        .costs = costs,
     };
     return &api;
 }

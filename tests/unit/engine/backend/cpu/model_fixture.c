@@ -1,0 +1,286 @@
+#include "tests/unit/engine/backend/cpu/model_fixture.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/rng.h"
+
+#define BLOCKS_MAX 4096
+
+static void *take(struct model_fixture *f, size_t bytes)
+{
+    void *block = calloc(1, bytes + 1);
+    if (block == NULL || f->block_count == BLOCKS_MAX) {
+        fprintf(stderr, "no memory for the test model\n");
+        exit(99);
+    }
+    f->blocks[f->block_count++] = block;
+    return block;
+}
+
+static struct block_matrix random_matrix(struct model_fixture *f, struct rng *rng, const char *name,
+                                         enum quant_type type, size_t rows, size_t cols)
+{
+    const struct quant_format *format = quant_format_find(type);
+    size_t row_bytes = quant_row_bytes(format, cols);
+    if (row_bytes == 0) {
+        fprintf(stderr, "%s: %zu columns do not suit %s\n", name, cols, format->name);
+        exit(99);
+    }
+    unsigned char *data = take(f, rows * row_bytes);
+    float *row = malloc(cols * sizeof(*row));
+    float spread = 1.0f / sqrtf((float)cols);
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < cols; j++) {
+            row[j] = rng_normal(rng) * spread;
+        }
+        format->encode(row, data + i * row_bytes, cols);
+    }
+    free(row);
+    return (struct block_matrix){ .name = name, .format = format, .data = data, .rows = rows, .cols = cols };
+}
+
+static float *random_vector(struct model_fixture *f, struct rng *rng, size_t n, float mean, float spread)
+{
+    float *v = take(f, n * sizeof(*v));
+    for (size_t i = 0; i < n; i++) {
+        v[i] = mean + spread * rng_normal(rng);
+    }
+    return v;
+}
+
+void model_fixture_init(struct model_fixture *f, const struct model_shape *s, uint64_t seed)
+{
+    struct rng rng;
+    rng_init(&rng, seed);
+    *f = (struct model_fixture){ .blocks = calloc(BLOCKS_MAX, sizeof(void *)) };
+    f->layers = take(f, s->layers * sizeof(*f->layers));
+    struct block_model *m = &f->model;
+    *m = (struct block_model){
+        .n_layers = s->layers,
+        .n_embd = s->embd,
+        .n_heads = s->heads,
+        .n_kv_heads = s->kv_heads,
+        .head_dim = s->head_dim,
+        .n_ff = s->ff,
+        .n_vocab = s->vocab,
+        .norm_eps = 1e-5f,
+        .attention_scale = 1.0f / sqrtf((float)s->head_dim),
+        .sliding_window = s->window,
+        .rope_pairs = s->pairs,
+        .rope_dims = s->rope_dims,
+        .rope_magnitude = { 1.0f, 1.19f },
+        .layers = f->layers,
+    };
+    double *frequency[2];
+    for (int set = 0; set < 2; set++) {
+        frequency[set] = take(f, (s->rope_dims / 2 + 1) * sizeof(double));
+        for (size_t i = 0; i < s->rope_dims / 2; i++) {
+            double base = pow(10000.0, -2.0 * (double)i / (double)s->rope_dims);
+            frequency[set][i] = set == 0 ? base : base / (1.0 + (double)i);
+        }
+        m->rope_inverse_frequency[set] = frequency[set];
+    }
+    size_t q = s->heads * s->head_dim;
+    size_t kv = s->kv_heads * s->head_dim;
+    for (size_t i = 0; i < s->layers; i++) {
+        struct block_layer *l = &f->layers[i];
+        l->attn_norm = random_vector(f, &rng, s->embd, 1.0f, 0.1f);
+        l->ffn_norm = random_vector(f, &rng, s->embd, 1.0f, 0.1f);
+        l->q = random_matrix(f, &rng, "q", s->type, q, s->embd);
+        l->k = random_matrix(f, &rng, "k", s->type, kv, s->embd);
+        l->v = random_matrix(f, &rng, "v", s->type, kv, s->embd);
+        l->attn_out = random_matrix(f, &rng, "attn_out", s->type, s->embd, q);
+        l->gate = random_matrix(f, &rng, "gate", s->type, s->ff, s->embd);
+        l->up = random_matrix(f, &rng, "up", s->type, s->ff, s->embd);
+        l->down = random_matrix(f, &rng, "down", s->type, s->embd, s->ff);
+        if (s->biases) {
+            l->q_bias = random_vector(f, &rng, q, 0.0f, 0.5f);
+            l->k_bias = random_vector(f, &rng, kv, 0.0f, 0.5f);
+            l->v_bias = random_vector(f, &rng, kv, 0.0f, 0.5f);
+            l->attn_out_bias = random_vector(f, &rng, s->embd, 0.0f, 0.5f);
+        }
+    }
+    m->embedding = random_matrix(f, &rng, "embedding", s->head_type, s->vocab, s->embd);
+    m->output = s->tied ? m->embedding : random_matrix(f, &rng, "output", s->head_type, s->vocab, s->embd);
+    m->output_norm = random_vector(f, &rng, s->embd, 1.0f, 0.1f);
+}
+
+void model_fixture_fini(struct model_fixture *f)
+{
+    for (size_t i = 0; i < f->block_count; i++) {
+        free(f->blocks[i]);
+    }
+    free(f->blocks);
+}
+
+static void drop(struct block_matrix *m)
+{
+    memset((void *)(uintptr_t)m->data, 0xa5, m->rows * quant_row_bytes(m->format, m->cols));
+}
+
+void model_fixture_drop_data(struct model_fixture *f)
+{
+    for (size_t i = 0; i < f->model.n_layers; i++) {
+        struct block_layer *l = &f->layers[i];
+        struct block_matrix *all[] = { &l->q, &l->k, &l->v, &l->attn_out, &l->gate, &l->up, &l->down };
+        for (size_t j = 0; j < sizeof(all) / sizeof(all[0]); j++) {
+            drop(all[j]);
+        }
+    }
+    drop(&f->model.embedding);
+    drop(&f->model.output);
+}
+
+/* y = W x + bias, the weights decoded row by row. */
+static void multiply(const struct block_matrix *w, const float *bias, const double *x, double *y)
+{
+    size_t row_bytes = quant_row_bytes(w->format, w->cols);
+    float *row = malloc(w->cols * sizeof(*row));
+    for (size_t i = 0; i < w->rows; i++) {
+        w->format->decode((const unsigned char *)w->data + i * row_bytes, row, w->cols);
+        double sum = bias == NULL ? 0.0 : (double)bias[i];
+        for (size_t j = 0; j < w->cols; j++) {
+            sum += (double)row[j] * x[j];
+        }
+        y[i] = sum;
+    }
+    free(row);
+}
+
+static void normalize(const double *x, const float *weight, size_t n, double eps, double *y)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += x[i] * x[i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        y[i] = x[i] / sqrt(sum / (double)n + eps) * (double)weight[i];
+    }
+}
+
+static void rotate(const struct block_model *m, enum block_rope_set set, size_t position, double *x, size_t heads)
+{
+    for (size_t h = 0; h < heads; h++) {
+        double *head = x + h * m->head_dim;
+        for (size_t i = 0; i < m->rope_dims / 2; i++) {
+            double theta = (double)position * m->rope_inverse_frequency[set][i];
+            double c = cos(theta) * (double)m->rope_magnitude[set];
+            double s = sin(theta) * (double)m->rope_magnitude[set];
+            double *a = m->rope_pairs == BLOCK_ROPE_NEOX ? &head[i] : &head[2 * i];
+            double *b = m->rope_pairs == BLOCK_ROPE_NEOX ? &head[i + m->rope_dims / 2] : &head[2 * i + 1];
+            double turned = *a * c - *b * s;
+            *b = *a * s + *b * c;
+            *a = turned;
+        }
+    }
+}
+
+/* q: one row; k, v: rows 0 .. position. */
+static void attend(const struct block_model *m, size_t position, const double *q, const double *k, const double *v,
+                   double *scores, double *out)
+{
+    size_t stride = m->n_kv_heads * m->head_dim;
+    for (size_t h = 0; h < m->n_heads; h++) {
+        size_t offset = h / (m->n_heads / m->n_kv_heads) * m->head_dim;
+        double total = 0;
+        memset(out + h * m->head_dim, 0, m->head_dim * sizeof(*out));
+        for (size_t t = 0; t <= position; t++) {
+            bool visible = m->sliding_window == 0 || position - t < (size_t)m->sliding_window;
+            double score = 0;
+            for (size_t d = 0; d < m->head_dim; d++) {
+                score += q[h * m->head_dim + d] * k[t * stride + offset + d];
+            }
+            scores[t] = visible ? exp(score * (double)m->attention_scale) : 0.0;
+            total += scores[t];
+        }
+        for (size_t t = 0; t <= position; t++) {
+            for (size_t d = 0; d < m->head_dim; d++) {
+                out[h * m->head_dim + d] += scores[t] / total * v[t * stride + offset + d];
+            }
+        }
+    }
+}
+
+static void run_layer(const struct block_model *m, const struct block_layer *l, enum block_rope_set set, size_t count,
+                      double *hidden)
+{
+    size_t q_size = m->n_heads * m->head_dim;
+    size_t kv_size = m->n_kv_heads * m->head_dim;
+    double *q = calloc(count * q_size, sizeof(double));
+    double *k = calloc(count * kv_size, sizeof(double));
+    double *v = calloc(count * kv_size, sizeof(double));
+    double *normed = calloc(m->n_embd, sizeof(double));
+    double *attended = calloc(q_size, sizeof(double));
+    double *out = calloc(m->n_embd, sizeof(double));
+    double *scores = calloc(count, sizeof(double));
+    double *gate = calloc(m->n_ff, sizeof(double));
+    double *up = calloc(m->n_ff, sizeof(double));
+    for (size_t t = 0; t < count; t++) {
+        normalize(hidden + t * m->n_embd, l->attn_norm, m->n_embd, (double)m->norm_eps, normed);
+        multiply(&l->q, l->q_bias, normed, q + t * q_size);
+        multiply(&l->k, l->k_bias, normed, k + t * kv_size);
+        multiply(&l->v, l->v_bias, normed, v + t * kv_size);
+        rotate(m, set, t, q + t * q_size, m->n_heads);
+        rotate(m, set, t, k + t * kv_size, m->n_kv_heads);
+        attend(m, t, q + t * q_size, k, v, scores, attended);
+        multiply(&l->attn_out, l->attn_out_bias, attended, out);
+        double *row = hidden + t * m->n_embd;
+        for (size_t i = 0; i < m->n_embd; i++) {
+            row[i] += out[i];
+        }
+        normalize(row, l->ffn_norm, m->n_embd, (double)m->norm_eps, normed);
+        multiply(&l->gate, NULL, normed, gate);
+        multiply(&l->up, NULL, normed, up);
+        for (size_t i = 0; i < m->n_ff; i++) {
+            gate[i] = gate[i] / (1.0 + exp(-gate[i])) * up[i];
+        }
+        multiply(&l->down, NULL, gate, out);
+        for (size_t i = 0; i < m->n_embd; i++) {
+            row[i] += out[i];
+        }
+    }
+    void *const all[] = { q, k, v, normed, attended, out, scores, gate, up };
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        free(all[i]);
+    }
+}
+
+void model_reference(const struct block_model *m, enum block_rope_set set, const int32_t *tokens, size_t count,
+                     double *logits)
+{
+    double *hidden = calloc(count * m->n_embd, sizeof(double));
+    double *normed = calloc(m->n_embd, sizeof(double));
+    float *row = malloc(m->n_embd * sizeof(*row));
+    size_t row_bytes = quant_row_bytes(m->embedding.format, m->n_embd);
+    for (size_t t = 0; t < count; t++) {
+        const unsigned char *data = m->embedding.data;
+        m->embedding.format->decode(data + (size_t)tokens[t] * row_bytes, row, m->n_embd);
+        for (size_t i = 0; i < m->n_embd; i++) {
+            hidden[t * m->n_embd + i] = (double)row[i];
+        }
+    }
+    for (size_t i = 0; i < m->n_layers; i++) {
+        run_layer(m, &m->layers[i], set, count, hidden);
+    }
+    for (size_t t = 0; t < count; t++) {
+        normalize(hidden + t * m->n_embd, m->output_norm, m->n_embd, (double)m->norm_eps, normed);
+        multiply(&m->output, NULL, normed, logits + t * m->n_vocab);
+    }
+    free(row);
+    free(normed);
+    free(hidden);
+}
+
+double relative_rms(const float *a, const double *b, size_t n)
+{
+    double difference = 0;
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        sum += b[i] * b[i];
+    }
+    return sqrt(difference / sum);
+}
