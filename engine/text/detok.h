@@ -10,13 +10,14 @@ struct detok {
     const struct tokenizer *tokenizer;
     unsigned char held[4]; /* bytes of an incomplete character */
     unsigned char held_count;
-    bool at_start;      /* nothing was decoded yet: a leading space of a SentencePiece word is dropped */
-    bool with_control;  /* write control tokens as their text */
+    bool at_start;     /* nothing decoded yet: a SentencePiece word's leading space is dropped */
+    bool with_control; /* write control tokens as their text */
 };
 
-/* at_start is true for text that begins a document, false for an answer that continues a prompt (its leading space is kept unless
- * the prompt ends in a control token: pass true then). */
-void detok_init(struct detok *d, const struct tokenizer *tokenizer, bool at_start, bool with_control);
+/* at_start is true for text that begins a document, false for an answer that continues a prompt (its
+ * leading space is kept unless the prompt ends in a control token: pass true then). */
+void detok_init(struct detok *d, const struct tokenizer *tokenizer, bool at_start,
+                bool with_control);
 
 /* Appends what can be said for certain to out (maybe nothing). Invalid bytes become U+FFFD as soon as they are known to be. */
 void detok_push(struct detok *d, int32_t id, struct buf *out);
