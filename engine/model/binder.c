@@ -98,8 +98,8 @@ static enum phid_status check_data(const struct gguf_tensor *t, const char *name
 enum phid_status binder_matrix(struct binder *b, const char *name, size_t rows, size_t cols, struct block_matrix *ret,
                                struct phid_error *err)
 {
-    const struct gguf_tensor *t;
-    const struct quant_format *format;
+    const struct gguf_tensor *t = NULL;
+    const struct quant_format *format = NULL;
     enum phid_status status = find_shaped(b, name, rows, cols, 2, &t, err);
     if (status == PHID_OK) {
         status = check_data(t, name, rows, cols, &format, err);
@@ -119,8 +119,8 @@ enum phid_status binder_matrix(struct binder *b, const char *name, size_t rows, 
 
 enum phid_status binder_vector(struct binder *b, const char *name, size_t size, const float **ret, struct phid_error *err)
 {
-    const struct gguf_tensor *t;
-    const struct quant_format *format;
+    const struct gguf_tensor *t = NULL;
+    const struct quant_format *format = NULL;
     enum phid_status status = find_shaped(b, name, 1, size, 1, &t, err);
     if (status == PHID_OK) {
         status = check_data(t, name, 1, size, &format, err);

@@ -20,6 +20,7 @@ struct key {
 #define FIELD(name) offsetof(struct hparams, name)
 
 /* The upper bounds are far beyond any model; they keep products of a few of them inside 64 bits. */
+/* clang-format off */
 static const struct key keys[] = {
     {"context_length", FIELD(context_length), KEY_COUNT, true, 1, INT32_MAX, 0},
     {"embedding_length", FIELD(embedding_length), KEY_COUNT, true, 1, 1 << 20, 0},
@@ -37,6 +38,7 @@ static const struct key keys[] = {
     {"rope.scaling.original_context_length", FIELD(original_context), KEY_COUNT, false, 2, INT32_MAX, 0},
     {"expert_count", FIELD(expert_count), KEY_COUNT, false, 0, UINT32_MAX, 0},
 };
+/* clang-format on */
 
 static void key_name(const struct hparams *h, const char *suffix, char ret[KEY_MAX])
 {
@@ -123,7 +125,7 @@ static enum phid_status read_scaling(const struct gguf_file *file, struct hparam
     if (gguf_find(file, str_of(name)) == NULL) {
         return PHID_OK;
     }
-    double factor;
+    double factor = 0;
     enum phid_status status = read_number(file, name, 0, 1e6, &factor, err);
     if (status != PHID_OK) {
         return status;

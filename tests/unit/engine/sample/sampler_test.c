@@ -32,7 +32,7 @@ static int32_t pick(struct sampler *s, const float *logits)
  * rules out must never come. */
 static void check_distribution(const struct sampler_params *p, size_t n, uint64_t seed)
 {
-    enum { DRAWS = 40000, MAX = 3000 };
+    enum { DRAWS = 15000, MAX = 3000 };
     static float logits[MAX];
     static double expected[MAX];
     static unsigned counts[MAX];
