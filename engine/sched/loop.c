@@ -50,6 +50,7 @@ void loop_finish(struct loop *l, struct sequence *s, enum phid_finish finish, co
     loop_count_pages(l);
     atomic_fetch_add_explicit(
         finish == PHID_FINISH_CANCELLED ? &l->counters.cancelled : &l->counters.finished, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&l->counters.live, 1, memory_order_release);
     /* The pages are free and counted before anybody can know that the request has ended. */
     sequence_show(s, finish, error, NULL);
     sequence_stop(s);
@@ -237,6 +238,7 @@ enum phid_status loop_submit(struct loop *l, struct sequence *s, struct phid_err
     } else {
         sequence_ref(s);
         s->ordinal = l->arrivals++;
+        atomic_fetch_add_explicit(&l->counters.live, 1, memory_order_relaxed);
         queue_push(&l->waiting, s);
     }
     pthread_mutex_unlock(&l->mu);
@@ -256,12 +258,11 @@ void loop_drain(struct loop *l)
 void loop_stats(struct loop *l, struct phid_engine_stats *ret)
 {
     struct loop_counters *c = &l->counters;
-    pthread_mutex_lock(&l->mu);
-    size_t waiting = l->waiting.count + l->parked.count;
-    pthread_mutex_unlock(&l->mu);
+    size_t live = atomic_load_explicit(&c->live, memory_order_acquire);
+    size_t running = atomic_load_explicit(&c->running, memory_order_relaxed);
     *ret = (struct phid_engine_stats){
-        .running = atomic_load_explicit(&c->running, memory_order_relaxed),
-        .waiting = waiting,
+        .running = running,
+        .waiting = live > running ? live - running : 0,
         .pages_total = l->options.pages,
         .pages_free = atomic_load_explicit(&c->pages_free, memory_order_relaxed),
         .steps = atomic_load_explicit(&c->steps, memory_order_relaxed),

@@ -12,6 +12,7 @@
 
 /* Written by the step thread, read by any; each number is true by itself. */
 struct loop_counters {
+    atomic_size_t live; /* submitted and not finished; release by who finishes one, acquire by loop_stats */
     atomic_size_t running, pages_free;
     _Atomic uint64_t steps, tokens_prefilled, tokens_decoded, finished, cancelled, preemptions;
 };

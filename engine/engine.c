@@ -1,0 +1,245 @@
+/* The public engine handle: a backend with the model's weights, KV pages and a step loop. */
+#include "engine/engine.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/cpuid.h"
+#include "engine/commit.h"
+#include "engine/kv/budget.h"
+#include "engine/kv/page_table.h"
+
+#define DEFAULT_CONTEXT     ((size_t)4096)
+#define DEFAULT_MAX_RUNNING ((size_t)32)
+#define DEFAULT_STEP_TOKENS ((size_t)512)
+#define DEFAULT_QUEUE       ((size_t)256)
+
+/* Far beyond any use; keeps sizes computed from them small. */
+#define STEP_TOKENS_MAX ((size_t)65536)
+#define QUEUE_MAX       ((size_t)1 << 24)
+
+const char *phid_version(void)
+{
+    return PHID_VERSION;
+}
+
+const char *phid_commit(void)
+{
+    return PHID_COMMIT;
+}
+
+static size_t count_cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
+        return 1;
+    }
+    int count = CPU_COUNT(&set);
+    return count > 0 ? (size_t)count : 1;
+}
+
+/* The options with defaults filled in. */
+static enum phid_status resolve_options(const struct phid_engine_options *options, const struct model *model,
+                                        struct phid_engine_options *ret, struct phid_error *err)
+{
+    struct phid_engine_options o = options != NULL ? *options : (struct phid_engine_options){0};
+    if (o.context == 0) {
+        o.context = model->context_length < DEFAULT_CONTEXT ? model->context_length : DEFAULT_CONTEXT;
+    }
+    if (o.context > model->context_length) {
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "context",
+                            "a context of %zu tokens is more than the %zu the model was made for", o.context,
+                            model->context_length);
+    }
+    o.step_tokens = o.step_tokens > 0 ? o.step_tokens : DEFAULT_STEP_TOKENS;
+    o.max_running = o.max_running > 0 ? o.max_running : DEFAULT_MAX_RUNNING;
+    o.queue = o.queue > 0 ? o.queue : DEFAULT_QUEUE;
+    if (o.step_tokens > STEP_TOKENS_MAX) {
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "step_tokens", "step_tokens is %zu, at most %zu can be",
+                            o.step_tokens, STEP_TOKENS_MAX);
+    }
+    if (o.queue > QUEUE_MAX) {
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "queue", "queue is %zu, at most %zu can be", o.queue, QUEUE_MAX);
+    }
+    /* Each running sequence needs a row of every step. */
+    o.max_running = o.max_running < o.step_tokens ? o.max_running : o.step_tokens;
+    o.threads = o.threads > 0 ? o.threads : count_cores();
+    o.isa = o.isa != NULL ? o.isa : "auto";
+    *ret = o;
+    return PHID_OK;
+}
+
+static void release_matrix(void *user, const struct block_matrix *matrix)
+{
+    const struct phid_model *model = user;
+    if (model->file == NULL || matrix->name == NULL) {
+        return;
+    }
+    const struct gguf_tensor *tensor = gguf_tensor_find(model->file, str_of(matrix->name));
+    if (tensor != NULL) {
+        gguf_tensor_release(model->file, tensor);
+    }
+}
+
+static enum phid_status open_backend(struct phid_engine *e, struct phid_model *model, const struct model *description,
+                                     const struct phid_engine_options *o, struct phid_error *err)
+{
+    struct backend_options options = {
+        .threads = o->threads, .isa = o->isa, .exact = o->exact, .max_rows = o->step_tokens};
+    enum phid_status status = e->api->open(&options, &e->backend, err);
+    if (status != PHID_OK) {
+        return status;
+    }
+    return e->api->load(e->backend, &description->block, 0, description->block.n_layers, true, true, release_matrix,
+                        model, err);
+}
+
+static enum phid_status create_kv(struct phid_engine *e, const struct phid_engine_options *o, size_t *ret_pages,
+                                  struct phid_error *err)
+{
+    enum backend_kv_type type = o->exact || o->kv_type == PHID_KV_F32 ? BACKEND_KV_F32 : BACKEND_KV_F16;
+    struct kv_budget budget = {
+        .context = o->context,
+        .max_running = o->max_running,
+        .page_bytes = e->api->kv_page_bytes(e->backend, type),
+        .memory_bytes = o->kv_memory_bytes,
+        .free_bytes = kv_budget_free_bytes(),
+    };
+    size_t pages = 0;
+    enum phid_status status = kv_budget_pages(&budget, &pages, err);
+    if (status != PHID_OK) {
+        return status;
+    }
+    *ret_pages = pages;
+    return e->api->kv_create(e->backend, type, pages, err);
+}
+
+static void fill_info(struct phid_engine *e, const struct phid_engine_options *o, size_t pages)
+{
+    const char *isa = o->isa;
+    if (strcmp(isa, "auto") == 0) {
+        isa = o->exact ? cpuid_isa_name(CPUID_SCALAR) : cpuid_isa_name(cpuid_detect().isa);
+    }
+    enum cpuid_isa known;
+    e->info = (struct phid_engine_info){
+        .isa = cpuid_isa_find(str_of(isa), &known) ? cpuid_isa_name(known) : "unknown",
+        .devices = e->api->describe(e->backend),
+        .threads = o->threads,
+        .context = o->context,
+        .max_running = o->max_running,
+        .kv_tokens = pages * BACKEND_PAGE_TOKENS,
+        .memory_bytes = e->api->memory_bytes(e->backend) + loop_memory_bytes(e->loop),
+    };
+}
+
+enum phid_status engine_new_with_backend(struct phid_model *model, const struct model *description,
+                                         const struct backend_api *api, const struct phid_engine_options *options,
+                                         struct phid_engine **ret_engine, struct phid_error *err)
+{
+    struct phid_engine_options o = {0};
+    enum phid_status status = resolve_options(options, description, &o, err);
+    if (status != PHID_OK) {
+        return status;
+    }
+    struct phid_engine *e = calloc(1, sizeof(*e));
+    if (e == NULL) {
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for an engine");
+    }
+    e->api = api;
+    e->terms = (struct sequence_terms){
+        .tokenizer = model->tokenizer,
+        .end_ids = model->end_ids,
+        .end_count = model->end_count,
+        .n_vocab = description->block.n_vocab,
+        .context = o.context,
+    };
+    size_t pages = 0;
+    status = open_backend(e, model, description, &o, err);
+    if (status != PHID_OK) {
+        goto fail;
+    }
+    status = create_kv(e, &o, &pages, err);
+    if (status != PHID_OK) {
+        goto fail;
+    }
+    struct loop_options loop = {
+        .api = api,
+        .backend = e->backend,
+        .block = &description->block,
+        .original_context = description->original_context,
+        .context = o.context,
+        .max_running = o.max_running,
+        .step_tokens = o.step_tokens,
+        .queue = o.queue,
+        .pages = pages,
+        .log = o.log,
+        .log_user = o.log_user,
+    };
+    status = loop_new(&loop, &e->loop, err);
+    if (status != PHID_OK) {
+        goto fail;
+    }
+    fill_info(e, &o, pages);
+    *ret_engine = e;
+    return PHID_OK;
+fail:
+    phid_engine_free(e);
+    return status;
+}
+
+enum phid_status phid_engine_new(struct phid_model *model, const struct phid_engine_options *options,
+                                 struct phid_engine **ret_engine, struct phid_error *err)
+{
+    if (model->model == NULL) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "the model was opened for its vocabulary only");
+    }
+    return engine_new_with_backend(model, model->model, backend_cpu(), options, ret_engine, err);
+}
+
+void phid_engine_free(struct phid_engine *engine)
+{
+    if (engine == NULL) {
+        return;
+    }
+    loop_free(engine->loop);
+    if (engine->backend != NULL) {
+        engine->api->close(engine->backend);
+    }
+    free(engine);
+}
+
+const struct phid_engine_info *phid_engine_info(const struct phid_engine *engine)
+{
+    return &engine->info;
+}
+
+void phid_engine_stats(struct phid_engine *engine, struct phid_engine_stats *ret)
+{
+    loop_stats(engine->loop, ret);
+}
+
+void phid_engine_drain(struct phid_engine *engine)
+{
+    loop_drain(engine->loop);
+}
+
+enum phid_status phid_engine_logits(struct phid_engine *engine, const int32_t *ids, size_t count, bool all,
+                                    float *logits, struct phid_error *err)
+{
+    if (count == 0) {
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "tokens", "there are no tokens");
+    }
+    if (count > engine->info.context) {
+        return phid_fail_at(err, PHID_ERR_CONTEXT, "tokens",
+                            "the maximum context length is %zu tokens, but there are %zu", engine->info.context, count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= engine->terms.n_vocab) {
+            return phid_fail_at(err, PHID_ERR_ARGUMENT, "tokens",
+                                "token %d is not in the vocabulary of %zu tokens", (int)ids[i], engine->terms.n_vocab);
+        }
+    }
+    struct evaluation evaluation = {.ids = ids, .count = count, .all = all, .logits = logits};
+    return loop_evaluate(engine->loop, &evaluation, err);
+}
