@@ -1,9 +1,11 @@
-/* llama: Llama 2 and 3, Mistral, TinyLlama, SmolLM2. As phi3, but with rotary pairs (2i, 2i + 1), for which the converter has permuted
- * the rows of Q and K, separate gate and up, optional attention biases, and Llama 3's factors in one tensor. */
+/* llama: Llama 2 and 3, Mistral, TinyLlama, SmolLM2. As phi3, but with rotary pairs (2i, 2i + 1),
+ * for which the converter has permuted the rows of Q and K, separate gate and up, optional
+ * attention biases, and Llama 3's factors in one tensor. */
 #include "engine/model/layer.h"
 #include "engine/model/rope.h"
 
-static enum phid_status bind(struct model *m, const struct hparams *h, struct binder *b, struct phid_error *err)
+static enum phid_status bind(struct model *m, const struct hparams *h, struct binder *b,
+                             struct phid_error *err)
 {
     static const char *const scalings[] = {"none", "linear", NULL};
     static const struct layer_forms forms = {.biases = true, .fused_gate_up = false};

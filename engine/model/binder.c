@@ -10,7 +10,8 @@
 
 #define SHAPE_MAX 96
 
-enum phid_status binder_init(struct binder *b, const struct gguf_file *file, struct model *model, struct phid_error *err)
+enum phid_status binder_init(struct binder *b, const struct gguf_file *file, struct model *model,
+                             struct phid_error *err)
 {
     *b = (struct binder){.file = file, .model = model};
     size_t count = gguf_tensor_count(file);
@@ -37,7 +38,8 @@ static void shape_text(const uint64_t *ne, size_t n_dims, char ret[SHAPE_MAX])
 {
     size_t used = 0;
     for (size_t i = 0; i < n_dims && used < SHAPE_MAX; i++) {
-        int wrote = snprintf(ret + used, SHAPE_MAX - used, "%s%llu", i == 0 ? "[" : ", ", (unsigned long long)ne[i]);
+        int wrote = snprintf(ret + used, SHAPE_MAX - used, "%s%llu", i == 0 ? "[" : ", ",
+                             (unsigned long long)ne[i]);
         used += wrote > 0 ? (size_t)wrote : 0;
     }
     if (used < SHAPE_MAX) {
@@ -46,19 +48,22 @@ static void shape_text(const uint64_t *ne, size_t n_dims, char ret[SHAPE_MAX])
 }
 
 /* Finds `name` and compares its shape; `rows` is 1 for a vector. */
-static enum phid_status find_shaped(struct binder *b, const char *name, size_t rows, size_t cols, size_t n_dims,
-                                    const struct gguf_tensor **ret, struct phid_error *err)
+static enum phid_status find_shaped(struct binder *b, const char *name, size_t rows, size_t cols,
+                                    size_t n_dims, const struct gguf_tensor **ret,
+                                    struct phid_error *err)
 {
     const uint64_t wanted[2] = {cols, rows};
     char expected[SHAPE_MAX], found[SHAPE_MAX];
     shape_text(wanted, n_dims, expected);
     const struct gguf_tensor *t = gguf_tensor_find(b->file, str_of(name));
     if (t == NULL) {
-        return phid_fail(err, PHID_ERR_FORMAT, "tensor %s is missing (expected shape %s)", name, expected);
+        return phid_fail(err, PHID_ERR_FORMAT, "tensor %s is missing (expected shape %s)", name,
+                         expected);
     }
     if (t->ne[0] != cols || t->ne[1] != rows || t->ne[2] != 1 || t->ne[3] != 1) {
         shape_text(t->ne, t->n_dims, found);
-        return phid_fail(err, PHID_ERR_FORMAT, "tensor %s: expected shape %s, found %s (data at offset %llu)", name,
+        return phid_fail(err, PHID_ERR_FORMAT,
+                         "tensor %s: expected shape %s, found %s (data at offset %llu)", name,
                          expected, found, (unsigned long long)t->offset);
     }
     if (b->bound_count == gguf_tensor_count(b->file)) {
@@ -73,30 +78,34 @@ static enum phid_status find_shaped(struct binder *b, const char *name, size_t r
 }
 
 /* The format of a tensor and the bytes of its rows, checked against what the file holds. */
-static enum phid_status check_data(const struct gguf_tensor *t, const char *name, size_t rows, size_t cols,
-                                   const struct quant_format **ret, struct phid_error *err)
+static enum phid_status check_data(const struct gguf_tensor *t, const char *name, size_t rows,
+                                   size_t cols, const struct quant_format **ret,
+                                   struct phid_error *err)
 {
     const struct quant_format *format = quant_format_find(t->type);
     if (format == NULL) {
         const char *type = quant_type_name(t->type);
-        return phid_fail(err, PHID_ERR_UNSUPPORTED, "tensor %s: type %s (%u) is not supported", name,
-                         type != NULL ? type : "unknown", (unsigned)t->type);
+        return phid_fail(err, PHID_ERR_UNSUPPORTED, "tensor %s: type %s (%u) is not supported",
+                         name, type != NULL ? type : "unknown", (unsigned)t->type);
     }
     size_t row_bytes = quant_row_bytes(format, cols), bytes;
     if (row_bytes == 0) {
-        return phid_fail(err, PHID_ERR_FORMAT, "tensor %s: rows of %zu are not whole %s blocks of %zu (data at offset %llu)",
-                         name, cols, format->name, format->block_weights, (unsigned long long)t->offset);
+        return phid_fail(
+            err, PHID_ERR_FORMAT,
+            "tensor %s: rows of %zu are not whole %s blocks of %zu (data at offset %llu)", name,
+            cols, format->name, format->block_weights, (unsigned long long)t->offset);
     }
     if (!checked_mul(row_bytes, rows, &bytes) || bytes > t->size_bytes) {
-        return phid_fail(err, PHID_ERR_FORMAT, "tensor %s: its data is shorter than its shape (data at offset %llu)",
+        return phid_fail(err, PHID_ERR_FORMAT,
+                         "tensor %s: its data is shorter than its shape (data at offset %llu)",
                          name, (unsigned long long)t->offset);
     }
     *ret = format;
     return PHID_OK;
 }
 
-enum phid_status binder_matrix(struct binder *b, const char *name, size_t rows, size_t cols, struct block_matrix *ret,
-                               struct phid_error *err)
+enum phid_status binder_matrix(struct binder *b, const char *name, size_t rows, size_t cols,
+                               struct block_matrix *ret, struct phid_error *err)
 {
     const struct gguf_tensor *t = NULL;
     const struct quant_format *format = NULL;
@@ -113,11 +122,13 @@ enum phid_status binder_matrix(struct binder *b, const char *name, size_t rows, 
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for the name of tensor %s", name);
     }
     memcpy(copy, name, name_bytes);
-    *ret = (struct block_matrix){.name = copy, .format = format, .data = t->data, .rows = rows, .cols = cols};
+    *ret = (struct block_matrix){
+        .name = copy, .format = format, .data = t->data, .rows = rows, .cols = cols};
     return PHID_OK;
 }
 
-enum phid_status binder_vector(struct binder *b, const char *name, size_t size, const float **ret, struct phid_error *err)
+enum phid_status binder_vector(struct binder *b, const char *name, size_t size, const float **ret,
+                               struct phid_error *err)
 {
     const struct gguf_tensor *t = NULL;
     const struct quant_format *format = NULL;
@@ -129,7 +140,8 @@ enum phid_status binder_vector(struct binder *b, const char *name, size_t size, 
         return status;
     }
     if (format->block_weights != 1) {
-        return phid_fail(err, PHID_ERR_FORMAT, "tensor %s: expected F32, F16 or BF16, found %s (data at offset %llu)",
+        return phid_fail(err, PHID_ERR_FORMAT,
+                         "tensor %s: expected F32, F16 or BF16, found %s (data at offset %llu)",
                          name, format->name, (unsigned long long)t->offset);
     }
     float *values = model_alloc(b->model, size, sizeof(*values));
@@ -139,8 +151,9 @@ enum phid_status binder_vector(struct binder *b, const char *name, size_t size, 
     format->decode(t->data, values, size);
     for (size_t i = 0; i < size; i++) {
         if (!isfinite(values[i])) {
-            return phid_fail(err, PHID_ERR_FORMAT, "tensor %s: value %zu is %s (data at offset %llu)", name, i,
-                             values[i] != values[i] ? "NaN" : "infinite", (unsigned long long)t->offset);
+            return phid_fail(
+                err, PHID_ERR_FORMAT, "tensor %s: value %zu is %s (data at offset %llu)", name, i,
+                values[i] != values[i] ? "NaN" : "infinite", (unsigned long long)t->offset);
         }
     }
     *ret = values;
@@ -171,9 +184,12 @@ enum phid_status binder_finish(struct binder *b, struct phid_error *err)
     qsort(b->bound, b->bound_count, sizeof(const struct gguf_tensor *), compare_tensors);
     for (size_t i = 0; i < count; i++) {
         const struct gguf_tensor *t = gguf_tensor_at(b->file, i);
-        if (bsearch(&t, b->bound, b->bound_count, sizeof(const struct gguf_tensor *), compare_tensors) == NULL) {
+        if (bsearch(&t, b->bound, b->bound_count, sizeof(const struct gguf_tensor *),
+                    compare_tensors) == NULL) {
             int shown = t->name.size < BINDER_NAME_MAX ? (int)t->name.size : BINDER_NAME_MAX;
-            return phid_fail(err, PHID_ERR_FORMAT, "unexpected tensor %.*s: the architecture has none of that name (data at offset %llu)",
+            return phid_fail(err, PHID_ERR_FORMAT,
+                             "unexpected tensor %.*s: the architecture has none of that name (data "
+                             "at offset %llu)",
                              shown, t->name.data, (unsigned long long)t->offset);
         }
     }

@@ -1,7 +1,8 @@
-/* Binding: finding each tensor an architecture names, checking its shape, and knowing at the end whether the file holds any
- * that nobody asked for.
+/* Binding: finding each tensor an architecture names, checking its shape, and knowing at the end
+ * whether the file holds any that nobody asked for.
  *
- * Lives during model_load. Names and vectors are owned by the model; matrix data stays in the file. */
+ * Lives during model_load. Names and vectors are owned by the model; matrix data stays in the file.
+ */
 #ifndef PHID_MODEL_BINDER_H
 #define PHID_MODEL_BINDER_H
 
@@ -22,17 +23,21 @@ struct binder {
     size_t bound_count;
 };
 
-enum phid_status binder_init(struct binder *b, const struct gguf_file *file, struct model *model, struct phid_error *err);
+enum phid_status binder_init(struct binder *b, const struct gguf_file *file, struct model *model,
+                             struct phid_error *err);
 void binder_fini(struct binder *b);
 
 bool binder_has(const struct binder *b, const char *name);
 
-/* The tensor `name`, which must be there with exactly this shape and rows of whole blocks. Each name at most once. */
-enum phid_status binder_matrix(struct binder *b, const char *name, size_t rows, size_t cols, struct block_matrix *ret,
-                               struct phid_error *err);
+/* The tensor `name`, which must be there with exactly this shape and rows of whole blocks. Each
+ * name at most once. */
+enum phid_status binder_matrix(struct binder *b, const char *name, size_t rows, size_t cols,
+                               struct block_matrix *ret, struct phid_error *err);
 
-/* Same for one dimension: F32, F16 or BF16, given as f32 in the model's memory. Every value must be finite. */
-enum phid_status binder_vector(struct binder *b, const char *name, size_t size, const float **ret, struct phid_error *err);
+/* Same for one dimension: F32, F16 or BF16, given as f32 in the model's memory. Every value must be
+ * finite. */
+enum phid_status binder_vector(struct binder *b, const char *name, size_t size, const float **ret,
+                               struct phid_error *err);
 
 /* A range of rows of a bound matrix, as a matrix of its own. */
 struct block_matrix binder_rows(const struct block_matrix *m, size_t first, size_t count);

@@ -52,8 +52,8 @@ static unsigned long long key_offset(const struct gguf_file *file, const char *n
     return entry != NULL ? (unsigned long long)entry->offset : 0;
 }
 
-static enum phid_status read_number(const struct gguf_file *file, const char *name, double min, double max, double *ret,
-                                    struct phid_error *err)
+static enum phid_status read_number(const struct gguf_file *file, const char *name, double min,
+                                    double max, double *ret, struct phid_error *err)
 {
     float value;
     enum phid_status status = gguf_get_f32(file, name, &value, err);
@@ -62,15 +62,16 @@ static enum phid_status read_number(const struct gguf_file *file, const char *na
     }
     /* Not (value < min || ...): NaN has to fail. */
     if (!((double)value >= min && (double)value <= max)) {
-        return phid_fail(err, PHID_ERR_FORMAT, "key %s: expected a number from %g to %g, found %g (offset %llu)", name,
+        return phid_fail(err, PHID_ERR_FORMAT,
+                         "key %s: expected a number from %g to %g, found %g (offset %llu)", name,
                          min, max, (double)value, key_offset(file, name));
     }
     *ret = (double)value;
     return PHID_OK;
 }
 
-static enum phid_status read_count(const struct gguf_file *file, const char *name, double min, double max,
-                                   uint64_t *ret, struct phid_error *err)
+static enum phid_status read_count(const struct gguf_file *file, const char *name, double min,
+                                   double max, uint64_t *ret, struct phid_error *err)
 {
     uint64_t value;
     enum phid_status status = gguf_get_u64(file, name, &value, err);
@@ -78,15 +79,16 @@ static enum phid_status read_count(const struct gguf_file *file, const char *nam
         return status;
     }
     if (value < (uint64_t)min || value > (uint64_t)max) {
-        return phid_fail(err, PHID_ERR_FORMAT, "key %s: expected %.0f to %.0f, found %llu (offset %llu)", name, min,
-                         max, (unsigned long long)value, key_offset(file, name));
+        return phid_fail(err, PHID_ERR_FORMAT,
+                         "key %s: expected %.0f to %.0f, found %llu (offset %llu)", name, min, max,
+                         (unsigned long long)value, key_offset(file, name));
     }
     *ret = value;
     return PHID_OK;
 }
 
-static enum phid_status read_key(const struct gguf_file *file, const struct key *key, struct hparams *h,
-                                 struct phid_error *err)
+static enum phid_status read_key(const struct gguf_file *file, const struct key *key,
+                                 struct hparams *h, struct phid_error *err)
 {
     char name[KEY_MAX];
     key_name(h, key->suffix, name);
@@ -105,9 +107,10 @@ static enum phid_status read_key(const struct gguf_file *file, const struct key 
     return present ? read_number(file, name, key->min, key->max, value, err) : PHID_OK;
 }
 
-/* Linear scaling as converters have written it over the years: rope.scaling.factor, with or without a type, and before
- * that rope.scale_linear. 0 stands for none. */
-static enum phid_status read_scaling(const struct gguf_file *file, struct hparams *h, struct phid_error *err)
+/* Linear scaling as converters have written it over the years: rope.scaling.factor, with or without
+ * a type, and before that rope.scale_linear. 0 stands for none. */
+static enum phid_status read_scaling(const struct gguf_file *file, struct hparams *h,
+                                     struct phid_error *err)
 {
     char name[KEY_MAX];
     key_name(h, "rope.scaling.type", name);
@@ -136,18 +139,21 @@ static enum phid_status read_scaling(const struct gguf_file *file, struct hparam
     return PHID_OK;
 }
 
-static enum phid_status read_vocab_size(const struct gguf_file *file, struct hparams *h, struct phid_error *err)
+static enum phid_status read_vocab_size(const struct gguf_file *file, struct hparams *h,
+                                        struct phid_error *err)
 {
     const struct gguf_entry *tokens = gguf_find(file, STR("tokenizer.ggml.tokens"));
     if (tokens == NULL) {
         return phid_fail(err, PHID_ERR_FORMAT, "key tokenizer.ggml.tokens is missing");
     }
     if (tokens->type != GGUF_ARRAY || tokens->element_type != GGUF_STRING) {
-        return phid_fail(err, PHID_ERR_FORMAT, "key tokenizer.ggml.tokens: expected an array of strings (offset %llu)",
+        return phid_fail(err, PHID_ERR_FORMAT,
+                         "key tokenizer.ggml.tokens: expected an array of strings (offset %llu)",
                          (unsigned long long)tokens->offset);
     }
     if (tokens->count == 0 || tokens->count > INT32_MAX) {
-        return phid_fail(err, PHID_ERR_FORMAT, "key tokenizer.ggml.tokens: %llu tokens make no vocabulary (offset %llu)",
+        return phid_fail(err, PHID_ERR_FORMAT,
+                         "key tokenizer.ggml.tokens: %llu tokens make no vocabulary (offset %llu)",
                          (unsigned long long)tokens->count, (unsigned long long)tokens->offset);
     }
     h->vocab_size = tokens->count;
@@ -162,9 +168,11 @@ static enum phid_status read_vocab_size(const struct gguf_file *file, struct hpa
         return status;
     }
     if (stated != h->vocab_size) {
-        return phid_fail(err, PHID_ERR_FORMAT,
-                         "key %s: expected %llu, the length of tokenizer.ggml.tokens, found %llu (offset %llu)", name,
-                         (unsigned long long)h->vocab_size, (unsigned long long)stated, key_offset(file, name));
+        return phid_fail(
+            err, PHID_ERR_FORMAT,
+            "key %s: expected %llu, the length of tokenizer.ggml.tokens, found %llu (offset %llu)",
+            name, (unsigned long long)h->vocab_size, (unsigned long long)stated,
+            key_offset(file, name));
     }
     return PHID_OK;
 }
@@ -175,39 +183,45 @@ static enum phid_status check_heads(struct hparams *h, struct phid_error *err)
     unsigned long long heads = h->head_count;
     h->head_count_kv = h->head_count_kv != 0 ? h->head_count_kv : h->head_count;
     if (h->head_count_kv > h->head_count || h->head_count % h->head_count_kv != 0) {
-        return phid_fail(err, PHID_ERR_FORMAT, "key %s.attention.head_count_kv: expected a divisor of the %llu heads, found %llu",
-                         a, heads, (unsigned long long)h->head_count_kv);
+        return phid_fail(
+            err, PHID_ERR_FORMAT,
+            "key %s.attention.head_count_kv: expected a divisor of the %llu heads, found %llu", a,
+            heads, (unsigned long long)h->head_count_kv);
     }
     if (h->key_length == 0 && h->value_length == 0) {
         if (h->embedding_length % h->head_count != 0) {
-            return phid_fail(err, PHID_ERR_FORMAT,
-                             "key %s.attention.head_count: %llu heads do not divide the embedding length %llu", a,
-                             heads, (unsigned long long)h->embedding_length);
+            return phid_fail(
+                err, PHID_ERR_FORMAT,
+                "key %s.attention.head_count: %llu heads do not divide the embedding length %llu",
+                a, heads, (unsigned long long)h->embedding_length);
         }
         h->key_length = h->embedding_length / h->head_count;
     }
     h->key_length = h->key_length != 0 ? h->key_length : h->value_length;
     h->value_length = h->value_length != 0 ? h->value_length : h->key_length;
     if (h->key_length != h->value_length) {
-        return phid_fail(err, PHID_ERR_UNSUPPORTED,
-                         "%s.attention.key_length %llu and value_length %llu differ, which is not supported", a,
-                         (unsigned long long)h->key_length, (unsigned long long)h->value_length);
+        return phid_fail(
+            err, PHID_ERR_UNSUPPORTED,
+            "%s.attention.key_length %llu and value_length %llu differ, which is not supported", a,
+            (unsigned long long)h->key_length, (unsigned long long)h->value_length);
     }
     if (h->key_length % 2 != 0) {
-        return phid_fail(err, PHID_ERR_FORMAT, "the head size %llu of %s is odd, rotary positions need pairs",
+        return phid_fail(err, PHID_ERR_FORMAT,
+                         "the head size %llu of %s is odd, rotary positions need pairs",
                          (unsigned long long)h->key_length, a);
     }
     h->rope_dims = h->rope_dims != 0 ? h->rope_dims : h->key_length;
     if (h->rope_dims % 2 != 0 || h->rope_dims > h->key_length) {
         return phid_fail(err, PHID_ERR_FORMAT,
-                         "key %s.rope.dimension_count: expected an even number up to the head size %llu, found %llu", a,
-                         (unsigned long long)h->key_length, (unsigned long long)h->rope_dims);
+                         "key %s.rope.dimension_count: expected an even number up to the head size "
+                         "%llu, found %llu",
+                         a, (unsigned long long)h->key_length, (unsigned long long)h->rope_dims);
     }
     return PHID_OK;
 }
 
-enum phid_status hparams_read(const struct gguf_file *file, const char *architecture, struct hparams *ret,
-                              struct phid_error *err)
+enum phid_status hparams_read(const struct gguf_file *file, const char *architecture,
+                              struct hparams *ret, struct phid_error *err)
 {
     struct hparams h = {.architecture = architecture};
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
@@ -220,7 +234,8 @@ enum phid_status hparams_read(const struct gguf_file *file, const char *architec
     key_name(&h, "attention.sliding_window", name);
     h.has_sliding_window = gguf_find(file, str_of(name)) != NULL;
     if (h.expert_count > 0) {
-        return phid_fail(err, PHID_ERR_UNSUPPORTED, "mixture of experts is not supported (%s.expert_count is %llu)",
+        return phid_fail(err, PHID_ERR_UNSUPPORTED,
+                         "mixture of experts is not supported (%s.expert_count is %llu)",
                          architecture, (unsigned long long)h.expert_count);
     }
     enum phid_status status = read_scaling(file, &h, err);
@@ -230,10 +245,12 @@ enum phid_status hparams_read(const struct gguf_file *file, const char *architec
     if (status == PHID_OK) {
         status = read_vocab_size(file, &h, err);
     }
-    /* Every block has tensors, so a count beyond theirs is known to be wrong before anything is allocated for it. */
+    /* Every block has tensors, so a count beyond theirs is known to be wrong before anything is
+     * allocated for it. */
     if (status == PHID_OK && h.block_count > gguf_tensor_count(file)) {
-        status = phid_fail(err, PHID_ERR_FORMAT, "key %s.block_count: %llu blocks in a file of %zu tensors",
-                           architecture, (unsigned long long)h.block_count, gguf_tensor_count(file));
+        status = phid_fail(err, PHID_ERR_FORMAT,
+                           "key %s.block_count: %llu blocks in a file of %zu tensors", architecture,
+                           (unsigned long long)h.block_count, gguf_tensor_count(file));
     }
     if (status == PHID_OK) {
         *ret = h;
@@ -241,7 +258,8 @@ enum phid_status hparams_read(const struct gguf_file *file, const char *architec
     return status;
 }
 
-enum phid_status hparams_check_scaling(const struct hparams *h, const char *const *known, struct phid_error *err)
+enum phid_status hparams_check_scaling(const struct hparams *h, const char *const *known,
+                                       struct phid_error *err)
 {
     if (h->rope_scaling.size == 0) {
         return PHID_OK;
@@ -252,6 +270,6 @@ enum phid_status hparams_check_scaling(const struct hparams *h, const char *cons
         }
     }
     int shown = h->rope_scaling.size < 40 ? (int)h->rope_scaling.size : 40;
-    return phid_fail(err, PHID_ERR_UNSUPPORTED, "%s.rope.scaling.type \"%.*s\" is not supported", h->architecture, shown,
-                     h->rope_scaling.data);
+    return phid_fail(err, PHID_ERR_UNSUPPORTED, "%s.rope.scaling.type \"%.*s\" is not supported",
+                     h->architecture, shown, h->rope_scaling.data);
 }

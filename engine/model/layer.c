@@ -7,16 +7,16 @@ static void block_name(size_t index, const char *suffix, char ret[BINDER_NAME_MA
     snprintf(ret, BINDER_NAME_MAX, "blk.%zu.%s", index, suffix);
 }
 
-static enum phid_status bind_matrix(struct binder *b, size_t index, const char *suffix, size_t rows, size_t cols,
-                                    struct block_matrix *ret, struct phid_error *err)
+static enum phid_status bind_matrix(struct binder *b, size_t index, const char *suffix, size_t rows,
+                                    size_t cols, struct block_matrix *ret, struct phid_error *err)
 {
     char name[BINDER_NAME_MAX];
     block_name(index, suffix, name);
     return binder_matrix(b, name, rows, cols, ret, err);
 }
 
-static enum phid_status bind_vector(struct binder *b, size_t index, const char *suffix, size_t size, const float **ret,
-                                    struct phid_error *err)
+static enum phid_status bind_vector(struct binder *b, size_t index, const char *suffix, size_t size,
+                                    const float **ret, struct phid_error *err)
 {
     char name[BINDER_NAME_MAX];
     block_name(index, suffix, name);
@@ -30,14 +30,14 @@ static bool has(const struct binder *b, size_t index, const char *suffix)
     return binder_has(b, name);
 }
 
-static enum phid_status bind_optional_vector(struct binder *b, size_t index, const char *suffix, size_t size,
-                                             const float **ret, struct phid_error *err)
+static enum phid_status bind_optional_vector(struct binder *b, size_t index, const char *suffix,
+                                             size_t size, const float **ret, struct phid_error *err)
 {
     return has(b, index, suffix) ? bind_vector(b, index, suffix, size, ret, err) : PHID_OK;
 }
 
-static enum phid_status bind_qkv(const struct block_model *m, size_t index, struct binder *b, struct block_layer *l,
-                                 struct phid_error *err)
+static enum phid_status bind_qkv(const struct block_model *m, size_t index, struct binder *b,
+                                 struct block_layer *l, struct phid_error *err)
 {
     size_t q_rows = m->n_heads * m->head_dim, kv_rows = m->n_kv_heads * m->head_dim;
     if (has(b, index, "attn_qkv.weight")) {
@@ -61,11 +61,12 @@ static enum phid_status bind_qkv(const struct block_model *m, size_t index, stru
     return status;
 }
 
-static enum phid_status bind_biases(const struct block_model *m, size_t index, struct binder *b, struct block_layer *l,
-                                    struct phid_error *err)
+static enum phid_status bind_biases(const struct block_model *m, size_t index, struct binder *b,
+                                    struct block_layer *l, struct phid_error *err)
 {
     size_t q_rows = m->n_heads * m->head_dim, kv_rows = m->n_kv_heads * m->head_dim;
-    enum phid_status status = bind_optional_vector(b, index, "attn_output.bias", m->n_embd, &l->attn_out_bias, err);
+    enum phid_status status =
+        bind_optional_vector(b, index, "attn_output.bias", m->n_embd, &l->attn_out_bias, err);
     if (status == PHID_OK && has(b, index, "attn_qkv.bias")) {
         const float *fused;
         status = bind_vector(b, index, "attn_qkv.bias", q_rows + 2 * kv_rows, &fused, err);
@@ -88,8 +89,8 @@ static enum phid_status bind_biases(const struct block_model *m, size_t index, s
     return status;
 }
 
-static enum phid_status bind_ffn(const struct block_model *m, bool fused_gate_up, size_t index, struct binder *b,
-                                 struct block_layer *l, struct phid_error *err)
+static enum phid_status bind_ffn(const struct block_model *m, bool fused_gate_up, size_t index,
+                                 struct binder *b, struct block_layer *l, struct phid_error *err)
 {
     enum phid_status status;
     if (fused_gate_up && !has(b, index, "ffn_gate.weight")) {
@@ -111,10 +112,12 @@ static enum phid_status bind_ffn(const struct block_model *m, bool fused_gate_up
     return status;
 }
 
-static enum phid_status bind_layer(const struct block_model *m, const struct layer_forms *forms, size_t index,
-                                   struct binder *b, struct block_layer *l, struct phid_error *err)
+static enum phid_status bind_layer(const struct block_model *m, const struct layer_forms *forms,
+                                   size_t index, struct binder *b, struct block_layer *l,
+                                   struct phid_error *err)
 {
-    enum phid_status status = bind_vector(b, index, "attn_norm.weight", m->n_embd, &l->attn_norm, err);
+    enum phid_status status =
+        bind_vector(b, index, "attn_norm.weight", m->n_embd, &l->attn_norm, err);
     if (status == PHID_OK) {
         status = bind_qkv(m, index, b, l, err);
     }
@@ -122,7 +125,8 @@ static enum phid_status bind_layer(const struct block_model *m, const struct lay
         status = bind_biases(m, index, b, l, err);
     }
     if (status == PHID_OK) {
-        status = bind_matrix(b, index, "attn_output.weight", m->n_embd, m->n_heads * m->head_dim, &l->attn_out, err);
+        status = bind_matrix(b, index, "attn_output.weight", m->n_embd, m->n_heads * m->head_dim,
+                             &l->attn_out, err);
     }
     if (status == PHID_OK) {
         status = bind_vector(b, index, "ffn_norm.weight", m->n_embd, &l->ffn_norm, err);
@@ -133,7 +137,8 @@ static enum phid_status bind_layer(const struct block_model *m, const struct lay
     return status;
 }
 
-enum phid_status layer_bind_all(struct model *m, const struct layer_forms *forms, struct binder *b, struct phid_error *err)
+enum phid_status layer_bind_all(struct model *m, const struct layer_forms *forms, struct binder *b,
+                                struct phid_error *err)
 {
     struct block_layer *layers = model_alloc(m, m->block.n_layers, sizeof(*layers));
     if (layers == NULL) {
@@ -152,8 +157,8 @@ enum phid_status layer_bind_all(struct model *m, const struct layer_forms *forms
 enum phid_status layer_bind_ends(struct model *m, struct binder *b, struct phid_error *err)
 {
     struct block_model *block = &m->block;
-    enum phid_status status =
-        binder_matrix(b, "token_embd.weight", block->n_vocab, block->n_embd, &block->embedding, err);
+    enum phid_status status = binder_matrix(b, "token_embd.weight", block->n_vocab, block->n_embd,
+                                            &block->embedding, err);
     if (status == PHID_OK) {
         status = binder_vector(b, "output_norm.weight", block->n_embd, &block->output_norm, err);
     }

@@ -19,7 +19,8 @@ struct model_memory {
 void *model_alloc(struct model *m, size_t count, size_t size)
 {
     size_t bytes;
-    if (!checked_mul(count, size, &bytes) || !checked_add(bytes, sizeof(struct model_memory), &bytes)) {
+    if (!checked_mul(count, size, &bytes) ||
+        !checked_add(bytes, sizeof(struct model_memory), &bytes)) {
         return NULL;
     }
     struct model_memory *memory = calloc(1, bytes);
@@ -44,7 +45,8 @@ void model_free(struct model *m)
     free(m);
 }
 
-static enum phid_status find_arch(const struct gguf_file *file, const struct model_arch **ret, struct phid_error *err)
+static enum phid_status find_arch(const struct gguf_file *file, const struct model_arch **ret,
+                                  struct phid_error *err)
 {
     struct str type, name;
     if (gguf_find(file, STR("general.type")) != NULL) {
@@ -54,7 +56,8 @@ static enum phid_status find_arch(const struct gguf_file *file, const struct mod
         }
         if (!str_equal(type, STR("model"))) {
             int shown = type.size < 40 ? (int)type.size : 40;
-            return phid_fail(err, PHID_ERR_UNSUPPORTED, "general.type is \"%.*s\", only \"model\" can be run", shown,
+            return phid_fail(err, PHID_ERR_UNSUPPORTED,
+                             "general.type is \"%.*s\", only \"model\" can be run", shown,
                              type.data);
         }
     }
@@ -72,7 +75,8 @@ static enum phid_status find_arch(const struct gguf_file *file, const struct mod
         }
     }
     int shown = name.size < 40 ? (int)name.size : 40;
-    return phid_fail(err, PHID_ERR_UNSUPPORTED, "architecture \"%.*s\" is not supported (known: " KNOWN_ARCHS ")", shown,
+    return phid_fail(err, PHID_ERR_UNSUPPORTED,
+                     "architecture \"%.*s\" is not supported (known: " KNOWN_ARCHS ")", shown,
                      name.data);
 }
 
@@ -107,7 +111,8 @@ static uint64_t count_parameters(const struct gguf_file *file)
     return sum;
 }
 
-enum phid_status model_load(const struct gguf_file *file, struct model **ret_model, struct phid_error *err)
+enum phid_status model_load(const struct gguf_file *file, struct model **ret_model,
+                            struct phid_error *err)
 {
     const struct model_arch *arch = NULL;
     struct hparams h;

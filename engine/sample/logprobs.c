@@ -18,8 +18,8 @@ static float share(float logit, float max, double log_sum)
     return floored((double)logit - (double)max - log_sum);
 }
 
-/* The k largest, by insertion: after the first few tokens hardly any passes the comparison. A later id never goes before
- * an equal one, so ties stay by ascending id. */
+/* The k largest, by insertion: after the first few tokens hardly any passes the comparison. A later
+ * id never goes before an equal one, so ties stay by ascending id. */
 static size_t find_top(const float *logits, size_t n_vocab, size_t k, struct logprob *top)
 {
     size_t count = 0;
@@ -37,11 +37,12 @@ static size_t find_top(const float *logits, size_t n_vocab, size_t k, struct log
     return count;
 }
 
-enum phid_status logprobs_compute(const float *logits, size_t n_vocab, int32_t id, size_t k, struct logprobs *ret,
-                                  struct phid_error *err)
+enum phid_status logprobs_compute(const float *logits, size_t n_vocab, int32_t id, size_t k,
+                                  struct logprobs *ret, struct phid_error *err)
 {
     if (id < 0 || (size_t)id >= n_vocab) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "token %d is not in the vocabulary of %zu tokens", (int)id, n_vocab);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "token %d is not in the vocabulary of %zu tokens",
+                         (int)id, n_vocab);
     }
     struct softmax_scan scan = softmax_scan(logits, n_vocab);
     if (scan.nan) {

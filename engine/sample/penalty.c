@@ -3,19 +3,23 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum phid_status penalty_init(struct penalty *p, float repetition, float frequency, float presence, size_t n_vocab,
-                              struct phid_error *err)
+enum phid_status penalty_init(struct penalty *p, float repetition, float frequency, float presence,
+                              size_t n_vocab, struct phid_error *err)
 {
-    *p = (struct penalty){.repetition = repetition, .frequency = frequency, .presence = presence, .n_vocab = n_vocab};
+    *p = (struct penalty){
+        .repetition = repetition, .frequency = frequency, .presence = presence, .n_vocab = n_vocab};
     if (!isfinite(repetition) || repetition <= 0) {
         return phid_fail_at(err, PHID_ERR_ARGUMENT, "repetition_penalty",
-                            "repetition_penalty must be a number above 0, not %g", (double)repetition);
+                            "repetition_penalty must be a number above 0, not %g",
+                            (double)repetition);
     }
     if (!isfinite(frequency)) {
-        return phid_fail_at(err, PHID_ERR_ARGUMENT, "frequency_penalty", "frequency_penalty must be a finite number");
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "frequency_penalty",
+                            "frequency_penalty must be a finite number");
     }
     if (!isfinite(presence)) {
-        return phid_fail_at(err, PHID_ERR_ARGUMENT, "presence_penalty", "presence_penalty must be a finite number");
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "presence_penalty",
+                            "presence_penalty must be a finite number");
     }
     if (!penalty_active(p)) {
         return PHID_OK;

@@ -15,7 +15,8 @@ struct penalty {
     float frequency;  /* 0: off */
     float presence;   /* 0: off */
     size_t n_vocab;
-    uint32_t *counts; /* [n_vocab] times in the answer, plus PENALTY_SEEN; NULL when every penalty is off */
+    uint32_t *counts; /* [n_vocab] times in the answer, plus PENALTY_SEEN; NULL when every penalty
+                         is off */
     int32_t *seen;    /* [n_vocab] the distinct tokens so far, in order of first appearance */
     size_t seen_count;
 };
@@ -23,8 +24,8 @@ struct penalty {
 #define PENALTY_SEEN 0x80000000u /* the token is listed in `seen` */
 
 /* Errors: PHID_ERR_ARGUMENT (repetition not above 0, or something not finite), PHID_ERR_MEMORY. */
-enum phid_status penalty_init(struct penalty *p, float repetition, float frequency, float presence, size_t n_vocab,
-                              struct phid_error *err);
+enum phid_status penalty_init(struct penalty *p, float repetition, float frequency, float presence,
+                              size_t n_vocab, struct phid_error *err);
 void penalty_fini(struct penalty *p);
 
 bool penalty_active(const struct penalty *p);

@@ -1,7 +1,8 @@
 /* Random numbers without state: a pure function of a seed and a counter.
  *
- * Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011). Because nothing is
- * carried from draw to draw, a sequence's choices cannot depend on what else was in a batch. Any thread. */
+ * Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC
+ * 2011). Because nothing is carried from draw to draw, a sequence's choices cannot depend on what
+ * else was in a batch. Any thread. */
 #ifndef PHID_SAMPLE_PHILOX_H
 #define PHID_SAMPLE_PHILOX_H
 

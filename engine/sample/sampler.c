@@ -14,37 +14,46 @@ struct sampler_params sampler_params_greedy(void)
     return (struct sampler_params){.top_p = 1, .repetition_penalty = 1};
 }
 
-static enum phid_status check_numbers(const struct sampler_params *p, size_t n_vocab, struct phid_error *err)
+static enum phid_status check_numbers(const struct sampler_params *p, size_t n_vocab,
+                                      struct phid_error *err)
 {
     if (n_vocab == 0 || n_vocab > INT32_MAX) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "a vocabulary of %zu tokens cannot be sampled from", n_vocab);
+        return phid_fail(err, PHID_ERR_ARGUMENT,
+                         "a vocabulary of %zu tokens cannot be sampled from", n_vocab);
     }
     if (!isfinite(p->temperature) || p->temperature < 0) {
-        return phid_fail_at(err, PHID_ERR_ARGUMENT, "temperature", "temperature must be a number of at least 0, not %g",
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "temperature",
+                            "temperature must be a number of at least 0, not %g",
                             (double)p->temperature);
     }
     if (!(p->top_p >= 0 && p->top_p <= 1)) {
-        return phid_fail_at(err, PHID_ERR_ARGUMENT, "top_p", "top_p must be from 0 to 1, not %g", (double)p->top_p);
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "top_p", "top_p must be from 0 to 1, not %g",
+                            (double)p->top_p);
     }
     if (p->top_k < 0) {
-        return phid_fail_at(err, PHID_ERR_ARGUMENT, "top_k", "top_k must be at least 0, not %d", (int)p->top_k);
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "top_k", "top_k must be at least 0, not %d",
+                            (int)p->top_k);
     }
     if (!(p->min_p >= 0 && p->min_p <= 1)) {
-        return phid_fail_at(err, PHID_ERR_ARGUMENT, "min_p", "min_p must be from 0 to 1, not %g", (double)p->min_p);
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "min_p", "min_p must be from 0 to 1, not %g",
+                            (double)p->min_p);
     }
     for (size_t i = 0; i < p->bias_count; i++) {
         if (p->bias[i].id < 0 || (size_t)p->bias[i].id >= n_vocab) {
             return phid_fail_at(err, PHID_ERR_ARGUMENT, "logit_bias",
-                                "logit_bias names token %d, the vocabulary has %zu tokens", (int)p->bias[i].id, n_vocab);
+                                "logit_bias names token %d, the vocabulary has %zu tokens",
+                                (int)p->bias[i].id, n_vocab);
         }
         if (!isfinite(p->bias[i].bias)) {
-            return phid_fail_at(err, PHID_ERR_ARGUMENT, "logit_bias", "the logit_bias of token %d is not a finite number",
+            return phid_fail_at(err, PHID_ERR_ARGUMENT, "logit_bias",
+                                "the logit_bias of token %d is not a finite number",
                                 (int)p->bias[i].id);
         }
     }
     for (size_t i = 0; i < p->end_count; i++) {
         if (p->end_ids[i] < 0 || (size_t)p->end_ids[i] >= n_vocab) {
-            return phid_fail(err, PHID_ERR_ARGUMENT, "end token %d is not in the vocabulary of %zu tokens",
+            return phid_fail(err, PHID_ERR_ARGUMENT,
+                             "end token %d is not in the vocabulary of %zu tokens",
                              (int)p->end_ids[i], n_vocab);
         }
     }
@@ -87,7 +96,8 @@ static void ban_forced(struct sampler *s)
     s->forced_count = kept;
 }
 
-static enum phid_status copy_bias(struct sampler *s, const struct sampler_params *p, struct phid_error *err)
+static enum phid_status copy_bias(struct sampler *s, const struct sampler_params *p,
+                                  struct phid_error *err)
 {
     if (p->bias_count > 0) {
         s->bias = calloc(p->bias_count, sizeof(*s->bias));
@@ -124,11 +134,12 @@ static enum phid_status copy_bias(struct sampler *s, const struct sampler_params
 
 static bool changes_logits(const struct sampler *s)
 {
-    return penalty_active(&s->penalty) || s->bias_count + s->banned_count + s->forced_count + s->end_count > 0;
+    return penalty_active(&s->penalty) ||
+           s->bias_count + s->banned_count + s->forced_count + s->end_count > 0;
 }
 
-enum phid_status sampler_init(struct sampler *s, const struct sampler_params *params, size_t n_vocab,
-                              struct phid_error *err)
+enum phid_status sampler_init(struct sampler *s, const struct sampler_params *params,
+                              size_t n_vocab, struct phid_error *err)
 {
     *s = (struct sampler){.penalty = {.repetition = 1}};
     enum phid_status status = check_numbers(params, n_vocab, err);
@@ -141,8 +152,8 @@ enum phid_status sampler_init(struct sampler *s, const struct sampler_params *pa
     s->top_p = params->top_p;
     s->min_p = params->min_p;
     s->seed = params->seed;
-    status = penalty_init(&s->penalty, params->repetition_penalty, params->frequency_penalty, params->presence_penalty,
-                          n_vocab, err);
+    status = penalty_init(&s->penalty, params->repetition_penalty, params->frequency_penalty,
+                          params->presence_penalty, n_vocab, err);
     if (status == PHID_OK) {
         status = copy_bias(s, params, err);
     }
@@ -188,7 +199,8 @@ void sampler_accept(struct sampler *s, int32_t id, bool is_prompt)
     }
 }
 
-/* Everything but the forced tokens to -Inf; a forced one is chosen even if the model rules it out. */
+/* Everything but the forced tokens to -Inf; a forced one is chosen even if the model rules it out.
+ */
 static void force(const struct sampler *s, const float *logits)
 {
     for (size_t i = 0; i < s->n_vocab; i++) {
@@ -232,7 +244,8 @@ static int32_t first_equal(const float *logits, float value)
 
 static int32_t choose(struct sampler *s, const float *logits, float max)
 {
-    struct candidates c = {.weights = s->work, .ids = s->candidates, .count = s->n_vocab, .all = true};
+    struct candidates c = {
+        .weights = s->work, .ids = s->candidates, .count = s->n_vocab, .all = true};
     if (s->top_k > 0) {
         truncate_top_k(&c, logits, s->n_vocab, (size_t)s->top_k);
         logits = c.weights;
@@ -253,7 +266,8 @@ static int32_t choose(struct sampler *s, const float *logits, float max)
     return c.all ? (int32_t)i : c.ids[i];
 }
 
-enum phid_status sampler_pick(struct sampler *s, const float *logits, int32_t *ret_id, struct phid_error *err)
+enum phid_status sampler_pick(struct sampler *s, const float *logits, int32_t *ret_id,
+                              struct phid_error *err)
 {
     struct softmax_scan scan = softmax_scan(logits, s->n_vocab);
     if (scan.nan) {

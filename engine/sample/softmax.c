@@ -50,8 +50,8 @@ struct softmax_scan softmax_scan(const float *logits, size_t n)
     return scan;
 }
 
-/* exp(x) for x <= 0: 2^k * e^r with |r| <= ln(2)/2 and the series of e^r to the 7th power, whose remainder is below
- * 6e-9. Below -87 the result would leave the normal range; it is 0. */
+/* exp(x) for x <= 0: 2^k * e^r with |r| <= ln(2)/2 and the series of e^r to the 7th power, whose
+ * remainder is below 6e-9. Below -87 the result would leave the normal range; it is 0. */
 static inline float4 exp4(float4 x)
 {
     int4 alive = x >= splat4(-87.0f);
@@ -84,7 +84,8 @@ static double weights_of_infinity(const float *logits, size_t n, float *weights)
     return sum;
 }
 
-/* One block's sum, in f64 lanes: the order of additions is fixed, and still several go on at once. */
+/* One block's sum, in f64 lanes: the order of additions is fixed, and still several go on at once.
+ */
 static double block_sum(const float *w, size_t n)
 {
     double lanes[LANES] = {0, 0, 0, 0};
@@ -100,7 +101,8 @@ static double block_sum(const float *w, size_t n)
     return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
 }
 
-double softmax_weights(const float *logits, size_t n, float max, float inverse_temperature, float *weights)
+double softmax_weights(const float *logits, size_t n, float max, float inverse_temperature,
+                       float *weights)
 {
     if (isinf(max)) {
         return weights_of_infinity(logits, n, weights);
@@ -137,7 +139,8 @@ double softmax_sum(const float *weights, size_t n)
 size_t softmax_draw(const float *weights, size_t n, double target)
 {
     double sum = 0;
-    size_t last = 0; /* the last index of a positive weight, for when rounding leaves the target unreached */
+    size_t last =
+        0; /* the last index of a positive weight, for when rounding leaves the target unreached */
     for (size_t start = 0; start < n; start += BLOCK) {
         size_t count = n - start < BLOCK ? n - start : BLOCK;
         double block = block_sum(weights + start, count);

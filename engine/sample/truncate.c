@@ -34,9 +34,10 @@ static inline float value_of(uint32_t key)
     return x;
 }
 
-/* The sums of one digit of the keys whose higher bits equal `prefix`; by_count adds 1 for each value, not the value. */
-static void fill_bins(const float *values, size_t n, bool by_count, unsigned shift, uint32_t prefix, uint32_t prefix_mask,
-                      double *bins)
+/* The sums of one digit of the keys whose higher bits equal `prefix`; by_count adds 1 for each
+ * value, not the value. */
+static void fill_bins(const float *values, size_t n, bool by_count, unsigned shift, uint32_t prefix,
+                      uint32_t prefix_mask, double *bins)
 {
     memset(bins, 0, BINS * sizeof(*bins));
     for (size_t i = 0; i < n; i++) {
@@ -47,8 +48,9 @@ static void fill_bins(const float *values, size_t n, bool by_count, unsigned shi
     }
 }
 
-/* Walks down from the top until *target is reached and returns that bin; *target is then what is to come out of it.
- * When rounding leaves a little of the target over, all of the lowest bin in use is to come. */
+/* Walks down from the top until *target is reached and returns that bin; *target is then what is to
+ * come out of it. When rounding leaves a little of the target over, all of the lowest bin in use is
+ * to come. */
 static size_t digit_of_target(const double *bins, double *target)
 {
     size_t lowest = 0;
@@ -74,7 +76,8 @@ static struct border find_border(const float *values, size_t n, bool by_count, d
     uint32_t prefix = 0, mask = 0;
     for (int level = 0; level < 3; level++) {
         fill_bins(values, n, by_count, shifts[level], prefix, mask, bins);
-        /* The last digit is 10 bits: the bit above it belongs to the prefix and is the same for all. */
+        /* The last digit is 10 bits: the bit above it belongs to the prefix and is the same for
+         * all. */
         uint32_t digit_mask = (1u << widths[level]) - 1;
         size_t digit = digit_of_target(bins, &target);
         prefix |= ((uint32_t)digit & digit_mask) << shifts[level];
@@ -119,7 +122,8 @@ static void keep_at_least(struct candidates *c, float bound)
     c->all = false;
 }
 
-/* A value that at least k of the values reach, cheaply: the k-th largest of the maxima of blocks. */
+/* A value that at least k of the values reach, cheaply: the k-th largest of the maxima of blocks.
+ */
 static float bound_of_top_k(const float *logits, size_t n, size_t k)
 {
     size_t block = (n + SAMPLE_BLOCKS - 1) / SAMPLE_BLOCKS;
@@ -158,8 +162,8 @@ void truncate_top_k(struct candidates *c, const float *logits, size_t n, size_t 
 
 void truncate_top_p(struct candidates *c, double total, float top_p)
 {
-    /* Weights below this cannot matter: even all of them together are less than what top_p leaves out. Half of it
-     * leaves room for rounding. */
+    /* Weights below this cannot matter: even all of them together are less than what top_p leaves
+     * out. Half of it leaves room for rounding. */
     double bound = (1.0 - (double)top_p) * total / (double)c->count / 2;
     keep_at_least(c, bound > 0x1p-126 ? (float)bound : 0x1p-126f);
     keep_border(c, find_border(c->weights, c->count, false, (double)top_p * total));

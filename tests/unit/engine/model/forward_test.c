@@ -1,4 +1,5 @@
-/* Tiny models of every variant through model_load and the CPU backend's exact path, against the f64 forward pass. */
+/* Tiny models of every variant through model_load and the CPU backend's exact path, against the f64
+ * forward pass. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,8 +15,17 @@
 #include "quant/format/format.h"
 #include "reference_forward.h"
 
-/* Sequence A crosses a page border and B does not; both go through two batches, and their pages are mixed. */
-enum { A_TOKENS = 75, B_TOKENS = 6, A_FIRST = 41, B_FIRST = 4, PAGES = 3, MAX_ROWS = 64, MAX_VOCAB = 64 };
+/* Sequence A crosses a page border and B does not; both go through two batches, and their pages are
+ * mixed. */
+enum {
+    A_TOKENS = 75,
+    B_TOKENS = 6,
+    A_FIRST = 41,
+    B_FIRST = 4,
+    PAGES = 3,
+    MAX_ROWS = 64,
+    MAX_VOCAB = 64
+};
 
 struct variant {
     const char *what;
@@ -23,38 +33,94 @@ struct variant {
     bool long_set;
 };
 
-#define PHI3 .arch = "phi3", .layers = 2, .embd = 32, .ff = 48, .vocab = 50, .context = 256
+#define PHI3  .arch = "phi3", .layers = 2, .embd = 32, .ff = 48, .vocab = 50, .context = 256
 #define LLAMA .arch = "llama", .layers = 2, .embd = 32, .ff = 48, .vocab = 50, .context = 256
 
 static const struct variant variants[] = {
-    {"phi3 fused, all heads", {PHI3, .heads = 4, .kv_heads = 4, .fused_qkv = true, .fused_gate_up = true}, false},
+    {"phi3 fused, all heads",
+     {PHI3, .heads = 4, .kv_heads = 4, .fused_qkv = true, .fused_gate_up = true},
+     false},
     {"phi3 grouped heads, partial rotary, short factors",
-     {PHI3, .heads = 4, .kv_heads = 2, .rope_dims = 6, .fused_qkv = true, .fused_gate_up = true, .factors = true,
-      .original = 32, .attn_factor = 1.19f}, false},
+     {PHI3, .heads = 4, .kv_heads = 2, .rope_dims = 6, .fused_qkv = true, .fused_gate_up = true,
+      .factors = true, .original = 32, .attn_factor = 1.19f},
+     false},
     {"phi3 grouped heads, partial rotary, long factors",
-     {PHI3, .heads = 4, .kv_heads = 2, .rope_dims = 6, .fused_qkv = true, .fused_gate_up = true, .factors = true,
-      .original = 32, .attn_factor = 1.19f}, true},
-    {"phi3 derived attention factor", {PHI3, .heads = 2, .kv_heads = 1, .fused_qkv = true, .fused_gate_up = true,
-      .factors = true, .original = 32}, true},
-    {"phi3 split, tied", {PHI3, .heads = 4, .kv_heads = 2, .tied = true, .freq_base = 250000}, false},
-    {"phi3 one kv head, window", {PHI3, .heads = 4, .kv_heads = 1, .window = 9, .fused_qkv = true, .fused_gate_up = true}, false},
+     {PHI3, .heads = 4, .kv_heads = 2, .rope_dims = 6, .fused_qkv = true, .fused_gate_up = true,
+      .factors = true, .original = 32, .attn_factor = 1.19f},
+     true},
+    {"phi3 derived attention factor",
+     {PHI3, .heads = 2, .kv_heads = 1, .fused_qkv = true, .fused_gate_up = true, .factors = true,
+      .original = 32},
+     true},
+    {"phi3 split, tied",
+     {PHI3, .heads = 4, .kv_heads = 2, .tied = true, .freq_base = 250000},
+     false},
+    {"phi3 one kv head, window",
+     {PHI3, .heads = 4, .kv_heads = 1, .window = 9, .fused_qkv = true, .fused_gate_up = true},
+     false},
     {"phi3 window longer than a page",
-     {PHI3, .heads = 4, .kv_heads = 4, .window = 66, .fused_qkv = true, .fused_gate_up = true}, false},
-    {"phi3 head size 96", {.arch = "phi3", .layers = 1, .embd = 192, .heads = 2, .kv_heads = 2, .ff = 100, .vocab = 50,
-      .context = 256, .fused_qkv = true, .fused_gate_up = true}, false},
+     {PHI3, .heads = 4, .kv_heads = 4, .window = 66, .fused_qkv = true, .fused_gate_up = true},
+     false},
+    {"phi3 head size 96",
+     {.arch = "phi3",
+      .layers = 1,
+      .embd = 192,
+      .heads = 2,
+      .kv_heads = 2,
+      .ff = 100,
+      .vocab = 50,
+      .context = 256,
+      .fused_qkv = true,
+      .fused_gate_up = true},
+     false},
     {"llama grouped heads", {LLAMA, .heads = 4, .kv_heads = 2, .tied = true}, false},
     {"llama one kv head, biases, rope_freqs",
-     {LLAMA, .heads = 4, .kv_heads = 1, .biases = true, .rope_freqs = true, .freq_base = 500000}, false},
-    {"llama fused biases, window", {LLAMA, .heads = 4, .kv_heads = 2, .biases = true, .fused_qkv = true, .window = 17}, false},
+     {LLAMA, .heads = 4, .kv_heads = 1, .biases = true, .rope_freqs = true, .freq_base = 500000},
+     false},
+    {"llama fused biases, window",
+     {LLAMA, .heads = 4, .kv_heads = 2, .biases = true, .fused_qkv = true, .window = 17},
+     false},
     {"llama own head size, partial rotary, linear scaling",
-     {LLAMA, .heads = 3, .kv_heads = 3, .head_dim = 20, .rope_dims = 8, .linear = 4}, false},
-    {"llama three heads on one", {.arch = "llama", .layers = 3, .embd = 48, .heads = 3, .kv_heads = 1, .ff = 40, .vocab = 50,
-      .context = 256, .biases = true}, false},
-    {"phi3 f16", {PHI3, .heads = 4, .kv_heads = 2, .fused_qkv = true, .fused_gate_up = true, .type = QUANT_F16}, false},
-    {"llama q8_0", {.arch = "llama", .layers = 2, .embd = 64, .heads = 4, .kv_heads = 2, .ff = 96, .vocab = 50, .context = 256,
-      .type = QUANT_Q8_0}, false},
-    {"phi3 q4_k", {.arch = "phi3", .layers = 1, .embd = 256, .heads = 4, .kv_heads = 2, .ff = 256, .vocab = 50, .context = 256,
-      .fused_qkv = true, .fused_gate_up = true, .type = QUANT_Q4_K}, false},
+     {LLAMA, .heads = 3, .kv_heads = 3, .head_dim = 20, .rope_dims = 8, .linear = 4},
+     false},
+    {"llama three heads on one",
+     {.arch = "llama",
+      .layers = 3,
+      .embd = 48,
+      .heads = 3,
+      .kv_heads = 1,
+      .ff = 40,
+      .vocab = 50,
+      .context = 256,
+      .biases = true},
+     false},
+    {"phi3 f16",
+     {PHI3, .heads = 4, .kv_heads = 2, .fused_qkv = true, .fused_gate_up = true, .type = QUANT_F16},
+     false},
+    {"llama q8_0",
+     {.arch = "llama",
+      .layers = 2,
+      .embd = 64,
+      .heads = 4,
+      .kv_heads = 2,
+      .ff = 96,
+      .vocab = 50,
+      .context = 256,
+      .type = QUANT_Q8_0},
+     false},
+    {"phi3 q4_k",
+     {.arch = "phi3",
+      .layers = 1,
+      .embd = 256,
+      .heads = 4,
+      .kv_heads = 2,
+      .ff = 256,
+      .vocab = 50,
+      .context = 256,
+      .fused_qkv = true,
+      .fused_gate_up = true,
+      .type = QUANT_Q4_K},
+     false},
 };
 
 /* What the file's values are once they are in their tensor type. */
@@ -87,7 +153,8 @@ static void must(enum phid_status status, const struct phid_error *err, const ch
     }
 }
 
-/* Runs tokens [from[s], to[s]) of both sequences as one batch and takes the logits of all of them. */
+/* Runs tokens [from[s], to[s]) of both sequences as one batch and takes the logits of all of them.
+ */
 static void run_batch(struct run *r, const size_t from[2], const size_t to[2])
 {
     static const uint32_t pages[2][2] = {{2, 0}, {1, 0}};
@@ -100,8 +167,11 @@ static void run_batch(struct run *r, const size_t from[2], const size_t to[2])
         if (to[s] == from[s]) {
             continue;
         }
-        sequences[batch.sequence_count++] = (struct backend_sequence){.first_row = batch.rows, .rows = to[s] - from[s],
-            .start = (int32_t)from[s], .pages = pages[s], .rope_set = r->set};
+        sequences[batch.sequence_count++] = (struct backend_sequence){.first_row = batch.rows,
+                                                                      .rows = to[s] - from[s],
+                                                                      .start = (int32_t)from[s],
+                                                                      .pages = pages[s],
+                                                                      .rope_set = r->set};
         memcpy(ids + batch.rows, r->ids[s] + from[s], (to[s] - from[s]) * sizeof(*ids));
         batch.rows += to[s] - from[s];
     }
@@ -125,8 +195,8 @@ static void run_batch(struct run *r, const size_t from[2], const size_t to[2])
     }
 }
 
-static double relative_rms(const struct run *r, const struct model_shape *s, size_t sequence, const double *expected,
-                           size_t count)
+static double relative_rms(const struct run *r, const struct model_shape *s, size_t sequence,
+                           const double *expected, size_t count)
 {
     double difference = 0, size = 0;
     for (size_t t = 0; t < count; t++) {
@@ -164,9 +234,12 @@ static void check_variant(const struct variant *v)
         r.ids[0][i] = (int32_t)rng_below(&rng, v->shape.vocab);
         r.ids[1][i] = (int32_t)rng_below(&rng, v->shape.vocab);
     }
-    struct backend_options options = {.threads = 1, .isa = "scalar", .exact = true, .max_rows = MAX_ROWS};
+    struct backend_options options = {
+        .threads = 1, .isa = "scalar", .exact = true, .max_rows = MAX_ROWS};
     must(r.api->open(&options, &r.backend, &err), &err, "open");
-    must(r.api->load(r.backend, &model->block, 0, model->block.n_layers, true, true, NULL, NULL, &err), &err, "load");
+    must(r.api->load(r.backend, &model->block, 0, model->block.n_layers, true, true, NULL, NULL,
+                     &err),
+         &err, "load");
     must(r.api->kv_create(r.backend, BACKEND_KV_F32, PAGES, &err), &err, "kv_create");
     run_batch(&r, (const size_t[2]){0, 0}, (const size_t[2]){A_FIRST, B_FIRST});
     run_batch(&r, (const size_t[2]){A_FIRST, B_FIRST}, (const size_t[2]){A_TOKENS - 1, B_TOKENS});

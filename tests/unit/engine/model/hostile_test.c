@@ -1,4 +1,5 @@
-/* Files that are whole GGUF but no model: each gets the stated error and a message that names the place. */
+/* Files that are whole GGUF but no model: each gets the stated error and a message that names the
+ * place. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,14 +13,50 @@
 #include "model_file.h"
 #include "quant/format/format.h"
 
-static const struct model_shape phi3_shape = {.arch = "phi3", .layers = 2, .embd = 32, .heads = 4, .kv_heads = 2, .ff = 64,
-    .vocab = 40, .context = 256, .rope_dims = 6, .fused_qkv = true, .fused_gate_up = true, .factors = true,
-    .original = 64, .freq_base = 10000, .attn_factor = 1.19f};
-static const struct model_shape llama_shape = {.arch = "llama", .layers = 2, .embd = 32, .heads = 4, .kv_heads = 2, .ff = 64,
-    .vocab = 40, .context = 256, .head_dim = 8, .tied = true, .biases = true, .rope_freqs = true, .freq_base = 10000};
+static const struct model_shape phi3_shape = {.arch = "phi3",
+                                              .layers = 2,
+                                              .embd = 32,
+                                              .heads = 4,
+                                              .kv_heads = 2,
+                                              .ff = 64,
+                                              .vocab = 40,
+                                              .context = 256,
+                                              .rope_dims = 6,
+                                              .fused_qkv = true,
+                                              .fused_gate_up = true,
+                                              .factors = true,
+                                              .original = 64,
+                                              .freq_base = 10000,
+                                              .attn_factor = 1.19f};
+static const struct model_shape llama_shape = {.arch = "llama",
+                                               .layers = 2,
+                                               .embd = 32,
+                                               .heads = 4,
+                                               .kv_heads = 2,
+                                               .ff = 64,
+                                               .vocab = 40,
+                                               .context = 256,
+                                               .head_dim = 8,
+                                               .tied = true,
+                                               .biases = true,
+                                               .rope_freqs = true,
+                                               .freq_base = 10000};
 
-enum change { KEY_U32, KEY_I32, KEY_F32, KEY_TEXT, KEY_BOOL, KEY_STRINGS, KEY_NUMBERS, KEY_GONE, TENSOR_GONE, TENSOR_SHAPE,
-              TENSOR_ADDED, TENSOR_TYPE, TENSOR_VALUE };
+enum change {
+    KEY_U32,
+    KEY_I32,
+    KEY_F32,
+    KEY_TEXT,
+    KEY_BOOL,
+    KEY_STRINGS,
+    KEY_NUMBERS,
+    KEY_GONE,
+    TENSOR_GONE,
+    TENSOR_SHAPE,
+    TENSOR_ADDED,
+    TENSOR_TYPE,
+    TENSOR_VALUE
+};
 
 struct hostile {
     const struct model_shape *base;
@@ -32,10 +69,10 @@ struct hostile {
     const char *fragment; /* of the message */
 };
 
-#define P &phi3_shape
-#define L &llama_shape
+#define P   &phi3_shape
+#define L   &llama_shape
 #define BAD PHID_ERR_FORMAT
-#define NO PHID_ERR_UNSUPPORTED
+#define NO  PHID_ERR_UNSUPPORTED
 
 /* One case a line. */
 /* clang-format off */
@@ -186,11 +223,13 @@ static void apply(struct model_file *f, const struct hostile *c)
         break;
     case TENSOR_SHAPE:
         assert_non_null(model_file_find(f, c->name));
-        model_file_tensor(f, c->name, (uint64_t)c->number, (uint64_t)c->number2, QUANT_F32, 1, 0.1f, &rng);
+        model_file_tensor(f, c->name, (uint64_t)c->number, (uint64_t)c->number2, QUANT_F32, 1, 0.1f,
+                          &rng);
         break;
     case TENSOR_ADDED:
         assert_null(model_file_find(f, c->name));
-        model_file_tensor(f, c->name, (uint64_t)c->number, (uint64_t)c->number2, QUANT_F32, 1, 0.1f, &rng);
+        model_file_tensor(f, c->name, (uint64_t)c->number, (uint64_t)c->number2, QUANT_F32, 1, 0.1f,
+                          &rng);
         break;
     case TENSOR_TYPE:
         model_file_find(f, c->name)->type = (uint32_t)c->number;
@@ -219,8 +258,9 @@ static void test_model_load_refuses_hostile_files(void **state)
             status = model_load(file, &m, &err);
         }
         if (status != c->status || strstr(err.message, c->fragment) == NULL || m != NULL) {
-            print_error("case %zu (%s): status %s, message \"%s\", expected %s, \"%s\"\n", i, c->name,
-                        phid_status_name(status), err.message, phid_status_name(c->status), c->fragment);
+            print_error("case %zu (%s): status %s, message \"%s\", expected %s, \"%s\"\n", i,
+                        c->name, phid_status_name(status), err.message, phid_status_name(c->status),
+                        c->fragment);
             failures++;
         }
         model_free(m);
@@ -264,7 +304,8 @@ static void test_model_load_refuses_a_third_dimension(void **state)
     t->ne[2] = 2;
     assert_int_equal(model_file_open(&f, &file, &err), PHID_OK);
     assert_int_equal(model_load(file, &m, &err), PHID_ERR_FORMAT);
-    assert_non_null(strstr(err.message, "tensor output.weight: expected shape [32, 40], found [32, 40, 2]"));
+    assert_non_null(
+        strstr(err.message, "tensor output.weight: expected shape [32, 40], found [32, 40, 2]"));
     gguf_close(file);
     model_file_fini(&f);
 }

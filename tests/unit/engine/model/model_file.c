@@ -112,8 +112,9 @@ void model_file_remove_tensor(struct model_file *f, const char *name)
     memmove(t, t + 1, (size_t)(f->tensors + f->tensor_count - t) * sizeof(*t));
 }
 
-struct file_tensor *model_file_tensor(struct model_file *f, const char *name, uint64_t ne0, uint64_t ne1, uint32_t type,
-                                      float centre, float spread, struct rng *rng)
+struct file_tensor *model_file_tensor(struct model_file *f, const char *name, uint64_t ne0,
+                                      uint64_t ne1, uint32_t type, float centre, float spread,
+                                      struct rng *rng)
 {
     struct file_tensor *t = model_file_find(f, name);
     if (t == NULL) {
@@ -121,7 +122,8 @@ struct file_tensor *model_file_tensor(struct model_file *f, const char *name, ui
         t = &f->tensors[f->tensor_count++];
     }
     free(t->values);
-    *t = (struct file_tensor){.type = type, .n_dims = ne1 == 0 ? 1 : 2, .ne = {ne0, ne1 == 0 ? 1 : ne1, 1, 1}};
+    *t = (struct file_tensor){
+        .type = type, .n_dims = ne1 == 0 ? 1 : 2, .ne = {ne0, ne1 == 0 ? 1 : ne1, 1, 1}};
     snprintf(t->name, sizeof(t->name), "%s", name);
     t->count = (size_t)(ne0 * t->ne[1]);
     t->values = calloc(t->count, sizeof(*t->values));
@@ -195,7 +197,8 @@ static size_t tensor_bytes(const struct file_tensor *t)
     return t->count / format->block_weights * format->block_bytes;
 }
 
-enum phid_status model_file_open(struct model_file *f, struct gguf_file **ret, struct phid_error *err)
+enum phid_status model_file_open(struct model_file *f, struct gguf_file **ret,
+                                 struct phid_error *err)
 {
     struct buf *b = &f->bytes;
     buf_clear(b);
@@ -269,7 +272,8 @@ static void make_keys(struct model_file *f, const struct model_shape *s)
 #undef KEY
 }
 
-static void make_layer(struct model_file *f, const struct model_shape *s, uint32_t layer, struct rng *rng)
+static void make_layer(struct model_file *f, const struct model_shape *s, uint32_t layer,
+                       struct rng *rng)
 {
     uint32_t head_dim = s->head_dim != 0 ? s->head_dim : s->embd / s->heads;
     uint32_t q = s->heads * head_dim, kv = s->kv_heads * head_dim;

@@ -44,8 +44,8 @@ static void unload(struct loaded *l)
 }
 
 /* The matrix holds rows first .. of the named F32 tensor. */
-static void check_matrix(struct loaded *l, const struct block_matrix *m, const char *tensor, size_t first, size_t rows,
-                         size_t cols)
+static void check_matrix(struct loaded *l, const struct block_matrix *m, const char *tensor,
+                         size_t first, size_t rows, size_t cols)
 {
     const struct file_tensor *t = model_file_find(&l->f, tensor);
     assert_non_null(t);
@@ -56,18 +56,39 @@ static void check_matrix(struct loaded *l, const struct block_matrix *m, const c
     assert_memory_equal(m->data, t->values + first * cols, rows * cols * sizeof(float));
 }
 
-static void check_vector(struct loaded *l, const float *v, const char *tensor, size_t first, size_t size)
+static void check_vector(struct loaded *l, const float *v, const char *tensor, size_t first,
+                         size_t size)
 {
     const struct file_tensor *t = model_file_find(&l->f, tensor);
     assert_non_null(t);
     assert_memory_equal(v, t->values + first, size * sizeof(float));
 }
 
-static const struct model_shape phi3_shape = {.arch = "phi3", .layers = 2, .embd = 48, .heads = 6, .kv_heads = 2, .ff = 64,
-    .vocab = 40, .context = 256, .rope_dims = 6, .fused_qkv = true, .fused_gate_up = true, .factors = true,
-    .original = 64, .freq_base = 10000, .attn_factor = 1.25f, .window = 262144};
-static const struct model_shape llama_shape = {.arch = "llama", .layers = 2, .embd = 48, .heads = 6, .kv_heads = 2, .ff = 64,
-    .vocab = 40, .context = 256, .freq_base = 500000};
+static const struct model_shape phi3_shape = {.arch = "phi3",
+                                              .layers = 2,
+                                              .embd = 48,
+                                              .heads = 6,
+                                              .kv_heads = 2,
+                                              .ff = 64,
+                                              .vocab = 40,
+                                              .context = 256,
+                                              .rope_dims = 6,
+                                              .fused_qkv = true,
+                                              .fused_gate_up = true,
+                                              .factors = true,
+                                              .original = 64,
+                                              .freq_base = 10000,
+                                              .attn_factor = 1.25f,
+                                              .window = 262144};
+static const struct model_shape llama_shape = {.arch = "llama",
+                                               .layers = 2,
+                                               .embd = 48,
+                                               .heads = 6,
+                                               .kv_heads = 2,
+                                               .ff = 64,
+                                               .vocab = 40,
+                                               .context = 256,
+                                               .freq_base = 500000};
 
 static void test_model_phi3_fused(void **state)
 {
@@ -117,8 +138,9 @@ static void test_model_phi3_two_rope_sets(void **state)
     struct loaded l;
     make(&l, &phi3_shape);
     load(&l);
-    const float *factors[BLOCK_ROPE_SETS] = {model_file_find(&l.f, "rope_factors_short.weight")->values,
-                                             model_file_find(&l.f, "rope_factors_long.weight")->values};
+    const float *factors[BLOCK_ROPE_SETS] = {
+        model_file_find(&l.f, "rope_factors_short.weight")->values,
+        model_file_find(&l.f, "rope_factors_long.weight")->values};
     for (int set = 0; set < BLOCK_ROPE_SETS; set++) {
         for (size_t i = 0; i < 3; i++) {
             double expected = 1 / ((double)factors[set][i] * pow(10000, 2.0 * (double)i / 6));
@@ -190,7 +212,8 @@ static void test_model_phi3_split_and_tied(void **state)
     assert_ptr_equal(l.m->block.output.data, l.m->block.embedding.data);
     assert_int_equal(l.m->block.rope_dims, 8);
     assert_ptr_equal(l.m->block.rope_inverse_frequency[0], l.m->block.rope_inverse_frequency[1]);
-    assert_true(fabs(l.m->block.rope_inverse_frequency[0][1] - 0.1) < 1e-15); /* the base when absent: 10000 */
+    assert_true(fabs(l.m->block.rope_inverse_frequency[0][1] - 0.1) <
+                1e-15); /* the base when absent: 10000 */
     unload(&l);
 }
 
@@ -209,8 +232,17 @@ static void test_model_phi3_sliding_window(void **state)
         {8192, 0, 32, 0, false},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct model_shape shape = {.arch = "phi3", .layers = cases[i].layers, .embd = 4, .heads = 1, .kv_heads = 1, .ff = 4, .vocab = 3,
-            .context = cases[i].context, .window = cases[i].window, .fused_qkv = true, .fused_gate_up = true};
+        struct model_shape shape = {.arch = "phi3",
+                                    .layers = cases[i].layers,
+                                    .embd = 4,
+                                    .heads = 1,
+                                    .kv_heads = 1,
+                                    .ff = 4,
+                                    .vocab = 3,
+                                    .context = cases[i].context,
+                                    .window = cases[i].window,
+                                    .fused_qkv = true,
+                                    .fused_gate_up = true};
         struct loaded l;
         make(&l, &shape);
         if (cases[i].off) {
@@ -280,7 +312,8 @@ static void test_model_llama_rope_freqs_and_linear_scaling(void **state)
         assert_true(fabs(l.m->block.rope_inverse_frequency[1][i] - expected) <= 1e-15 * expected);
     }
     uint64_t per_layer = 48 + 48 * 80 + 48 * 48 + 48 + 48 * 128 + 64 * 48;
-    assert_int_equal(l.m->parameter_count, 2 * per_layer + 2 * 40 * 48 + 48); /* without the factors */
+    assert_int_equal(l.m->parameter_count,
+                     2 * per_layer + 2 * 40 * 48 + 48); /* without the factors */
     unload(&l);
 
     /* The older spelling, a factor without a type, and types that switch it off. */
@@ -288,8 +321,10 @@ static void test_model_llama_rope_freqs_and_linear_scaling(void **state)
         const char *key, *type;
         float factor, expected;
     } cases[] = {
-        {"llama.rope.scale_linear", NULL, 2, 0.5f},    {"llama.rope.scaling.factor", NULL, 2, 0.5f},
-        {"llama.rope.scaling.factor", "none", 2, 1},   {"llama.rope.scaling.factor", NULL, 0, 1},
+        {"llama.rope.scale_linear", NULL, 2, 0.5f},
+        {"llama.rope.scaling.factor", NULL, 2, 0.5f},
+        {"llama.rope.scaling.factor", "none", 2, 1},
+        {"llama.rope.scaling.factor", NULL, 0, 1},
         {"llama.rope.scaling.factor", "linear", 8, 0.125f},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -334,7 +369,8 @@ static void test_model_vectors_may_be_half_precision(void **state)
     const float *other = model_file_find(&l.f, "blk.0.attn_norm.weight")->values;
     for (size_t i = 0; i < 48; i++) {
         assert_true(l.m->block.output_norm[i] == quant_f16_to_f32(quant_f32_to_f16(norm[i])));
-        assert_true(l.m->block.layers[0].attn_norm[i] == quant_bf16_to_f32(quant_f32_to_bf16(other[i])));
+        assert_true(l.m->block.layers[0].attn_norm[i] ==
+                    quant_bf16_to_f32(quant_f32_to_bf16(other[i])));
     }
     unload(&l);
 }

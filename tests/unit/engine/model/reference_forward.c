@@ -31,7 +31,8 @@ static const float *layer_values(struct pass *p, const char *suffix)
 }
 
 /* y = W x + b, W's rows from `first`. */
-static void linear(const float *w, const float *bias, size_t first, size_t rows, size_t cols, const double *x, double *y)
+static void linear(const float *w, const float *bias, size_t first, size_t rows, size_t cols,
+                   const double *x, double *y)
 {
     assert_non_null(w);
     for (size_t r = 0; r < rows; r++) {
@@ -68,19 +69,24 @@ static void rotate(const struct pass *p, double *head, size_t position)
     }
 }
 
-static void projections(struct pass *p, const double *h, size_t position, double *q, double *k, double *v)
+static void projections(struct pass *p, const double *h, size_t position, double *q, double *k,
+                        double *v)
 {
     const struct model_shape *s = p->s;
     size_t n_q = s->heads * p->head_dim, n_kv = s->kv_heads * p->head_dim;
-    const float *fused = layer_values(p, "attn_qkv.weight"), *fused_bias = layer_values(p, "attn_qkv.bias");
+    const float *fused = layer_values(p, "attn_qkv.weight"),
+                *fused_bias = layer_values(p, "attn_qkv.bias");
     if (fused != NULL) {
         linear(fused, fused_bias, 0, n_q, s->embd, h, q);
         linear(fused, fused_bias, n_q, n_kv, s->embd, h, k);
         linear(fused, fused_bias, n_q + n_kv, n_kv, s->embd, h, v);
     } else {
-        linear(layer_values(p, "attn_q.weight"), layer_values(p, "attn_q.bias"), 0, n_q, s->embd, h, q);
-        linear(layer_values(p, "attn_k.weight"), layer_values(p, "attn_k.bias"), 0, n_kv, s->embd, h, k);
-        linear(layer_values(p, "attn_v.weight"), layer_values(p, "attn_v.bias"), 0, n_kv, s->embd, h, v);
+        linear(layer_values(p, "attn_q.weight"), layer_values(p, "attn_q.bias"), 0, n_q, s->embd, h,
+               q);
+        linear(layer_values(p, "attn_k.weight"), layer_values(p, "attn_k.bias"), 0, n_kv, s->embd,
+               h, k);
+        linear(layer_values(p, "attn_v.weight"), layer_values(p, "attn_v.bias"), 0, n_kv, s->embd,
+               h, v);
     }
     for (size_t head = 0; head < s->heads; head++) {
         rotate(p, q + head * p->head_dim, position);
@@ -91,8 +97,8 @@ static void projections(struct pass *p, const double *h, size_t position, double
 }
 
 /* One head of one query over keys 0 .. position. k, v: [.., kv_heads * head_dim]. */
-static void attend(const struct pass *p, const double *q, const double *k, const double *v, size_t kv_head, size_t position,
-                   double *out)
+static void attend(const struct pass *p, const double *q, const double *k, const double *v,
+                   size_t kv_head, size_t position, double *out)
 {
     size_t d = p->head_dim, stride = p->s->kv_heads * d;
     double *score = calloc(position + 1, sizeof(*score));
@@ -135,7 +141,8 @@ static void attention(struct pass *p, double *x, size_t count)
             size_t at = head * p->head_dim;
             attend(p, q + t * n_q + at, k, v, head / (s->heads / s->kv_heads), t, att + at);
         }
-        linear(layer_values(p, "attn_output.weight"), layer_values(p, "attn_output.bias"), 0, s->embd, n_q, att, h);
+        linear(layer_values(p, "attn_output.weight"), layer_values(p, "attn_output.bias"), 0,
+               s->embd, n_q, att, h);
         for (size_t i = 0; i < s->embd; i++) {
             x[t * s->embd + i] += h[i];
         }
@@ -152,7 +159,8 @@ static void feed_forward(struct pass *p, double *x, size_t count)
     const struct model_shape *s = p->s;
     double *h = calloc(s->embd, sizeof(double)), *gate = calloc(s->ff, sizeof(double));
     double *up = calloc(s->ff, sizeof(double));
-    const float *gate_w = layer_values(p, "ffn_gate.weight"), *up_w = layer_values(p, "ffn_up.weight");
+    const float *gate_w = layer_values(p, "ffn_gate.weight"),
+                *up_w = layer_values(p, "ffn_up.weight");
     for (size_t t = 0; t < count; t++) {
         rms_norm(x + t * s->embd, layer_values(p, "ffn_norm.weight"), s->embd, h);
         linear(gate_w != NULL ? gate_w : up_w, NULL, 0, s->ff, s->embd, h, gate);
@@ -173,8 +181,9 @@ static void feed_forward(struct pass *p, double *x, size_t count)
 static void rotary_tables(struct pass *p, bool long_set)
 {
     const struct model_shape *s = p->s;
-    const float *factors = s->factors ? values(p, long_set ? "rope_factors_long.weight" : "rope_factors_short.weight")
-                                      : values(p, "rope_freqs.weight");
+    const float *factors =
+        s->factors ? values(p, long_set ? "rope_factors_long.weight" : "rope_factors_short.weight")
+                   : values(p, "rope_freqs.weight");
     p->inverse = calloc(p->rot / 2, sizeof(double));
     for (size_t i = 0; i < p->rot / 2; i++) {
         double base = s->freq_base > 0 ? (double)s->freq_base : 10000;
@@ -189,8 +198,8 @@ static void rotary_tables(struct pass *p, bool long_set)
     }
 }
 
-void reference_forward(struct model_file *f, const struct model_shape *s, const int32_t *ids, size_t count, bool long_set,
-                       double *logits)
+void reference_forward(struct model_file *f, const struct model_shape *s, const int32_t *ids,
+                       size_t count, bool long_set, double *logits)
 {
     struct pass p = {.f = f, .s = s};
     p.head_dim = s->head_dim != 0 ? s->head_dim : s->embd / s->heads;
@@ -210,7 +219,8 @@ void reference_forward(struct model_file *f, const struct model_shape *s, const 
     }
     for (size_t t = 0; t < count; t++) {
         rms_norm(x + t * s->embd, values(&p, "output_norm.weight"), s->embd, h);
-        linear(output != NULL ? output : embedding, NULL, 0, s->vocab, s->embd, h, logits + t * s->vocab);
+        linear(output != NULL ? output : embedding, NULL, 0, s->vocab, s->embd, h,
+               logits + t * s->vocab);
     }
     free(x);
     free(h);

@@ -28,8 +28,8 @@ static int32_t pick(struct sampler *s, const float *logits)
     return id;
 }
 
-/* Draws many times from fixed logits and compares with the reference distribution by chi-square; a token the reference
- * rules out must never come. */
+/* Draws many times from fixed logits and compares with the reference distribution by chi-square; a
+ * token the reference rules out must never come. */
 static void check_distribution(const struct sampler_params *p, size_t n, uint64_t seed)
 {
     enum { DRAWS = 15000, MAX = 3000 };
@@ -84,10 +84,12 @@ static void test_sampler_distributions(void **state)
         int32_t top_k;
         size_t n;
     } cases[] = {
-        {1, 1, 0, 0, 50},     {0.3f, 1, 0, 0, 50},     {2, 1, 0, 0, 50},          {1, 1, 0, 5, 50},
-        {1, 1, 0, 49, 50},    {1, 1, 0, 1000, 50},     {1, 0.5f, 0, 0, 50},       {1, 0.9f, 0, 0, 50},
-        {1, 0.999f, 0, 0, 50}, {1, 1, 0.1f, 0, 50},    {1, 1, 0.9f, 0, 50},       {1, 0.8f, 0.05f, 10, 50},
-        {0.7f, 0.95f, 0, 40, 3000}, {1, 0.3f, 0, 0, 3000}, {1.5f, 1, 0.02f, 2000, 3000}, {1, 1e-6f, 0, 0, 50},
+        {1, 1, 0, 0, 50},           {0.3f, 1, 0, 0, 50},   {2, 1, 0, 0, 50},
+        {1, 1, 0, 5, 50},           {1, 1, 0, 49, 50},     {1, 1, 0, 1000, 50},
+        {1, 0.5f, 0, 0, 50},        {1, 0.9f, 0, 0, 50},   {1, 0.999f, 0, 0, 50},
+        {1, 1, 0.1f, 0, 50},        {1, 1, 0.9f, 0, 50},   {1, 0.8f, 0.05f, 10, 50},
+        {0.7f, 0.95f, 0, 40, 3000}, {1, 0.3f, 0, 0, 3000}, {1.5f, 1, 0.02f, 2000, 3000},
+        {1, 1e-6f, 0, 0, 50},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct sampler_params p = sampler_params_greedy();
@@ -365,10 +367,21 @@ static void test_sampler_init_refuses(void **state)
         struct sampler_params p;
         const char *where;
     } cases[] = {
-        {greedy, "temperature"}, {greedy, "temperature"}, {greedy, "temperature"}, {greedy, "top_p"},
-        {greedy, "top_p"},       {greedy, "top_p"},       {greedy, "top_k"},       {greedy, "min_p"},
-        {greedy, "min_p"},       {greedy, "repetition_penalty"}, {greedy, "frequency_penalty"},
-        {greedy, "presence_penalty"}, {greedy, "logit_bias"}, {greedy, "logit_bias"}, {greedy, "logit_bias"},
+        {greedy, "temperature"},
+        {greedy, "temperature"},
+        {greedy, "temperature"},
+        {greedy, "top_p"},
+        {greedy, "top_p"},
+        {greedy, "top_p"},
+        {greedy, "top_k"},
+        {greedy, "min_p"},
+        {greedy, "min_p"},
+        {greedy, "repetition_penalty"},
+        {greedy, "frequency_penalty"},
+        {greedy, "presence_penalty"},
+        {greedy, "logit_bias"},
+        {greedy, "logit_bias"},
+        {greedy, "logit_bias"},
         {greedy, ""},
     };
     cases[0].p.temperature = -1;

@@ -1,4 +1,5 @@
-/* What the sampling tests share: seeded test data and the whole distribution computed the slow, obvious way. */
+/* What the sampling tests share: seeded test data and the whole distribution computed the slow,
+ * obvious way. */
 #ifndef PHID_TESTS_SAMPLING_FIXTURE_H
 #define PHID_TESTS_SAMPLING_FIXTURE_H
 
@@ -29,11 +30,13 @@ static inline int compare_ranked(const void *a, const void *b)
 }
 
 /* Probabilities [n] by sorting: temperature, top_k, top_p over the rest, min_p. */
-static inline void reference_distribution(const float *logits, size_t n, const struct sampler_params *p, double *ret)
+static inline void reference_distribution(const float *logits, size_t n,
+                                          const struct sampler_params *p, double *ret)
 {
     struct ranked *r = malloc(n * sizeof(*r));
     for (size_t i = 0; i < n; i++) {
-        r[i] = (struct ranked){.id = (int32_t)i, .logit = (double)logits[i] / (double)p->temperature};
+        r[i] =
+            (struct ranked){.id = (int32_t)i, .logit = (double)logits[i] / (double)p->temperature};
         ret[i] = 0;
     }
     qsort(r, n, sizeof(*r), compare_ranked);

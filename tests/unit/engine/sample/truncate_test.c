@@ -82,7 +82,8 @@ static void mark(struct scratch *s, const float *x, size_t n, size_t count)
     }
 }
 
-static void check_kept(const struct scratch *s, const struct candidates *c, const float *x, size_t n, size_t count)
+static void check_kept(const struct scratch *s, const struct candidates *c, const float *x,
+                       size_t n, size_t count)
 {
     assert_false(c->all);
     assert_int_equal(c->count, count);
@@ -108,7 +109,8 @@ static void test_truncate_top_k_equals_sorting(void **state)
             for (size_t b = 0; b < sizeof(ks) / sizeof(ks[0]); b++) {
                 size_t k = ks[b] < n ? ks[b] : n;
                 mark(s, s->logits, n, k);
-                struct candidates c = {.weights = s->weights, .ids = s->ids, .count = n, .all = true};
+                struct candidates c = {
+                    .weights = s->weights, .ids = s->ids, .count = n, .all = true};
                 truncate_top_k(&c, s->logits, n, k);
                 check_kept(s, &c, s->logits, n, k);
             }
@@ -153,7 +155,8 @@ static void test_truncate_top_p_equals_sorting(void **state)
                 }
                 mark(s, s->logits, n, count);
                 memcpy(s->weights, s->logits, n * sizeof(float));
-                struct candidates c = {.weights = s->weights, .ids = s->ids, .count = n, .all = true};
+                struct candidates c = {
+                    .weights = s->weights, .ids = s->ids, .count = n, .all = true};
                 truncate_top_p(&c, total, ps[b]);
                 check_kept(s, &c, s->logits, n, count);
             }
@@ -195,7 +198,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_truncate_top_k_equals_sorting, setup, teardown),
         cmocka_unit_test_setup_teardown(test_truncate_top_k_in_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_truncate_top_p_equals_sorting, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_truncate_top_p_close_to_one_keeps_what_rounding_leaves, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_truncate_top_p_close_to_one_keeps_what_rounding_leaves,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_truncate_min_p, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
