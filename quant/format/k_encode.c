@@ -11,22 +11,26 @@
 
 enum { MAX_SUB_BLOCKS = 16 };
 
-/* Large weights move the result most: their error counts by their square. */
+/* Large weights move the result most, so their error counts more: by their square above the mean square. */
 static void importance_square(const float *x, float *importance, int n)
 {
+    float square = 0.0f;
     for (int i = 0; i < n; i++) {
-        importance[i] = x[i] * x[i];
+        square += x[i] * x[i];
+    }
+    for (int i = 0; i < n; i++) {
+        importance[i] = square / (float)n + x[i] * x[i];
     }
 }
 
-/* Softer, for types with a minimum, where zero is seldom a code: magnitude above the root mean square. */
-static void importance_soft(const float *x, float *importance, int n)
+/* Softer, for types with a minimum, where zero is seldom a code: by magnitude above the root mean square. */
+static void importance_magnitude(const float *x, float *importance, int n)
 {
-    double square = 0.0;
+    float square = 0.0f;
     for (int i = 0; i < n; i++) {
-        square += (double)x[i] * (double)x[i];
+        square += x[i] * x[i];
     }
-    float base = (float)sqrt(square / (double)n);
+    float base = sqrtf(square / (float)n);
     for (int i = 0; i < n; i++) {
         importance[i] = base + fabsf(x[i]);
     }
@@ -58,21 +62,21 @@ static uint16_t round_scales(const float *scale, int n, int max_code, uint8_t *c
     return half;
 }
 
-static void encode_affine(const float *x, int sub_blocks, int max_code, int max_scale_code, int steps,
+static void encode_affine(const float *x, int sub_blocks, struct search_range range, int max_scale_code,
                           struct affine_block *out)
 {
     int size = SUPER_BLOCK_WEIGHTS / sub_blocks;
     for (int b = 0; b < sub_blocks; b++) {
         float importance[32];
-        importance_soft(x + b * size, importance, size);
-        out->scale[b] = search_affine(x + b * size, importance, size, max_code, steps, &out->min[b]);
+        importance_magnitude(x + b * size, importance, size);
+        out->scale[b] = search_affine(x + b * size, importance, size, range, &out->min[b]);
     }
     out->d = round_scales(out->scale, sub_blocks, max_scale_code, out->scale_code);
     out->dmin = round_scales(out->min, sub_blocks, max_scale_code, out->min_code);
     for (int i = 0; i < SUPER_BLOCK_WEIGHTS; i++) {
         float d = quant_f16_to_f32(out->d) * (float)out->scale_code[i / size];
         float m = quant_f16_to_f32(out->dmin) * (float)out->min_code[i / size];
-        out->codes[i] = d > 0.0f ? (uint8_t)search_code((x[i] + m) / d, 0, max_code) : 0;
+        out->codes[i] = d > 0.0f ? (uint8_t)search_code((x[i] + m) / d, 0, range.max_code) : 0;
     }
 }
 
@@ -143,7 +147,7 @@ void q2_k_encode(const float *src, void *dst, size_t n)
         float x[SUPER_BLOCK_WEIGHTS];
         search_clean(src, x, SUPER_BLOCK_WEIGHTS);
         struct affine_block a;
-        encode_affine(x, 16, 3, 15, 9, &a);
+        encode_affine(x, 16, (struct search_range){ .max_code = 3, .steps = 8, .reaches_zero = true }, 15, &a);
         for (int b = 0; b < 16; b++) {
             blocks[k].scales[b] = (uint8_t)(a.scale_code[b] | a.min_code[b] << 4);
         }
@@ -188,7 +192,7 @@ void q4_k_encode(const float *src, void *dst, size_t n)
         float x[SUPER_BLOCK_WEIGHTS];
         search_clean(src, x, SUPER_BLOCK_WEIGHTS);
         struct affine_block a;
-        encode_affine(x, 8, 15, 63, 10, &a);
+        encode_affine(x, 8, (struct search_range){ .max_code = 15, .steps = 10, .reaches_zero = true }, 63, &a);
         blocks[k].d = a.d;
         blocks[k].dmin = a.dmin;
         pack_scale_min(a.scale_code, a.min_code, blocks[k].scales);
@@ -203,7 +207,7 @@ void q5_k_encode(const float *src, void *dst, size_t n)
         float x[SUPER_BLOCK_WEIGHTS];
         search_clean(src, x, SUPER_BLOCK_WEIGHTS);
         struct affine_block a;
-        encode_affine(x, 8, 31, 63, 8, &a);
+        encode_affine(x, 8, (struct search_range){ .max_code = 31, .steps = 10, .reaches_zero = true }, 63, &a);
         blocks[k].d = a.d;
         blocks[k].dmin = a.dmin;
         pack_scale_min(a.scale_code, a.min_code, blocks[k].scales);

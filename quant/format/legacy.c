@@ -106,28 +106,25 @@ static float encode_symmetric(const float *src, int half, uint8_t codes[32])
     return d;
 }
 
-/* Codes [0, max_code] from the smallest weight to the largest. Returns the scale. */
-static float encode_affine(const float *src, int max_code, uint8_t codes[32], float *ret_min)
+/* Codes [0, max_code] above a minimum. Both ends of the range are outliers, so it pays to search; the codes follow the
+ * scale and minimum as they will be read back. Returns the scale's half. */
+static uint16_t encode_affine(const float *src, int max_code, uint8_t codes[32], uint16_t *ret_min)
 {
+    static const float alike[32] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                                     1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
     float x[32];
     search_clean(src, x, 32);
-    float low = x[0];
-    float high = x[0];
-    for (int i = 1; i < 32; i++) {
-        low = fminf(low, x[i]);
-        high = fmaxf(high, x[i]);
-    }
-    float d = (high - low) / (float)max_code;
-    if (!isfinite(d)) { /* the range alone is more than a float holds */
-        d = 65504.0f;
-    }
+    float min;
+    struct search_range range = { .max_code = max_code, .steps = 6 };
+    uint16_t half = search_half(search_affine(x, alike, 32, range, &min));
+    *ret_min = search_half(-min);
+    float d = quant_f16_to_f32(half);
+    float m = quant_f16_to_f32(*ret_min);
     float inverse = inverse_of(d);
     for (int i = 0; i < 32; i++) {
-        float shifted = truncf((x[i] - low) * inverse + 0.5f);
-        codes[i] = (uint8_t)search_code(shifted, 0, max_code);
+        codes[i] = (uint8_t)search_code((x[i] - m) * inverse, 0, max_code);
     }
-    *ret_min = low;
-    return d;
+    return half;
 }
 
 static void pack_halves(const uint8_t codes[32], uint8_t qs[16])
@@ -162,9 +159,9 @@ void q4_1_encode(const float *src, void *dst, size_t n)
     struct block_q4_1 *blocks = dst;
     for (size_t k = 0; k < n / BLOCK_WEIGHTS; k++, src += BLOCK_WEIGHTS) {
         uint8_t codes[32];
-        float min;
-        blocks[k].d = search_half(encode_affine(src, 15, codes, &min));
-        blocks[k].m = search_half(min);
+        uint16_t min;
+        blocks[k].d = encode_affine(src, 15, codes, &min);
+        blocks[k].m = min;
         pack_halves(codes, blocks[k].qs);
     }
 }
@@ -185,9 +182,9 @@ void q5_1_encode(const float *src, void *dst, size_t n)
     struct block_q5_1 *blocks = dst;
     for (size_t k = 0; k < n / BLOCK_WEIGHTS; k++, src += BLOCK_WEIGHTS) {
         uint8_t codes[32];
-        float min;
-        blocks[k].d = search_half(encode_affine(src, 31, codes, &min));
-        blocks[k].m = search_half(min);
+        uint16_t min;
+        blocks[k].d = encode_affine(src, 31, codes, &min);
+        blocks[k].m = min;
         pack_halves(codes, blocks[k].qs);
         pack_fifth_bits(codes, blocks[k].qh);
     }
@@ -207,7 +204,8 @@ void q8_0_encode(const float *src, void *dst, size_t n)
         float inverse = inverse_of(d);
         blocks[k].d = search_half(d);
         for (int i = 0; i < 32; i++) {
-            blocks[k].qs[i] = (int8_t)search_code(x[i] * inverse, -127, 127);
+            /* Halves away from zero; |x * inverse| is at most 127 but for the last bit. */
+            blocks[k].qs[i] = (int8_t)search_code(roundf(x[i] * inverse), -127, 127);
         }
     }
 }

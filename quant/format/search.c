@@ -1,9 +1,6 @@
 #include "quant/format/search.h"
 
 #include <math.h>
-#include <string.h>
-
-#include "quant/format/format.h"
 
 /* A half float's smallest step is 6e-8: weights below this vanish in any type. It also keeps 1 / scale finite. */
 #define NEARLY_ZERO 1e-15f
@@ -26,18 +23,6 @@ uint16_t search_half(float scale)
     return quant_f32_to_f16(scale);
 }
 
-int search_code(float x, int min, int max)
-{
-    /* Limited before the conversion, which is undefined for what an int cannot hold. NaN compares false: min. */
-    if (!(x > (float)min)) {
-        return min;
-    }
-    if (x >= (float)max) {
-        return max;
-    }
-    return (int)roundf(x);
-}
-
 /* The value of largest magnitude, with its sign. */
 static float extreme_of(const float *x, int n)
 {
@@ -50,16 +35,20 @@ static float extreme_of(const float *x, int n)
     return extreme;
 }
 
-/* For given codes the best scale is sum(w x q) / sum(w q q), and the error it leaves is smaller the larger
- * sum(w x q)^2 / sum(w q q) is. Sums are kept in double: importance may be x^2 and x may be anything finite. */
-struct fit {
-    double xq;
-    double qq;
+/* A scale and how good it is. For given codes the best scale is sum(w x q) / sum(w q q), and the error it leaves is
+ * smaller the larger sum(w x q)^2 / sum(w q q) is. Weights so large that a sum overflows give no candidate. */
+struct best_scale {
+    float scale;
+    float gain;
 };
 
-static double fit_gain(struct fit f)
+static void consider(struct best_scale *best, float xq, float qq)
 {
-    return f.qq > 0.0 ? f.xq * f.xq / f.qq : 0.0;
+    float gain = xq * xq / qq;
+    if (isfinite(gain) && gain > best->gain) {
+        best->gain = gain;
+        best->scale = xq / qq;
+    }
 }
 
 float search_symmetric(const float *x, const float *importance, int n, int levels)
@@ -70,38 +59,33 @@ float search_symmetric(const float *x, const float *importance, int n, int level
     }
     /* The negative end has one code more, so the extreme goes there. Around that, scales that clip the extreme a
      * little or leave room above it: up to 0.9 codes in steps of 0.1. */
-    float best_scale = extreme / (float)-levels;
-    double best_gain = -1.0;
+    struct best_scale best = { .scale = extreme / (float)-levels, .gain = -1.0f };
     for (int step = -9; step <= 9; step++) {
         float inverse = -((float)levels + 0.1f * (float)step) / extreme;
-        struct fit f = { 0 };
+        float xq = 0.0f;
+        float qq = 0.0f;
         for (int i = 0; i < n; i++) {
-            double q = search_code(x[i] * inverse, -levels, levels - 1);
-            f.xq += (double)importance[i] * (double)x[i] * q;
-            f.qq += (double)importance[i] * q * q;
+            float q = search_round(x[i] * inverse, (float)-levels, (float)(levels - 1));
+            float wq = importance[i] * q;
+            xq += wq * x[i];
+            qq += wq * q;
         }
-        double gain = fit_gain(f);
-        if (f.qq > 0.0 && gain > best_gain) {
-            best_gain = gain;
-            best_scale = (float)(f.xq / f.qq);
-        }
+        consider(&best, xq, qq);
     }
-    return best_scale;
+    return best.scale;
 }
 
 int search_nearest(float x, const int8_t values[16])
 {
-    if (!(x > (float)values[0])) {
-        return 0;
-    }
+    /* Binary search for the last value not above x, then the nearer of the two around it. */
     int low = 0;
-    while (low < 15 && (float)values[low + 1] <= x) {
-        low++;
+    for (int step = 8; step > 0; step /= 2) {
+        low += x >= (float)values[low + step] ? step : 0;
     }
     if (low == 15) {
         return 15;
     }
-    return x - (float)values[low] < (float)values[low + 1] - x ? low : low + 1;
+    return low + (x - (float)values[low] < (float)values[low + 1] - x ? 0 : 1);
 }
 
 float search_codebook(const float *x, const float *importance, int n, const int8_t values[16])
@@ -110,115 +94,97 @@ float search_codebook(const float *x, const float *importance, int n, const int8
     if (fabsf(extreme) < NEARLY_ZERO) {
         return 0.0f;
     }
-    /* The codebook reaches farther on the negative side, so the extreme may be fitted to either end: 15 scales
-     * around each. */
-    float best_scale = extreme / (float)values[0];
-    double best_gain = -1.0;
+    /* The codebook reaches farther on the negative side, so the extreme may be fitted to either end: scales up to
+     * 12 % around each. */
+    struct best_scale best = { .scale = extreme / (float)values[0], .gain = -1.0f };
     for (int end = 0; end < 16; end += 15) {
-        for (int step = -7; step <= 7; step++) {
-            float inverse = ((float)values[end] + (float)step * 0.016f * (float)values[end]) / extreme;
-            struct fit f = { 0 };
+        for (int step = -4; step <= 4; step++) {
+            float inverse = (float)values[end] * (1.0f + 0.03f * (float)step) / extreme;
+            float xq = 0.0f;
+            float qq = 0.0f;
             for (int i = 0; i < n; i++) {
-                double q = values[search_nearest(x[i] * inverse, values)];
-                f.xq += (double)importance[i] * (double)x[i] * q;
-                f.qq += (double)importance[i] * q * q;
+                float q = values[search_nearest(x[i] * inverse, values)];
+                float wq = importance[i] * q;
+                xq += wq * x[i];
+                qq += wq * q;
             }
-            double gain = fit_gain(f);
-            if (f.qq > 0.0 && gain > best_gain) {
-                best_gain = gain;
-                best_scale = (float)(f.xq / f.qq);
-            }
+            consider(&best, xq, qq);
         }
     }
-    return best_scale;
+    return best.scale;
 }
 
-/* Sums for the weighted straight line x = d * q - m. */
+/* Weighted sums for the straight line x = d * q - m through given codes. */
 struct line {
-    double w, q, qq, x, xq;
+    float w, q, qq, x, xq, xx;
 };
 
-/* Solves for the scale and minimum (least squares). A minimum below zero cannot be stored: then the line goes
- * through zero. Returns false when the codes are all alike. */
-static bool line_solve(const struct line *s, double *ret_scale, double *ret_min)
-{
-    double determinant = s->w * s->qq - s->q * s->q;
-    if (!(determinant > 0.0)) {
-        return false;
-    }
-    double scale = (s->w * s->xq - s->x * s->q) / determinant;
-    double min = (s->q * s->xq - s->qq * s->x) / determinant;
-    if (min < 0.0) {
-        min = 0.0;
-        scale = s->qq > 0.0 ? s->xq / s->qq : 0.0;
-    }
-    *ret_scale = scale;
-    *ret_min = min;
-    return scale > 0.0;
-}
-
-/* The line through the codes that the scale 1 / inverse and the minimum `min` give. */
-static struct line line_of(const float *x, const float *importance, int n, int max_code, float inverse,
-                           float min)
+static struct line line_of(const float *x, const float *importance, int n, int max_code, float inverse, float min)
 {
     struct line s = { 0 };
     for (int i = 0; i < n; i++) {
-        double w = importance[i];
-        double q = search_code((x[i] + min) * inverse, 0, max_code);
-        s.w += w;
-        s.q += w * q;
-        s.qq += w * q * q;
-        s.x += w * (double)x[i];
-        s.xq += w * q * (double)x[i];
+        float q = search_round((x[i] + min) * inverse, 0.0f, (float)max_code);
+        float wq = importance[i] * q;
+        float wx = importance[i] * x[i];
+        s.w += importance[i];
+        s.q += wq;
+        s.qq += wq * q;
+        s.x += wx;
+        s.xq += wx * q;
+        s.xx += wx * x[i];
     }
     return s;
 }
 
-static double line_error(const float *x, const float *importance, int n, int max_code, double scale,
-                         double min)
+/* Solves for the scale and minimum and the error they leave. False when there is no such line. */
+static bool line_solve(const struct line *s, bool reaches_zero, double *ret_scale, double *ret_min, double *ret_error)
 {
-    double error = 0.0;
-    float inverse = (float)(1.0 / scale);
-    for (int i = 0; i < n; i++) {
-        double q = search_code((x[i] + (float)min) * inverse, 0, max_code);
-        double difference = scale * q - min - (double)x[i];
-        error += (double)importance[i] * difference * difference;
+    double determinant = (double)s->w * (double)s->qq - (double)s->q * (double)s->q;
+    if (!(determinant > 0.0)) {
+        return false; /* all codes alike, or the sums overflowed */
     }
-    return error;
+    double scale = ((double)s->w * (double)s->xq - (double)s->x * (double)s->q) / determinant;
+    double min = ((double)s->q * (double)s->xq - (double)s->qq * (double)s->x) / determinant;
+    if (reaches_zero && min < 0.0) {
+        min = 0.0;
+        scale = (double)s->xq / (double)s->qq;
+    }
+    *ret_scale = scale;
+    *ret_min = min;
+    *ret_error = scale * scale * (double)s->qq + min * min * (double)s->w + (double)s->xx -
+                 2.0 * scale * min * (double)s->q - 2.0 * scale * (double)s->xq + 2.0 * min * (double)s->x;
+    return scale > (double)NEARLY_ZERO && isfinite(*ret_error);
 }
 
-float search_affine(const float *x, const float *importance, int n, int max_code, int steps, float *ret_min)
+float search_affine(const float *x, const float *importance, int n, struct search_range range, float *ret_min)
 {
-    float low = 0.0f; /* the minimum is stored as a positive number subtracted, so the range contains 0 */
+    float low = range.reaches_zero && x[0] > 0.0f ? 0.0f : x[0];
     float high = x[0];
-    for (int i = 0; i < n; i++) {
-        low = fminf(low, x[i]);
-        high = fmaxf(high, x[i]);
+    for (int i = 1; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
     }
     *ret_min = -low;
-    float range = high - low;
-    if (!(range > NEARLY_ZERO) || !isfinite(range)) {
-        *ret_min = isfinite(range) ? -low : 0.0f;
+    float width = high - low;
+    if (!(width > NEARLY_ZERO)) {
         return 0.0f;
     }
-    double best_scale = (double)(range / (float)max_code);
-    double best_min = (double)-low;
-    double best_error = line_error(x, importance, n, max_code, best_scale, best_min);
-    for (int step = -steps; step <= steps; step++) {
-        float inverse = ((float)max_code + 0.1f * (float)step) / range;
-        struct line s = line_of(x, importance, n, max_code, inverse, -low);
+    if (!isfinite(width)) {
+        return high / (float)range.max_code; /* more than any half float scale can store */
+    }
+    double best_scale = (double)width / (double)range.max_code;
+    double best_error = INFINITY;
+    for (int step = -range.steps; step <= range.steps; step++) {
+        float inverse = ((float)range.max_code + 0.1f * (float)step) / width;
+        struct line s = line_of(x, importance, n, range.max_code, inverse, -low);
         double scale;
         double min;
-        if (!line_solve(&s, &scale, &min) || (float)scale < NEARLY_ZERO) {
-            continue;
-        }
-        double error = line_error(x, importance, n, max_code, scale, min);
-        if (error < best_error) {
+        double error;
+        if (line_solve(&s, range.reaches_zero, &scale, &min, &error) && error < best_error) {
             best_error = error;
             best_scale = scale;
-            best_min = min;
+            *ret_min = (float)min;
         }
     }
-    *ret_min = (float)best_min;
     return (float)best_scale;
 }
