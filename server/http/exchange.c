@@ -1,0 +1,554 @@
+#include "server/http/exchange.h"
+
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "server/api/stream.h"
+#include "server/http/conn.h"
+
+#define STREAM_OUT_MAX 65536 /* bytes of events kept ready for a reader */
+#define STREAM_BLOCK   16384 /* bytes libmicrohttpd asks for at once */
+
+/* -------------------------------------------------------------- life cycle */
+
+static bool make_id(char out[40])
+{
+    unsigned char random[16];
+    if (RAND_bytes(random, sizeof random) != 1) {
+        return false;
+    }
+    memcpy(out, "req_", 4);
+    for (size_t i = 0; i < sizeof random; i++) {
+        snprintf(out + 4 + 2 * i, 3, "%02x", random[i]);
+    }
+    return true;
+}
+
+static void copy_cut(char *out, size_t size, struct str text)
+{
+    snprintf(out, size, "%.*s", (int)(text.size < size ? text.size : size - 1), text.data);
+}
+
+static struct exchange *exchange_new(struct conn *conn, struct MHD_Connection *mhd)
+{
+    struct exchange *x = calloc(1, sizeof *x);
+    if (x == NULL || !make_id(x->id)) {
+        free(x);
+        return NULL;
+    }
+    x->io = conn->io;
+    x->conn = conn;
+    x->mhd = mhd;
+    x->started_ms = x->last_sent_ms = x->io->now_ms;
+    copy_cut(x->method, sizeof x->method, conn->head.method);
+    copy_cut(x->path, sizeof x->path, conn->head.path);
+    buf_init(&x->body, x->io->max_body_bytes);
+    reply_init(&x->reply);
+    conn->exchange = x;
+    x->io->exchanges++;
+    return x;
+}
+
+static void exchange_free(struct exchange *x)
+{
+    reply_fini(&x->reply);
+    buf_fini(&x->route.model);
+    free(x);
+}
+
+static void release_body(struct exchange *x)
+{
+    x->io->buffered_bytes -= x->body.size;
+    buf_fini(&x->body);
+}
+
+static void release_generation(struct exchange *x)
+{
+    if (x->generation == NULL) {
+        return;
+    }
+    generation_free(x->generation);
+    x->generation = NULL;
+    x->io->generating--;
+}
+
+/* One line a request; requests that only ask how the server is doing are for debugging. */
+static void log_request(const struct exchange *x)
+{
+    const struct generation *g = x->generation;
+    bool gone = atomic_load_explicit(&x->gone, memory_order_relaxed);
+    unsigned long long total_ms = x->io->now_ms - x->started_ms;
+    enum server_log_level level = x->route.id == ROUTE_HEALTH ? SERVER_LOG_DEBUG : SERVER_LOG_INFO;
+    if (g == NULL) {
+        io_log(x->io, level, "event=request id=%s method=%s path=%s status=%llu total_ms=%llu%s", x->id, x->method, x->path,
+               (unsigned long long)x->status_sent, total_ms, gone ? " finish=client_gone" : "");
+        return;
+    }
+    io_log(x->io, level,
+           "event=request id=%s method=%s path=%s status=%llu prompt_tokens=%zu completion_tokens=%zu queue_ms=%llu "
+           "ttft_ms=%llu total_ms=%llu finish=%s",
+           x->id, x->method, x->path, (unsigned long long)x->status_sent, generation_prompt_tokens(g),
+           generation_completion_tokens(g), (unsigned long long)g->queue_ns / 1000000,
+           (unsigned long long)g->first_token_ns / 1000000, total_ms, gone ? "client_gone" : generation_finish(g));
+}
+
+void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchange, enum MHD_RequestTerminationCode code)
+{
+    struct exchange *x = *exchange;
+    if (x == NULL) {
+        return;
+    }
+    *exchange = NULL;
+    if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
+        atomic_store_explicit(&x->gone, true, memory_order_relaxed);
+    }
+    log_request(x);
+    release_generation(x);
+    release_body(x);
+    x->io->exchanges--;
+    conn_completed(x->conn);
+    x->completed = true;
+    if (!atomic_load_explicit(&x->woken, memory_order_acquire)) {
+        exchange_free(x);
+    }
+}
+
+/* ------------------------------------------------------- suspend and resume */
+
+static void suspend(struct exchange *x)
+{
+    x->suspended = true;
+    MHD_suspend_connection(x->mhd);
+}
+
+static void resume(struct exchange *x)
+{
+    if (x->suspended) {
+        x->suspended = false;
+        MHD_resume_connection(x->mhd);
+    }
+}
+
+/* From the engine's step thread: hands x to the I/O thread, once until that has looked. The push is the last touch. */
+static void wake(void *user)
+{
+    struct exchange *x = user;
+    struct io *io = x->io;
+    if (atomic_exchange_explicit(&x->woken, true, memory_order_acq_rel)) {
+        return;
+    }
+    struct exchange *head = atomic_load_explicit(&io->woken, memory_order_relaxed);
+    do {
+        x->next_woken = head;
+    } while (!atomic_compare_exchange_weak_explicit(&io->woken, &head, x, memory_order_release, memory_order_relaxed));
+    io_poke(io);
+}
+
+/* From a worker that is done with x. The push is the last touch. */
+static void hand_back(struct exchange *x)
+{
+    struct io *io = x->io;
+    struct exchange *head = atomic_load_explicit(&io->prepared, memory_order_relaxed);
+    do {
+        x->next_prepared = head;
+    } while (
+        !atomic_compare_exchange_weak_explicit(&io->prepared, &head, x, memory_order_release, memory_order_relaxed));
+    io_poke(io);
+}
+
+/* ----------------------------------------------------------------- replies */
+
+static void add_common_headers(struct exchange *x)
+{
+    reply_header(&x->reply, "x-request-id", str_of(x->id));
+    reply_header(&x->reply, "openai-version", STR("2020-10-01"));
+    if (x->reply.status != 204) {
+        cors_add_headers(&x->io->cors, &x->conn->head, &x->reply);
+    }
+    if (io_refuses(x->io) || x->prompt_reply) {
+        reply_header(&x->reply, "Connection", STR("close"));
+    }
+}
+
+static enum MHD_Result queue(struct exchange *x, struct MHD_Response *response)
+{
+    enum MHD_Result result = response != NULL && !x->reply.failed ? MHD_YES : MHD_NO;
+    for (size_t i = 0; i < x->reply.header_count && result == MHD_YES; i++) {
+        result = MHD_add_response_header(response, x->reply.headers[i].name, x->reply.headers[i].value);
+    }
+    if (result == MHD_YES) {
+        x->status_sent = x->reply.status;
+        result = MHD_queue_response(x->mhd, x->reply.status, response);
+    }
+    if (response != NULL) {
+        MHD_destroy_response(response);
+    }
+    return result;
+}
+
+static enum MHD_Result send_reply(struct exchange *x)
+{
+    char elapsed[24];
+    char *body = NULL;
+    size_t size = 0;
+    if (x->reply.body.failed) {
+        struct api_error error;
+        api_fail(&error, API_OVERLOADED, NULL, "The server is out of memory for this answer.");
+        reply_error(&x->reply, &error);
+    }
+    x->stage = EXCHANGE_REPLYING;
+    add_common_headers(x);
+    int digits = snprintf(elapsed, sizeof elapsed, "%llu", (unsigned long long)(x->io->now_ms - x->started_ms));
+    reply_header(&x->reply, "openai-processing-ms", (struct str){ elapsed, (size_t)digits });
+    if (buf_take(&x->reply.body, &body, &size, NULL) != PHID_OK) {
+        return MHD_NO;
+    }
+    struct MHD_Response *response = MHD_create_response_from_buffer(size, body, MHD_RESPMEM_MUST_FREE);
+    if (response == NULL) {
+        free(body);
+    }
+    return queue(x, response);
+}
+
+static enum MHD_Result send_json(struct exchange *x)
+{
+    reply_header(&x->reply, "Content-Type", STR("application/json"));
+    return send_reply(x);
+}
+
+static enum MHD_Result send_error(struct exchange *x, const struct api_error *error)
+{
+    reply_error(&x->reply, error);
+    if (error->fault == API_WRONG_METHOD) {
+        reply_header(&x->reply, "Allow", str_of(x->route.allow));
+    }
+    return send_reply(x);
+}
+
+/* libmicrohttpd asks for the next bytes of a stream. */
+static ssize_t read_stream(void *user, uint64_t position, char *out, size_t max)
+{
+    struct exchange *x = user;
+    struct generation *g = x->generation;
+    if (atomic_load_explicit(&x->gone, memory_order_relaxed) || g == NULL) {
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    if (x->sent == g->out.size) {
+        buf_clear(&g->out);
+        x->sent = 0;
+        generation_pull(g, STREAM_OUT_MAX);
+    }
+    size_t size = g->out.size - x->sent < max ? g->out.size - x->sent : max;
+    if (size > 0) {
+        memcpy(out, g->out.data + x->sent, size);
+        x->sent += size;
+    } else if (g->done) {
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    } else if (x->ping_due && max >= sizeof STREAM_PING - 1) {
+        size = sizeof STREAM_PING - 1;
+        memcpy(out, STREAM_PING, size);
+    } else {
+        suspend(x);
+        return 0;
+    }
+    x->ping_due = false;
+    x->last_sent_ms = x->io->now_ms;
+    return (ssize_t)size;
+}
+
+static enum MHD_Result send_stream(struct exchange *x)
+{
+    x->reply.status = 200;
+    add_common_headers(x);
+    reply_header(&x->reply, "Content-Type", STR("text/event-stream; charset=utf-8"));
+    reply_header(&x->reply, "Cache-Control", STR("no-cache"));
+    reply_header(&x->reply, "X-Accel-Buffering", STR("no"));
+    return queue(x, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, x, NULL));
+}
+
+/* ---------------------------------------------------------------- the head */
+
+static enum api_fault check_head(struct exchange *x, struct api_error *err)
+{
+    const struct head *head = &x->conn->head;
+    bool open = route_is_open(head->path);
+    if (x->io->loopback && !keys_any(&x->io->keys) && !cors_host_is_local(head->host)) {
+        return api_fail(err, API_HOST_REFUSED, NULL, "This server listens on loopback only and does not answer to the name '%.*s'.",
+                        (int)(head->host.size < 64 ? head->host.size : 64), head->host.data);
+    }
+    if (!open && !keys_allow(&x->io->keys, head->authorization, head->api_key)) {
+        return api_fail(err, API_INVALID_KEY, NULL, "%s",
+                        head->authorization.size > 0 || head->api_key.size > 0
+                            ? "Incorrect API key provided."
+                            : "You did not provide an API key. Send it as 'Authorization: Bearer KEY'.");
+    }
+    if (!open && io_refuses(x->io)) {
+        return api_fail(err, API_DRAINING, NULL, "The server is shutting down.");
+    }
+    return route_find(head->method, head->path, &x->route, err);
+}
+
+static bool is_options(const struct exchange *x)
+{
+    return strcmp(x->method, "OPTIONS") == 0;
+}
+
+/* True when the answer must not wait for the body: POST bodies that will not be read. */
+static bool begin(struct exchange *x)
+{
+    if (is_options(x) || check_head(x, &x->refusal) == API_OK) {
+        return false;
+    }
+    const struct head *head = &x->conn->head;
+    x->prompt_reply = str_equal_c(head->method, "POST") && (head->chunked || head->content_length > 0);
+    return x->prompt_reply;
+}
+
+static void take_body(struct exchange *x, const char *data, size_t size)
+{
+    if (is_options(x) || x->refusal.fault != API_OK) {
+        return;
+    }
+    if (x->io->buffered_bytes + size > x->io->max_buffered_bytes) {
+        api_fail(&x->refusal, API_OVERLOADED, NULL, "The server is busy with other large requests.");
+        release_body(x);
+        return;
+    }
+    size_t before = x->body.size;
+    buf_append(&x->body, data, size);
+    x->io->buffered_bytes += x->body.size - before;
+    if (x->body.failed) {
+        api_fail(&x->refusal, API_OVERLOADED, NULL, "The server is out of memory for this request.");
+    }
+}
+
+/* ------------------------------------------------------------- generations */
+
+/* On a worker: everything that can fail before the status line. */
+static void prepare(struct job *job)
+{
+    struct exchange *x = (struct exchange *)job;
+    struct generation_request request = { .api = &x->io->api,
+                                          .body = buf_view(&x->body),
+                                          .id = x->id,
+                                          .wake = wake,
+                                          .wake_user = x };
+    struct generation *g = NULL;
+    if (!atomic_load_explicit(&x->gone, memory_order_relaxed)) {
+        if (x->route.id == ROUTE_CHAT) {
+            generation_start_chat(&request, &g, &x->error);
+        } else {
+            generation_start_completion(&request, &g, &x->error);
+        }
+    }
+    x->generation = g;
+    hand_back(x);
+}
+
+static enum MHD_Result start_preparing(struct exchange *x)
+{
+    if (x->conn->client_leaving) {
+        return MHD_NO; /* nobody would read the answer */
+    }
+    x->stage = EXCHANGE_PREPARING;
+    x->deadline_ms = x->io->request_timeout_ms > 0 ? x->io->now_ms + x->io->request_timeout_ms : 0;
+    x->io->preparing++;
+    suspend(x);
+    x->job.run = prepare;
+    workers_push(x->io->workers, &x->job, x->body.size);
+    return MHD_YES;
+}
+
+static const char *ending_message(enum api_fault fault)
+{
+    return fault == API_REQUEST_TIMEOUT ? "The request took longer than this server allows."
+                                        : "The server is shutting down.";
+}
+
+/* The worker is done: what it made belongs to the I/O thread now. */
+static void take_prepared(struct exchange *x)
+{
+    x->io->preparing--;
+    release_body(x);
+    x->stage = EXCHANGE_REPLYING;
+    if (x->generation == NULL) {
+        resume(x);
+        return;
+    }
+    x->io->generating++;
+    if (x->ended != API_OK || atomic_load_explicit(&x->gone, memory_order_relaxed)) {
+        /* Nothing was sent yet: this can still be an ordinary error. */
+        api_fail(&x->error, x->ended != API_OK ? x->ended : API_INTERNAL, NULL, "%s", ending_message(x->ended));
+        release_generation(x);
+    } else if (x->generation->settings.stream) {
+        x->stage = EXCHANGE_STREAMING;
+    } else {
+        x->stage = EXCHANGE_GENERATING;
+        generation_pull(x->generation, STREAM_OUT_MAX);
+        if (!x->generation->done) {
+            return;
+        }
+    }
+    resume(x);
+}
+
+static void on_wake(struct exchange *x)
+{
+    if (x->completed) {
+        exchange_free(x);
+    } else if (x->stage == EXCHANGE_STREAMING) {
+        resume(x);
+    } else if (x->stage == EXCHANGE_GENERATING) {
+        generation_pull(x->generation, STREAM_OUT_MAX);
+        if (x->generation->done) {
+            resume(x);
+        }
+    }
+    /* While the worker has it, output waits; afterwards there is none. */
+}
+
+void exchange_run_woken(struct io *io)
+{
+    struct exchange *x = atomic_exchange_explicit(&io->woken, NULL, memory_order_acquire);
+    while (x != NULL) {
+        struct exchange *next = x->next_woken;
+        atomic_store_explicit(&x->woken, false, memory_order_release);
+        on_wake(x);
+        x = next;
+    }
+    x = atomic_exchange_explicit(&io->prepared, NULL, memory_order_acquire);
+    while (x != NULL) {
+        struct exchange *next = x->next_prepared;
+        take_prepared(x);
+        x = next;
+    }
+}
+
+static enum MHD_Result send_generated(struct exchange *x)
+{
+    struct generation *g = x->generation;
+    if (g == NULL) {
+        return send_error(x, &x->error);
+    }
+    if (g->error.fault != API_OK) {
+        return send_error(x, &g->error);
+    }
+    generation_write_reply(g, &x->reply.body);
+    return send_json(x);
+}
+
+/* ---------------------------------------------------------------- dispatch */
+
+static enum MHD_Result dispatch(struct exchange *x)
+{
+    struct api *api = &x->io->api;
+    struct buf *out = &x->reply.body;
+    struct api_error error;
+    if (is_options(x)) {
+        cors_preflight(&x->io->cors, &x->conn->head, &x->reply);
+        return send_reply(x);
+    }
+    if (x->refusal.fault != API_OK) {
+        return send_error(x, &x->refusal);
+    }
+    switch (x->route.id) {
+    case ROUTE_ROOT:
+        api_write_root(api, out);
+        break;
+    case ROUTE_HEALTH:
+        x->reply.status = x->io->phase == IO_SERVING ? 200 : 503;
+        api_write_health(x->io->phase == IO_SERVING, x->io->generating, x->io->preparing, out);
+        break;
+    case ROUTE_MODELS:
+        api_write_models(api, out);
+        break;
+    case ROUTE_MODEL:
+        if (api_write_model(api, buf_view(&x->route.model), out, &error) != API_OK) {
+            return send_error(x, &error);
+        }
+        break;
+    case ROUTE_COMPLETIONS:
+    case ROUTE_CHAT:
+        return start_preparing(x);
+    }
+    return send_json(x);
+}
+
+enum MHD_Result exchange_on_request(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
+                                    const char *version, const char *data, size_t *size, void **exchange)
+{
+    struct exchange *x = *exchange;
+    if (x == NULL) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+        x = info != NULL && info->socket_context != NULL ? exchange_new(info->socket_context, mhd) : NULL;
+        if (x == NULL) {
+            return MHD_NO;
+        }
+        *exchange = x;
+        return begin(x) ? send_error(x, &x->refusal) : MHD_YES;
+    }
+    if (*size > 0) {
+        take_body(x, data, *size);
+        *size = 0;
+        return MHD_YES;
+    }
+    if (atomic_load_explicit(&x->gone, memory_order_relaxed)) {
+        return MHD_NO;
+    }
+    switch (x->stage) {
+    case EXCHANGE_READING:
+        return dispatch(x);
+    case EXCHANGE_STREAMING:
+        return send_stream(x);
+    case EXCHANGE_GENERATING:
+    case EXCHANGE_REPLYING:
+        return send_generated(x);
+    case EXCHANGE_PREPARING:
+        break;
+    }
+    return MHD_NO;
+}
+
+/* ------------------------------------------------------------- from outside */
+
+void exchange_abandon(struct exchange *x)
+{
+    if (x->stage == EXCHANGE_READING || atomic_load_explicit(&x->gone, memory_order_relaxed)) {
+        return;
+    }
+    if (x->stage == EXCHANGE_REPLYING && !x->suspended) {
+        return;
+    }
+    atomic_store_explicit(&x->gone, true, memory_order_relaxed);
+    if (x->stage != EXCHANGE_PREPARING) {
+        if (x->generation != NULL) {
+            generation_fail(x->generation, API_INTERNAL, "");
+        }
+        resume(x);
+    }
+}
+
+void exchange_end(struct exchange *x, enum api_fault fault)
+{
+    if (x->stage == EXCHANGE_PREPARING) {
+        x->ended = x->ended == API_OK ? fault : x->ended;
+    } else if (x->generation != NULL && !x->generation->done) {
+        generation_fail(x->generation, fault, ending_message(fault));
+        resume(x);
+    }
+}
+
+void exchange_sweep(struct exchange *x)
+{
+    uint64_t now = x->io->now_ms;
+    if (x->deadline_ms > 0 && now >= x->deadline_ms) {
+        x->deadline_ms = 0;
+        exchange_end(x, API_REQUEST_TIMEOUT);
+    }
+    if (x->stage == EXCHANGE_STREAMING && x->suspended && x->io->sse_ping_ms > 0 &&
+        now - x->last_sent_ms >= x->io->sse_ping_ms) {
+        x->ping_due = true;
+        resume(x);
+    }
+}
