@@ -14,7 +14,8 @@ uint32_t byte_level_char(unsigned char byte);
 /* The byte a character stands for, -1 when it is not in the alphabet. */
 int byte_level_byte(uint32_t code_point);
 
-/* Writes the characters of `bytes` to `out`, which has room for 2 * bytes.size + 2; returns the size. */
+/* Writes the characters of `bytes` to `out`, which has room for 2 * bytes.size + 2; returns the
+ * size. */
 size_t byte_level_encode(struct str bytes, char *out);
 
 /* Writes the bytes of a token's text to `out`, which has room for text.size. Text with a character

@@ -43,25 +43,30 @@ static const struct block_style phi4_mini = {
     .tool_role = "tool",
 };
 
-#define CHATML                                                                                        \
-    .begin = "", .before_role = "<|im_start|>", .after_role = "\n", .after_content = "<|im_end|>\n",  \
-    .generation = "<|im_start|>assistant\n", .otherwise = ""
+#define CHATML                                                                                     \
+    .begin = "", .before_role = "<|im_start|>", .after_role = "\n",                                \
+    .after_content = "<|im_end|>\n", .generation = "<|im_start|>assistant\n", .otherwise = ""
 
 static const struct block_style chatml = {CHATML, .tool_role = "tool"};
-static const struct block_style smollm2 = {CHATML, .tool_role = "tool", .default_system = SMOLLM_SYSTEM};
-static const struct block_style qwen2_plain = {CHATML, .tool_role = "tool", .default_system = QWEN2_SYSTEM};
-static const struct block_style qwen2 = {CHATML, .tool_role = "tool", .default_system = QWEN2_SYSTEM "."};
-static const struct block_style qwen25 = {CHATML, .tool_role = "user", .default_system = QWEN25_SYSTEM};
+static const struct block_style smollm2 = {CHATML, .tool_role = "tool",
+                                           .default_system = SMOLLM_SYSTEM};
+static const struct block_style qwen2_plain = {CHATML, .tool_role = "tool",
+                                               .default_system = QWEN2_SYSTEM};
+static const struct block_style qwen2 = {CHATML, .tool_role = "tool",
+                                         .default_system = QWEN2_SYSTEM "."};
+static const struct block_style qwen25 = {CHATML, .tool_role = "user",
+                                          .default_system = QWEN25_SYSTEM};
 
-#define LLAMA3                                                                                        \
-    .begin = "<|begin_of_text|>", .before_role = "<|start_header_id|>",                               \
-    .after_role = "<|end_header_id|>\n\n", .after_content = "<|eot_id|>",                             \
-    .generation = "<|start_header_id|>assistant<|end_header_id|>\n\n", .otherwise = "", .trim = true
+#define LLAMA3                                                                                     \
+    .begin = "<|begin_of_text|>", .before_role = "<|start_header_id|>",                            \
+    .after_role = "<|end_header_id|>\n\n", .after_content = "<|eot_id|>",                          \
+    .generation = "<|start_header_id|>assistant<|end_header_id|>\n\n", .otherwise = "",            \
+    .trim = true
 
 static const struct block_style llama3 = {LLAMA3, .tool_role = "tool"};
 
-/* The published template puts today's date here where it can. A prompt that changes at midnight could
- * not be repeated, so it is the date the template falls back to. */
+/* The published template puts today's date here where it can. A prompt that changes at midnight
+ * could not be repeated, so it is the date the template falls back to. */
 static const struct block_style llama31 = {
     LLAMA3,
     .tool_role = "ipython",
@@ -197,7 +202,8 @@ static bool is_phi3(const char *source)
 static bool is_phi4_mini(const char *source)
 {
     return has(source, "<|end|>") && has(source, "<|assistant|>") && !has_own_words(source) &&
-           (has(source, "'|>' + message['content']") || has(source, "<|user|>' + message['content']"));
+           (has(source, "'|>' + message['content']") ||
+            has(source, "<|user|>' + message['content']"));
 }
 
 static bool is_zephyr(const char *source)

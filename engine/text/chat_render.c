@@ -142,8 +142,9 @@ static bool blank_turn(const struct chat_message *messages, size_t count, size_t
                               (first + 1 >= count || messages[first + 1].role == CHAT_ASSISTANT));
 }
 
-static size_t put_user(struct writer *w, const struct turn_style *s, const struct chat_message *messages,
-                       size_t count, size_t at, bool with_system)
+static size_t put_user(struct writer *w, const struct turn_style *s,
+                       const struct chat_message *messages, size_t count, size_t at,
+                       bool with_system)
 {
     put_marker(w, s->before_user);
     bool system = false;

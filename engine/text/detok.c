@@ -4,7 +4,8 @@
 
 static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
 
-void detok_init(struct detok *d, const struct tokenizer *tokenizer, bool at_start, bool with_control)
+void detok_init(struct detok *d, const struct tokenizer *tokenizer, bool at_start,
+                bool with_control)
 {
     *d = (struct detok){.tokenizer = tokenizer, .at_start = at_start, .with_control = with_control};
 }

@@ -69,8 +69,8 @@ static enum phid_status join_spans(struct job *job, const struct text_span *span
     return PHID_OK;
 }
 
-/* The tokens of one SentencePiece character: itself, else its bytes, else the unknown token, one for
- * a run of unknown characters. */
+/* The tokens of one SentencePiece character: itself, else its bytes, else the unknown token, one
+ * for a run of unknown characters. */
 static bool push_character(struct job *job, struct str c, int32_t *last)
 {
     const struct vocab *v = &job->t->vocab;

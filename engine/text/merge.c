@@ -99,8 +99,8 @@ static enum phid_status bad_merge(struct str merge, size_t index, const char *fa
 
 /* A merge has exactly one space between its halves; spaces inside them are written as U+0120. */
 static enum phid_status add_merge(struct merge_table *t, const struct vocab *v,
-                                  const struct special_table *specials, struct str merge, size_t index,
-                                  struct phid_error *err)
+                                  const struct special_table *specials, struct str merge,
+                                  size_t index, struct phid_error *err)
 {
     const char *space = merge.size < 3 ? NULL : memchr(merge.data + 1, ' ', merge.size - 2);
     if (space == NULL || merge.size > 2 * VOCAB_MAX_TOKEN_BYTES + 1) {
@@ -169,8 +169,8 @@ static bool candidate_push(struct candidates *c, struct candidate item)
     return true;
 }
 
-/* Finds the ways to split one token's text into two ordinary tokens, in O(bytes). `suffixes` has room
- * for a longest text and one more. */
+/* Finds the ways to split one token's text into two ordinary tokens, in O(bytes). `suffixes` has
+ * room for a longest text and one more. */
 static enum phid_status split_token(const struct vocab *v, int32_t id, uint64_t *suffixes,
                                     struct candidates *found, struct phid_error *err)
 {
@@ -280,13 +280,15 @@ static void *room(void *memory, size_t count, size_t *capacity, size_t element_s
 
 bool merge_work_push(struct merge_work *w, int32_t id)
 {
-    void *nodes = w->count >= NO_NODE ? NULL : room(w->nodes, w->count, &w->capacity, sizeof(*w->nodes));
+    void *nodes =
+        w->count >= NO_NODE ? NULL : room(w->nodes, w->count, &w->capacity, sizeof(*w->nodes));
     if (nodes == NULL) {
         return false;
     }
     w->nodes = nodes;
     uint32_t at = (uint32_t)w->count++;
-    w->nodes[at] = (struct merge_node){.id = id, .prev = at == 0 ? NO_NODE : at - 1, .next = at + 1};
+    w->nodes[at] =
+        (struct merge_node){.id = id, .prev = at == 0 ? NO_NODE : at - 1, .next = at + 1};
     return true;
 }
 

@@ -31,14 +31,14 @@ struct merge_table {
     uint64_t seed; /* random, so that a file's author cannot make pairs collide */
 };
 
-/* From `tokenizer.ggml.merges`, "left right" each. PHID_ERR_FORMAT for a merge of unknown tokens; one
- * that makes or takes a special token is left out. */
+/* From `tokenizer.ggml.merges`, "left right" each. PHID_ERR_FORMAT for a merge of unknown tokens;
+ * one that makes or takes a special token is left out. */
 enum phid_status merge_table_read(struct merge_table *t, const struct gguf_file *file,
                                   const struct vocab *v, const struct special_table *specials,
                                   struct phid_error *err);
 
-/* From the scores of a SentencePiece vocabulary: any two ordinary tokens whose joined text is a third
- * merge, the best score first, as Hugging Face's converter ranks them. */
+/* From the scores of a SentencePiece vocabulary: any two ordinary tokens whose joined text is a
+ * third merge, the best score first, as Hugging Face's converter ranks them. */
 enum phid_status merge_table_from_scores(struct merge_table *t, const struct vocab *v,
                                          struct phid_error *err);
 void merge_table_fini(struct merge_table *t);

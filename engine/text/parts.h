@@ -14,7 +14,7 @@ struct tokenizer {
     struct pretokenizer *pretokenizer; /* NULL for SentencePiece */
     unsigned char *ends;               /* [count] heap; 1 for a token that ends an answer */
     bool add_bos;
-    bool space_prefix;   /* SentencePiece: a space before each stretch of ordinary text */
+    bool space_prefix; /* SentencePiece: a space before each stretch of ordinary text */
 };
 
 #endif

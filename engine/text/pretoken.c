@@ -8,35 +8,29 @@
 
 #include "engine/base/buf.h"
 #include "engine/base/utf8.h"
-
-/* White space is spelt out, because PCRE2's \s also takes U+180E. */
-#define SPACE "\\t-\\r\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define LETTER "\\p{L}"
-#define NUMBER "\\p{N}"
+#include "engine/text/pretoken_class.h"
 
 /* Words, numbers and signs take the space before them. */
-#define GPT2                                                                                          \
-    "'s|'t|'re|'ve|'m|'ll|'d| ?[" LETTER "]+| ?[" NUMBER "]+| ?[^" SPACE LETTER NUMBER "]+"           \
+#define GPT2                                                                                       \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?[" LETTER "]+| ?[" NUMBER "]+| ?[^" SPACE LETTER NUMBER "]+"        \
     "|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"
 
 /* The same after every digit was cut off on its own, so that white space before one ends a text. */
-#define DIGITS_GPT2                                                                                   \
-    "[" NUMBER "]|'s|'t|'re|'ve|'m|'ll|'d| ?[" LETTER "]+| ?[^" SPACE LETTER NUMBER "]+"              \
-    "|[" SPACE "]+(?![^" SPACE NUMBER "])|[" SPACE "]+"
+#define DIGITS_GPT2                                                                                \
+    "[" DIGIT "]|'s|'t|'re|'ve|'m|'ll|'d| ?[" LETTER "]+| ?[^" SPACE LETTER DIGIT "]+"             \
+    "|[" SPACE "]+(?![^" SPACE DIGIT "])|[" SPACE "]+"
 
 /* cl100k and its kin; they differ in how many digits stay together. */
-#define CL100K(digits)                                                                                \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n" LETTER NUMBER "]?[" LETTER "]+|[" NUMBER "]" digits       \
-    "| ?[^" SPACE LETTER NUMBER "]+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|[" SPACE "]+(?![^" SPACE "])"      \
+#define CL100K(digits)                                                                             \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n" LETTER NUMBER "]?[" LETTER "]+|[" NUMBER "]" digits    \
+    "| ?[^" SPACE LETTER NUMBER "]+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|[" SPACE "]+(?![^" SPACE "])"   \
     "|[" SPACE "]+"
 
 /* o200k: a word is capitals, then small letters; a contraction stays with its word. */
-#define UPPER "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"
-#define LOWER "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
-#define O200K                                                                                         \
-    "[^\\r\\n" LETTER NUMBER "]?[" UPPER "]*[" LOWER "]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"                \
-    "|[^\\r\\n" LETTER NUMBER "]?[" UPPER "]+[" LOWER "]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"               \
-    "|[" NUMBER "]{1,3}| ?[^" SPACE LETTER NUMBER "]+[\\r\\n/]*|[" SPACE "]*[\\r\\n]+"                \
+#define O200K                                                                                      \
+    "[^\\r\\n" LETTER NUMBER "]?[" UPPER "]*[" LOWER "]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"             \
+    "|[^\\r\\n" LETTER NUMBER "]?[" UPPER "]+[" LOWER "]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"            \
+    "|[" NUMBER "]{1,3}| ?[^" SPACE LETTER NUMBER "]+[\\r\\n/]*|[" SPACE "]*[\\r\\n]+"             \
     "|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"
 
 struct family {
@@ -94,14 +88,17 @@ static enum phid_status fail_unknown(struct str name, struct phid_error *err)
         buf_printf(&list, "%s%s", i == 0 ? "" : ", ", families[i].name);
     }
     bool shown = name.size <= 64 && utf8_valid(name);
-    enum phid_status status = phid_fail(
-        err, PHID_ERR_UNSUPPORTED, "tokenizer.ggml.pre: unknown pre-tokenizer \"%.*s\"; known are %s",
-        shown ? (int)name.size : 3, shown ? name.data : "...", list.data != NULL ? list.data : "none");
+    enum phid_status status =
+        phid_fail(err, PHID_ERR_UNSUPPORTED,
+                  "tokenizer.ggml.pre: unknown pre-tokenizer \"%.*s\"; known are %s",
+                  shown ? (int)name.size : 3, shown ? name.data : "...",
+                  list.data != NULL ? list.data : "none");
     buf_fini(&list);
     return status;
 }
 
-enum phid_status pretokenizer_new(struct str name, struct pretokenizer **ret, struct phid_error *err)
+enum phid_status pretokenizer_new(struct str name, struct pretokenizer **ret,
+                                  struct phid_error *err)
 {
     const struct family *family = find_family(name);
     if (family == NULL) {
@@ -116,12 +113,13 @@ enum phid_status pretokenizer_new(struct str name, struct pretokenizer **ret, st
     PCRE2_SIZE at = 0;
     /* Anchored: the alternatives cover every character, so a search from `start` never moves on. */
     p->code = pcre2_compile((PCRE2_SPTR)family->pattern, PCRE2_ZERO_TERMINATED,
-                            PCRE2_UTF | PCRE2_UCP | PCRE2_NO_AUTO_CAPTURE | PCRE2_ANCHORED, &fault, &at,
-                            NULL);
+                            PCRE2_UTF | PCRE2_UCP | PCRE2_NO_AUTO_CAPTURE | PCRE2_ANCHORED, &fault,
+                            &at, NULL);
     if (p->code == NULL) {
         pretokenizer_free(p);
-        return phid_fail(err, fault == PCRE2_ERROR_HEAP_FAILED ? PHID_ERR_MEMORY : PHID_ERR_INTERNAL,
-                         "pre-tokenizer %s: PCRE2 error %d at %zu", family->name, fault, (size_t)at);
+        return phid_fail(
+            err, fault == PCRE2_ERROR_HEAP_FAILED ? PHID_ERR_MEMORY : PHID_ERR_INTERNAL,
+            "pre-tokenizer %s: PCRE2 error %d at %zu", family->name, fault, (size_t)at);
     }
     /* Where code cannot be made at run time the interpreter does the same more slowly. */
     (void)pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE);
@@ -176,8 +174,8 @@ void pretoken_scan_free(struct pretoken_scan *s)
     }
 }
 
-enum phid_status pretoken_next(struct pretoken_scan *s, struct str text, size_t start, size_t *ret_end,
-                               struct phid_error *err)
+enum phid_status pretoken_next(struct pretoken_scan *s, struct str text, size_t start,
+                               size_t *ret_end, struct phid_error *err)
 {
     int count = pcre2_match(s->pretokenizer->code, (PCRE2_SPTR)text.data, text.size, start,
                             PCRE2_NO_UTF_CHECK, s->match, s->context);

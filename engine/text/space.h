@@ -14,7 +14,8 @@ bool space_is(uint32_t code_point);
 /* The bytes of white space at the start of `s`. */
 size_t space_prefix(struct str s);
 
-/* `s` without white space at its start or end, as Python's str.strip does it: U+001C..U+001F go too. */
+/* `s` without white space at its start or end, as Python's str.strip does it: U+001C..U+001F go
+ * too. */
 struct str space_strip(struct str s);
 
 #endif

@@ -6,8 +6,8 @@
 #include "engine/text/tokenizer.h"
 
 static const char *const end_texts[] = {
-    "</s>",        "<|end|>",         "<|endoftext|>",   "<|im_end|>",
-    "<|eot_id|>",  "<|eom_id|>",      "<|end_of_text|>", "<end_of_turn>",
+    "</s>",       "<|end|>",    "<|endoftext|>",   "<|im_end|>",
+    "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<end_of_turn>",
 };
 
 static bool is_bar_token(struct str text)
@@ -78,8 +78,9 @@ static void set_flags(struct special_table *s, const struct vocab *v)
         item->ends = item->id == v->eos || is_end_text(text) ||
                      (phi3 && str_equal(text, STR("<|assistant|>")));
         item->strip_left = phi4 && is_bar_token(text);
-        item->strip_right = item->strip_left ||
-                            (phi3 && !endoftext && (is_bar_token(text) || str_equal(text, STR("</s>"))));
+        item->strip_right =
+            item->strip_left ||
+            (phi3 && !endoftext && (is_bar_token(text) || str_equal(text, STR("</s>"))));
         item->anywhere = v->kinds[item->id] == TOKEN_USER_DEFINED && !item->ends &&
                          item->id != v->bos && !looks_like_control(text);
     }
@@ -146,10 +147,10 @@ const struct special *special_find(const struct special_table *s, const struct v
     return NULL;
 }
 
-/* The first item from `low` to `high` whose text has at `depth` a byte of at least `byte`; all of them
- * agree up to there. A text that ends at `depth` comes before any byte. */
-static size_t lower_bound(const struct special_table *s, const struct vocab *v, size_t low, size_t high,
-                          size_t depth, unsigned byte)
+/* The first item from `low` to `high` whose text has at `depth` a byte of at least `byte`; all of
+ * them agree up to there. A text that ends at `depth` comes before any byte. */
+static size_t lower_bound(const struct special_table *s, const struct vocab *v, size_t low,
+                          size_t high, size_t depth, unsigned byte)
 {
     while (low < high) {
         size_t middle = low + (high - low) / 2;

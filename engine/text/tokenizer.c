@@ -34,7 +34,8 @@ static enum phid_status read_family(const struct gguf_file *file, enum vocab_fam
     return PHID_OK;
 }
 
-/* Files made before `tokenizer.ggml.pre` existed leave it out; Llama 3 is known by its begin token. */
+/* Files made before `tokenizer.ggml.pre` existed leave it out; Llama 3 is known by its begin token.
+ */
 static enum phid_status read_pretokenizer(const struct gguf_file *file, struct tokenizer *t,
                                           struct phid_error *err)
 {
@@ -88,7 +89,8 @@ static enum phid_status build_ends(const struct gguf_file *file, struct tokenize
     if (t->vocab.eos >= 0) {
         t->ends[t->vocab.eos] = 1;
     }
-    static const char *const keys[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    static const char *const keys[] = {"tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         uint32_t id = 0;
         if (gguf_find(file, str_of(keys[i])) == NULL) {

@@ -91,10 +91,11 @@ static enum phid_status check_array(const struct gguf_file *file, const char *ke
                 (is_float ? entry->element_type == GGUF_F32
                           : entry->element_type == GGUF_I32 || entry->element_type == GGUF_U32);
     if (!fits) {
-        return phid_fail(err, PHID_ERR_FORMAT, "%s at byte %llu: expected an array of %s, found %s%s",
-                         key, (unsigned long long)entry->offset, is_float ? "f32" : "i32",
-                         entry->type == GGUF_ARRAY ? "an array of " : "",
-                         gguf_type_name(entry->type == GGUF_ARRAY ? entry->element_type : entry->type));
+        return phid_fail(
+            err, PHID_ERR_FORMAT, "%s at byte %llu: expected an array of %s, found %s%s", key,
+            (unsigned long long)entry->offset, is_float ? "f32" : "i32",
+            entry->type == GGUF_ARRAY ? "an array of " : "",
+            gguf_type_name(entry->type == GGUF_ARRAY ? entry->element_type : entry->type));
     }
     return PHID_OK;
 }
@@ -113,18 +114,21 @@ static enum phid_status check_texts(const struct vocab *v, struct phid_error *er
 {
     for (size_t i = 0; i < v->count; i++) {
         if (v->texts[i].size > VOCAB_MAX_TOKEN_BYTES) {
-            return phid_fail(err, PHID_ERR_FORMAT,
-                             "tokenizer.ggml.tokens: token %zu has %zu bytes, at most %zu are allowed", i,
-                             v->texts[i].size, VOCAB_MAX_TOKEN_BYTES);
+            return phid_fail(
+                err, PHID_ERR_FORMAT,
+                "tokenizer.ggml.tokens: token %zu has %zu bytes, at most %zu are allowed", i,
+                v->texts[i].size, VOCAB_MAX_TOKEN_BYTES);
         }
         if (!utf8_valid(v->texts[i])) {
-            return phid_fail(err, PHID_ERR_FORMAT, "tokenizer.ggml.tokens: token %zu is not UTF-8", i);
+            return phid_fail(err, PHID_ERR_FORMAT, "tokenizer.ggml.tokens: token %zu is not UTF-8",
+                             i);
         }
     }
     return PHID_OK;
 }
 
-static enum phid_status read_arrays(const struct gguf_file *file, struct vocab *v, struct phid_error *err)
+static enum phid_status read_arrays(const struct gguf_file *file, struct vocab *v,
+                                    struct phid_error *err)
 {
     if (gguf_find(file, STR("tokenizer.ggml.tokens")) == NULL) {
         return phid_fail(err, PHID_ERR_FORMAT, "tokenizer.ggml.tokens is missing");
@@ -163,7 +167,8 @@ static enum phid_status read_arrays(const struct gguf_file *file, struct vocab *
     }
     for (size_t i = 0; i < v->count; i++) {
         if (!isfinite(v->scores[i])) {
-            return phid_fail(err, PHID_ERR_FORMAT, "%s: the score of token %zu is not a number", key, i);
+            return phid_fail(err, PHID_ERR_FORMAT, "%s: the score of token %zu is not a number",
+                             key, i);
         }
     }
     return check_texts(v, err);
@@ -171,9 +176,10 @@ static enum phid_status read_arrays(const struct gguf_file *file, struct vocab *
 
 static int hex_digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                        : c >= 'a' && c <= 'f'   ? c - 'a' + 10
-                                                                 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
 }
 
 /* `<0x` two hexadecimal digits `>`; -1 for any other text. */
@@ -206,9 +212,10 @@ static enum phid_status add_byte(struct vocab *v, int32_t id, int byte, struct p
 {
     if (byte < 0) {
         char text[64];
-        return phid_fail(err, PHID_ERR_FORMAT,
-                         "tokenizer.ggml.tokens: byte token %d is \"%s\", expected <0x00> to <0xFF>",
-                         (int)id, vocab_quote(v, id, text, sizeof(text)));
+        return phid_fail(
+            err, PHID_ERR_FORMAT,
+            "tokenizer.ggml.tokens: byte token %d is \"%s\", expected <0x00> to <0xFF>", (int)id,
+            vocab_quote(v, id, text, sizeof(text)));
     }
     if (v->byte_ids[byte] >= 0) {
         return phid_fail(err, PHID_ERR_FORMAT,
@@ -229,7 +236,8 @@ static enum phid_status build_pieces(struct vocab *v, struct phid_error *err)
     v->pieces = calloc(v->count, sizeof(*v->pieces));
     v->piece_bytes = malloc(total + 1);
     if (v->pieces == NULL || v->piece_bytes == NULL) {
-        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a vocabulary of %zu tokens", v->count);
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a vocabulary of %zu tokens",
+                         v->count);
     }
     size_t used = 0;
     for (size_t i = 0; i < v->count; i++) {
@@ -264,8 +272,8 @@ static enum phid_status insert(struct vocab *v, int32_t id, struct phid_error *e
     if (twin >= 0) {
         char quoted[64];
         return phid_fail(err, PHID_ERR_FORMAT,
-                         "tokenizer.ggml.tokens: tokens %d and %d have the same text \"%s\"", (int)twin,
-                         (int)id, vocab_quote(v, id, quoted, sizeof(quoted)));
+                         "tokenizer.ggml.tokens: tokens %d and %d have the same text \"%s\"",
+                         (int)twin, (int)id, vocab_quote(v, id, quoted, sizeof(quoted)));
     }
     size_t i = slot_of(v, hash);
     while (v->slots[i] != 0) {
@@ -287,7 +295,8 @@ static enum phid_status build_slots(struct vocab *v, struct phid_error *err)
     }
     v->slots = calloc(slots, sizeof(*v->slots));
     if (v->slots == NULL) {
-        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a vocabulary of %zu tokens", v->count);
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a vocabulary of %zu tokens",
+                         v->count);
     }
     v->slot_mask = slots - 1;
     size_t ordinary = 0;
@@ -308,8 +317,8 @@ static enum phid_status build_slots(struct vocab *v, struct phid_error *err)
 }
 
 /* An id key: absent is -1, beyond the vocabulary an error. */
-static enum phid_status read_id(const struct gguf_file *file, const char *key, const struct vocab *v,
-                                int32_t *ret, struct phid_error *err)
+static enum phid_status read_id(const struct gguf_file *file, const char *key,
+                                const struct vocab *v, int32_t *ret, struct phid_error *err)
 {
     *ret = -1;
     if (gguf_find(file, str_of(key)) == NULL) {
@@ -328,7 +337,8 @@ static enum phid_status read_id(const struct gguf_file *file, const char *key, c
     return PHID_OK;
 }
 
-static enum phid_status read_ids(const struct gguf_file *file, struct vocab *v, struct phid_error *err)
+static enum phid_status read_ids(const struct gguf_file *file, struct vocab *v,
+                                 struct phid_error *err)
 {
     int32_t unused = -1;
     const struct {
@@ -355,9 +365,10 @@ static enum phid_status read_ids(const struct gguf_file *file, struct vocab *v, 
     return PHID_OK;
 }
 
-/* Text that no token covers falls back to bytes; where they are missing there must be an unknown token,
- * and not one that means something else (SmolLM2 names its end token here). Byte-level vocabularies
- * may lack the bytes they were never trained on (SmolLM2 lacks 21), but not those of plain English. */
+/* Text that no token covers falls back to bytes; where they are missing there must be an unknown
+ * token, and not one that means something else (SmolLM2 names its end token here). Byte-level
+ * vocabularies may lack the bytes they were never trained on (SmolLM2 lacks 21), but not those of
+ * plain English. */
 static enum phid_status check_fallback(struct vocab *v, struct phid_error *err)
 {
     if (v->unk >= 0 && (v->unk == v->bos || v->unk == v->eos || v->kinds[v->unk] == TOKEN_NORMAL ||
@@ -367,9 +378,10 @@ static enum phid_status check_fallback(struct vocab *v, struct phid_error *err)
     for (int byte = 0; byte < 256 && v->unk < 0; byte++) {
         bool needed = v->family == VOCAB_SPM || byte == '\n' || (byte >= 0x20 && byte <= 0x7E);
         if (needed && v->byte_ids[byte] < 0) {
-            return phid_fail(err, PHID_ERR_FORMAT,
-                             "tokenizer.ggml.tokens: no token for the byte 0x%02X and no unknown token",
-                             (unsigned)byte);
+            return phid_fail(
+                err, PHID_ERR_FORMAT,
+                "tokenizer.ggml.tokens: no token for the byte 0x%02X and no unknown token",
+                (unsigned)byte);
         }
     }
     return PHID_OK;
@@ -388,7 +400,8 @@ enum phid_status vocab_read(const struct gguf_file *file, enum vocab_family fami
     memset(v->byte_ids, 0xFF, sizeof(v->byte_ids));
     v->bos = v->eos = v->unk = -1;
     enum phid_status status;
-    if ((status = read_arrays(file, v, err)) != PHID_OK || (status = read_ids(file, v, err)) != PHID_OK ||
+    if ((status = read_arrays(file, v, err)) != PHID_OK ||
+        (status = read_ids(file, v, err)) != PHID_OK ||
         (status = build_pieces(v, err)) != PHID_OK || (status = build_slots(v, err)) != PHID_OK) {
         return status;
     }

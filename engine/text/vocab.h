@@ -1,9 +1,9 @@
 /* The vocabulary of one model: for every id its text, its kind and the bytes it stands for, and the
  * way from a text back to an id.
  *
- * Read once from a GGUF's `tokenizer.ggml.*` arrays by vocab_read, which refuses anything senseless,
- * and constant afterwards: any thread may read it. Owned by the tokenizer; texts are views into the
- * file, which must outlive it. */
+ * Read once from a GGUF's `tokenizer.ggml.*` arrays by vocab_read, which refuses anything
+ * senseless, and constant afterwards: any thread may read it. Owned by the tokenizer; texts are
+ * views into the file, which must outlive it. */
 #ifndef PHID_TEXT_VOCAB_H
 #define PHID_TEXT_VOCAB_H
 
@@ -44,11 +44,12 @@ enum phid_status vocab_read(const struct gguf_file *file, enum vocab_family fami
                             struct phid_error *err);
 void vocab_fini(struct vocab *v);
 
-/* Hash of a text: a polynomial modulo a prime, so that the hash of a prefix or suffix extends by one
- * byte in one step. The empty text has hash 0. */
+/* Hash of a text: a polynomial modulo a prime, so that the hash of a prefix or suffix extends by
+ * one byte in one step. The empty text has hash 0. */
 uint64_t vocab_hash(const struct vocab *v, struct str text);
 uint64_t vocab_hash_append(const struct vocab *v, uint64_t hash, unsigned char byte);
-/* `power` is the base to the number of bytes in `hash`: 1 at first, then vocab_hash_power of itself. */
+/* `power` is the base to the number of bytes in `hash`: 1 at first, then vocab_hash_power of
+ * itself. */
 uint64_t vocab_hash_prepend(uint64_t hash, unsigned char byte, uint64_t power);
 uint64_t vocab_hash_power(const struct vocab *v, uint64_t power);
 
