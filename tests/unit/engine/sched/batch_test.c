@@ -1,0 +1,154 @@
+/* The batch, the queue, and the doorbell: the small parts of the loop. */
+#include "engine/sched/batch.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine/sched/doorbell.h"
+#include "engine/sched/queue.h"
+
+static void make(struct sequence *s, size_t prompt_count, size_t answered, size_t done)
+{
+    memset(s, 0, sizeof(*s));
+    for (size_t i = 0; i < prompt_count + answered; i++) {
+        assert_true(tokens_push(&s->tokens, (int32_t)(prompt_count * 1000 + i)));
+    }
+    s->prompt_count = prompt_count;
+    s->max_tokens = 100;
+    s->done = done;
+    s->runnable = true;
+}
+
+static void test_batch_decodes_first(void **state)
+{
+    struct batch b;
+    assert_int_equal(batch_init(&b, 16, 8, NULL), PHID_OK);
+    struct sequence s[5], *running[5];
+    make(&s[0], 40, 0, 10); /* a prompt in the middle */
+    make(&s[1], 5, 3, 7);   /* decodes */
+    make(&s[2], 6, 1, 6);   /* decodes, but its reader does not read */
+    make(&s[3], 7, 2, 8);   /* decodes */
+    make(&s[4], 30, 0, 0);  /* a new prompt */
+    s[2].runnable = false;
+    for (int i = 0; i < 5; i++) {
+        running[i] = &s[i];
+    }
+    batch_build(&b, running, 5);
+    assert_int_equal(b.view.rows, 16);
+    assert_int_equal(b.view.sequence_count, 3);
+    assert_ptr_equal(b.owners[0], &s[1]);
+    assert_ptr_equal(b.owners[1], &s[3]);
+    assert_ptr_equal(b.owners[2], &s[0]); /* the rest of the rows, in order of arrival */
+    assert_int_equal(b.parts[0].start, 7);
+    assert_int_equal(b.parts[2].first_row, 2);
+    assert_int_equal(b.parts[2].rows, 14);
+    assert_int_equal(b.parts[2].start, 10);
+    assert_int_equal(b.tokens[0], 5007);
+    assert_int_equal(b.tokens[2], 40010);
+    /* Only the two that decode have their last token in this step. */
+    assert_int_equal(b.head_count, 2);
+    assert_int_equal(b.head_rows[1], 1);
+    assert_true(b.heads[1].sample);
+    s[0].done = 39 - 9;
+    batch_build(&b, running, 5);
+    assert_int_equal(b.view.sequence_count, 4);
+    assert_int_equal(b.parts[2].rows, 10);
+    assert_int_equal(b.parts[3].rows, 4); /* what is left goes to the next one */
+    assert_int_equal(b.head_count, 3);
+    assert_int_equal(b.head_rows[2], 11);
+    for (int i = 0; i < 5; i++) {
+        tokens_fini(&s[i].tokens);
+    }
+    batch_fini(&b);
+}
+
+static void test_batch_prompt_heads(void **state)
+{
+    struct batch b;
+    assert_int_equal(batch_init(&b, 8, 2, NULL), PHID_OK);
+    struct sequence s, *running[] = {&s};
+    make(&s, 12, 0, 0);
+    s.prompt_logprobs = true;
+    s.prompt_reported = 1;
+    batch_build(&b, running, 1);
+    assert_int_equal(b.head_count, 8);
+    assert_false(b.heads[7].sample);
+    assert_int_equal(b.heads[7].position, 7);
+    s.done = 8;
+    s.prompt_reported = 9;
+    batch_build(&b, running, 1);
+    assert_int_equal(b.head_count, 4); /* three judge the prompt, the last one samples */
+    assert_false(b.heads[2].sample);
+    assert_true(b.heads[3].sample);
+    s.max_tokens = 0;
+    batch_build(&b, running, 1);
+    assert_int_equal(b.head_count, 3);
+    s.max_tokens = 5;
+    s.done = 4; /* computed again: 4..8 were reported */
+    batch_build(&b, running, 1);
+    assert_int_equal(b.head_rows[0], 4);
+    assert_int_equal(b.heads[0].position, 8);
+    tokens_fini(&s.tokens);
+    batch_fini(&b);
+}
+
+static void test_queue_order(void **state)
+{
+    struct queue q = {0};
+    struct sequence s[4];
+    memset(s, 0, sizeof(s));
+    const uint64_t ordinals[] = {10, 30, 20, 5};
+    for (int i = 0; i < 4; i++) {
+        s[i].ordinal = ordinals[i];
+        queue_insert(&q, &s[i]);
+    }
+    assert_int_equal(q.count, 4);
+    assert_ptr_equal(q.first, &s[3]);
+    assert_ptr_equal(q.last, &s[1]);
+    queue_remove(&q, &s[2]);
+    assert_ptr_equal(s[0].next, &s[1]);
+    queue_remove(&q, &s[3]);
+    queue_remove(&q, &s[1]);
+    assert_ptr_equal(q.first, &s[0]);
+    assert_ptr_equal(q.last, &s[0]);
+    queue_push(&q, &s[2]);
+    assert_ptr_equal(q.last, &s[2]);
+    queue_remove(&q, &s[0]);
+    queue_remove(&q, &s[2]);
+    assert_int_equal(q.count, 0);
+    assert_null(q.first);
+    assert_null(q.last);
+}
+
+static void test_doorbell_remembers(void **state)
+{
+    struct doorbell *bell = NULL;
+    assert_int_equal(doorbell_new(&bell, NULL), PHID_OK);
+    doorbell_ring(bell);
+    doorbell_ring(bell);
+    doorbell_wait(bell); /* does not block */
+    assert_int_equal(doorbell_cancellations(bell), 0);
+    doorbell_cancelled(doorbell_ref(bell));
+    assert_int_equal(doorbell_cancellations(bell), 1);
+    doorbell_wait(bell);
+    doorbell_unref(bell);
+    doorbell_unref(bell);
+    doorbell_unref(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_batch_decodes_first),
+        cmocka_unit_test(test_batch_prompt_heads),
+        cmocka_unit_test(test_queue_order),
+        cmocka_unit_test(test_doorbell_remembers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
