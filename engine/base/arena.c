@@ -17,7 +17,7 @@ struct arena_block {
 
 void arena_init(struct arena *a, size_t max)
 {
-    *a = (struct arena){ .max = max };
+    *a = (struct arena){.max = max};
 }
 
 static void free_blocks(struct arena_block *block)
@@ -32,7 +32,7 @@ static void free_blocks(struct arena_block *block)
 void arena_fini(struct arena *a)
 {
     free_blocks(a->block);
-    *a = (struct arena){ 0 };
+    *a = (struct arena){0};
 }
 
 void arena_reset(struct arena *a)
@@ -60,7 +60,8 @@ void arena_reset(struct arena *a)
     }
 }
 
-/* A new block of at least `size` bytes, at least as large as all before together, within the maximum. */
+/* A new block of at least `size` bytes, at least as large as all before together, within the
+ * maximum. */
 static bool add_block(struct arena *a, size_t size)
 {
     size_t wanted = size < FIRST_BLOCK_BYTES ? FIRST_BLOCK_BYTES : size;
@@ -69,8 +70,10 @@ static bool add_block(struct arena *a, size_t size)
     }
     size_t bytes;
     size_t left = a->max - a->total;
-    if (!checked_add(wanted, sizeof(struct arena_block) + ARENA_ALIGN_MAX, &bytes) || bytes > left) {
-        if (!checked_add(size, sizeof(struct arena_block) + ARENA_ALIGN_MAX, &bytes) || bytes > left) {
+    if (!checked_add(wanted, sizeof(struct arena_block) + ARENA_ALIGN_MAX, &bytes) ||
+        bytes > left) {
+        if (!checked_add(size, sizeof(struct arena_block) + ARENA_ALIGN_MAX, &bytes) ||
+            bytes > left) {
             return false;
         }
         bytes = left;

@@ -1,7 +1,8 @@
-/* Memory with one lifetime: allocated piece by piece, given back all at once. A request and a step each have one.
+/* Memory with one lifetime: allocated piece by piece, given back all at once. A request and a step
+ * each have one.
  *
- * Blocks of memory are chained; arena_reset keeps the largest, so that a loop that resets soon allocates nothing.
- * The caller owns the struct; not thread-safe. */
+ * Blocks of memory are chained; arena_reset keeps the largest, so that a loop that resets soon
+ * allocates nothing. The caller owns the struct; not thread-safe. */
 #ifndef PHID_BASE_ARENA_H
 #define PHID_BASE_ARENA_H
 
@@ -26,8 +27,8 @@ void arena_fini(struct arena *a);
 /* Everything allocated so far is gone; the largest block stays for reuse. */
 void arena_reset(struct arena *a);
 
-/* Aligned for any type (16 bytes). Uninitialised. NULL when out of memory or past the maximum. size 0 gives a valid
- * pointer. */
+/* Aligned for any type (16 bytes). Uninitialised. NULL when out of memory or past the maximum. size
+ * 0 gives a valid pointer. */
 void *arena_alloc(struct arena *a, size_t size);
 
 /* count * size bytes, the product checked. `align`: a power of two up to ARENA_ALIGN_MAX. */

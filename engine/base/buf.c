@@ -11,13 +11,13 @@ enum { FIRST_CAPACITY = 64 };
 
 void buf_init(struct buf *b, size_t max)
 {
-    *b = (struct buf){ .max = max };
+    *b = (struct buf){.max = max};
 }
 
 void buf_fini(struct buf *b)
 {
     free(b->data);
-    *b = (struct buf){ 0 };
+    *b = (struct buf){0};
 }
 
 void buf_clear(struct buf *b)
@@ -128,7 +128,7 @@ void buf_drop(struct buf *b, size_t size)
 
 struct str buf_view(const struct buf *b)
 {
-    return (struct str){ .data = b->data != NULL ? b->data : "", .size = b->size };
+    return (struct str){.data = b->data != NULL ? b->data : "", .size = b->size};
 }
 
 enum phid_status buf_take(struct buf *b, char **ret, size_t *ret_size, struct phid_error *err)
@@ -145,6 +145,6 @@ enum phid_status buf_take(struct buf *b, char **ret, size_t *ret_size, struct ph
     }
     *ret = b->data;
     *ret_size = b->size;
-    *b = (struct buf){ .max = b->max };
+    *b = (struct buf){.max = b->max};
     return PHID_OK;
 }

@@ -1,5 +1,6 @@
-/* A growing byte buffer with a stated maximum and a sticky error, so that a writer reads straight down and
- * checks once at the end. The caller owns the struct and the heap memory in it. Not thread-safe. */
+/* A growing byte buffer with a stated maximum and a sticky error, so that a writer reads straight
+ * down and checks once at the end. The caller owns the struct and the heap memory in it. Not
+ * thread-safe. */
 #ifndef PHID_BASE_BUF_H
 #define PHID_BASE_BUF_H
 
@@ -15,7 +16,8 @@ struct buf {
     size_t size;     /* bytes in use */
     size_t capacity; /* bytes allocated */
     size_t max;      /* appending beyond this sets failed */
-    bool failed;     /* an append did not fit or could not be allocated; the content stays as it was before */
+    bool failed;     /* an append did not fit or could not be allocated; the content stays as it was
+                        before */
 };
 
 void buf_init(struct buf *b, size_t max);
@@ -38,7 +40,8 @@ void buf_drop(struct buf *b, size_t size);
 
 struct str buf_view(const struct buf *b);
 
-/* Moves the bytes out as a NUL-terminated heap string (never NULL on success); the buffer is empty afterwards. */
+/* Moves the bytes out as a NUL-terminated heap string (never NULL on success); the buffer is empty
+ * afterwards. */
 enum phid_status buf_take(struct buf *b, char **ret, size_t *ret_size, struct phid_error *err);
 
 #endif

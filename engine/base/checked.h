@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Each returns true and writes *ret when the result fits, false (and writes nothing) when it would wrap. */
+/* Each returns true and writes *ret when the result fits, false (and writes nothing) when it would
+ * wrap. */
 static inline bool checked_add(size_t a, size_t b, size_t *ret)
 {
     size_t sum;

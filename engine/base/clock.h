@@ -1,4 +1,5 @@
-/* Time for measuring and for deadlines: never goes backwards, has no relation to the calendar. Any thread. */
+/* Time for measuring and for deadlines: never goes backwards, has no relation to the calendar. Any
+ * thread. */
 #ifndef PHID_BASE_CLOCK_H
 #define PHID_BASE_CLOCK_H
 

@@ -12,12 +12,13 @@ struct leaf {
 
 static struct leaf leaf_read(uint32_t leaf, uint32_t subleaf)
 {
-    struct leaf out = { 0 };
+    struct leaf out = {0};
     __get_cpuid_count(leaf, subleaf, &out.eax, &out.ebx, &out.ecx, &out.edx);
     return out;
 }
 
-/* Which register states the kernel saves (XCR0). The instruction itself, so that this file needs no special flags. */
+/* Which register states the kernel saves (XCR0). The instruction itself, so that this file needs no
+ * special flags. */
 static uint32_t xcr0_read(void)
 {
     uint32_t low;
@@ -34,7 +35,7 @@ static bool has(uint32_t reg, int bit)
 /* Bit numbers: Intel SDM volume 2, CPUID; volume 1, 13.3 for XCR0. */
 struct cpuid_features cpuid_detect(void)
 {
-    struct cpuid_features features = { .isa = CPUID_SCALAR };
+    struct cpuid_features features = {.isa = CPUID_SCALAR};
     struct leaf l1 = leaf_read(1, 0);
     bool osxsave = has(l1.ecx, 27);
     if (!osxsave) {
@@ -44,7 +45,7 @@ struct cpuid_features cpuid_detect(void)
     const uint32_t zmm_state = 0xe6; /* and opmask, upper halves, upper registers */
     uint32_t xcr0 = xcr0_read();
     struct leaf l7 = leaf_read(7, 0);
-    struct leaf l7_1 = l7.eax >= 1 ? leaf_read(7, 1) : (struct leaf){ 0 };
+    struct leaf l7_1 = l7.eax >= 1 ? leaf_read(7, 1) : (struct leaf){0};
 
     bool avx2 = (xcr0 & ymm_state) == ymm_state && has(l1.ecx, 28) && has(l1.ecx, 12) &&
                 has(l1.ecx, 29) && has(l7.ebx, 5);
@@ -68,7 +69,7 @@ struct cpuid_features cpuid_detect(void)
 
 struct cpuid_features cpuid_detect(void)
 {
-    return (struct cpuid_features){ .isa = CPUID_SCALAR };
+    return (struct cpuid_features){.isa = CPUID_SCALAR};
 }
 
 #endif

@@ -1,5 +1,6 @@
-/* What instruction sets this processor and this kernel allow, as tiers that the kernels are compiled for.
- * Detected with CPUID and XGETBV, so a tier is offered only where the kernel saves its registers. Any thread. */
+/* What instruction sets this processor and this kernel allow, as tiers that the kernels are
+ * compiled for. Detected with CPUID and XGETBV, so a tier is offered only where the kernel saves
+ * its registers. Any thread. */
 #ifndef PHID_BASE_CPUID_H
 #define PHID_BASE_CPUID_H
 

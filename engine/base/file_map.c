@@ -44,12 +44,14 @@ static enum phid_status fail_errno(struct phid_error *err, const char *path, int
     enum phid_status status =
         error == ENOENT || error == ENOTDIR ? PHID_ERR_NOT_FOUND : PHID_ERR_IO;
     char text[128];
-    return phid_fail(err, status, "%s: %s", file_map_shown(path), strerror_r(error, text, sizeof text));
+    return phid_fail(err, status, "%s: %s", file_map_shown(path),
+                     strerror_r(error, text, sizeof text));
 }
 
 enum phid_status file_map_open(const char *path, struct file_map *ret_map, struct phid_error *err)
 {
-    /* O_NONBLOCK: opening a FIFO without a writer would wait for one. It changes nothing for a regular file. */
+    /* O_NONBLOCK: opening a FIFO without a writer would wait for one. It changes nothing for a
+     * regular file. */
     int fd;
     do {
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -59,7 +61,7 @@ enum phid_status file_map_open(const char *path, struct file_map *ret_map, struc
     }
 
     enum phid_status status = PHID_OK;
-    struct file_map map = { .data = (const unsigned char *)"" };
+    struct file_map map = {.data = (const unsigned char *)""};
     struct stat info;
     if (fstat(fd, &info) != 0) {
         status = fail_errno(err, path, errno);
@@ -71,7 +73,8 @@ enum phid_status file_map_open(const char *path, struct file_map *ret_map, struc
         goto done;
     }
     if ((uintmax_t)info.st_size > SIZE_MAX) {
-        status = phid_fail(err, PHID_ERR_IO, "%s: larger than the address space", file_map_shown(path));
+        status =
+            phid_fail(err, PHID_ERR_IO, "%s: larger than the address space", file_map_shown(path));
         goto done;
     }
     map.size = (size_t)info.st_size;
@@ -95,7 +98,7 @@ void file_map_close(struct file_map *map)
     if (map->mapping != NULL) {
         munmap(map->mapping, map->size);
     }
-    *map = (struct file_map){ 0 };
+    *map = (struct file_map){0};
 }
 
 void file_map_release(const struct file_map *map, size_t offset, size_t size)

@@ -60,10 +60,11 @@ uint64_t map_siphash(const uint64_t seed[2], struct str s)
 
 void map_init(struct map *m)
 {
-    *m = (struct map){ 0 };
+    *m = (struct map){0};
     ssize_t got = getrandom(m->seed, sizeof m->seed, GRND_NONBLOCK);
     if (got != (ssize_t)sizeof m->seed) {
-        /* Only before the kernel has gathered entropy. Weaker, but still unknown to whoever wrote the keys. */
+        /* Only before the kernel has gathered entropy. Weaker, but still unknown to whoever wrote
+         * the keys. */
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
         m->seed[0] = (uint64_t)now.tv_nsec * 0x9e3779b97f4a7c15u ^ (uint64_t)(uintptr_t)m;
@@ -74,16 +75,17 @@ void map_init(struct map *m)
 void map_fini(struct map *m)
 {
     free(m->slots);
-    *m = (struct map){ 0 };
+    *m = (struct map){0};
 }
 
-/* The slot that holds the key, or the free one where it belongs. At least half the slots are free. */
-static struct map_slot *slot_of(struct map_slot *slots, size_t capacity, struct str key, uint64_t hash)
+/* The slot that holds the key, or the free one where it belongs. At least half the slots are free.
+ */
+static struct map_slot *slot_of(struct map_slot *slots, size_t capacity, struct str key,
+                                uint64_t hash)
 {
     size_t mask = capacity - 1;
     size_t i = (size_t)hash & mask;
-    while (slots[i].key.data != NULL &&
-           (slots[i].hash != hash || !str_equal(slots[i].key, key))) {
+    while (slots[i].key.data != NULL && (slots[i].hash != hash || !str_equal(slots[i].key, key))) {
         i = (i + 1) & mask;
     }
     return &slots[i];
@@ -133,7 +135,7 @@ static struct map_slot *find_or_add(struct map *m, struct str key, bool *ret_add
     struct map_slot *slot = slot_of(m->slots, m->capacity, key, hash);
     *ret_added = slot->key.data == NULL;
     if (*ret_added) {
-        *slot = (struct map_slot){ .key = key, .hash = hash };
+        *slot = (struct map_slot){.key = key, .hash = hash};
         m->count++;
     }
     return slot;

@@ -1,8 +1,9 @@
 /* A hash map from borrowed byte strings to 64-bit numbers (a pointer goes through uintptr_t).
  *
- * The hash is keyed with a random number drawn for each map, so that names chosen by whoever wrote a file or sent a
- * request cannot be made to collide: n insertions cost O(n) whatever the keys are. Keys must outlive the map. The
- * caller owns the struct; not thread-safe for writing, any number of threads may read. */
+ * The hash is keyed with a random number drawn for each map, so that names chosen by whoever wrote
+ * a file or sent a request cannot be made to collide: n insertions cost O(n) whatever the keys are.
+ * Keys must outlive the map. The caller owns the struct; not thread-safe for writing, any number of
+ * threads may read. */
 #ifndef PHID_BASE_MAP_H
 #define PHID_BASE_MAP_H
 

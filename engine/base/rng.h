@@ -1,8 +1,9 @@
-/* A seeded sequence of random numbers for test data, random weights and shuffles. Not for secrets, and not for
- * sampling tokens (engine/sample has its own, which keeps no state).
+/* A seeded sequence of random numbers for test data, random weights and shuffles. Not for secrets,
+ * and not for sampling tokens (engine/sample has its own, which keeps no state).
  *
- * xoshiro256** by Blackman and Vigna ("Scrambled linear pseudorandom number generators", 2018), its state filled by
- * SplitMix64 (Steele, Lea, Flood, 2014) as its authors advise. The caller owns the struct; not thread-safe. */
+ * xoshiro256** by Blackman and Vigna ("Scrambled linear pseudorandom number generators", 2018), its
+ * state filled by SplitMix64 (Steele, Lea, Flood, 2014) as its authors advise. The caller owns the
+ * struct; not thread-safe. */
 #ifndef PHID_BASE_RNG_H
 #define PHID_BASE_RNG_H
 

@@ -6,14 +6,15 @@
 
 #include "engine/base/utf8.h"
 
-/* One character of the message at a time: what a log line or a terminal must not see becomes '?'. Text that
- * comes from a file may be cut in the middle of a character by the size limit; the cut character is dropped. */
+/* One character of the message at a time: what a log line or a terminal must not see becomes '?'.
+ * Text that comes from a file may be cut in the middle of a character by the size limit; the cut
+ * character is dropped. */
 static void make_printable(char *text, size_t capacity)
 {
     size_t size = strlen(text);
     size_t out = 0;
     for (size_t i = 0; i < size;) {
-        struct str rest = { .data = text + i, .size = size - i };
+        struct str rest = {.data = text + i, .size = size - i};
         uint32_t code_point = 0;
         size_t length = utf8_decode(rest, &code_point);
         if (length == 0) {
@@ -79,7 +80,8 @@ enum phid_status phid_fail_at(struct phid_error *err, enum phid_status status, c
     return status;
 }
 
-enum phid_status phid_prefix(struct phid_error *err, enum phid_status status, const char *format, ...)
+enum phid_status phid_prefix(struct phid_error *err, enum phid_status status, const char *format,
+                             ...)
 {
     if (err == NULL) {
         return status;
@@ -92,7 +94,8 @@ enum phid_status phid_prefix(struct phid_error *err, enum phid_status status, co
     if (written < 0) {
         message[0] = '\0';
     }
-    /* What was found matters more than who passes it on, but the prefix is short; the end is cut. */
+    /* What was found matters more than who passes it on, but the prefix is short; the end is cut.
+     */
     size_t used = strlen(message);
     size_t room = sizeof message - 1 - used;
     if (room > 2) {

@@ -1,4 +1,5 @@
-/* A borrowed run of bytes: not NUL-terminated, may hold any byte. Lives as long as what it points into. */
+/* A borrowed run of bytes: not NUL-terminated, may hold any byte. Lives as long as what it points
+ * into. */
 #ifndef PHID_BASE_STR_H
 #define PHID_BASE_STR_H
 
@@ -11,11 +12,11 @@ struct str {
     size_t size;
 };
 
-#define STR(literal) ((struct str){ .data = (literal), .size = sizeof(literal) - 1 })
+#define STR(literal) ((struct str){.data = (literal), .size = sizeof(literal) - 1})
 
 static inline struct str str_of(const char *c_string)
 {
-    return (struct str){ .data = c_string, .size = strlen(c_string) };
+    return (struct str){.data = c_string, .size = strlen(c_string)};
 }
 
 static inline bool str_equal(struct str a, struct str b)

@@ -10,7 +10,7 @@ enum { FIRST_CAPACITY = 64 };
 void tokens_fini(struct tokens *t)
 {
     free(t->ids);
-    *t = (struct tokens){ 0 };
+    *t = (struct tokens){0};
 }
 
 bool tokens_reserve(struct tokens *t, size_t capacity)

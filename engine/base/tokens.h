@@ -13,8 +13,8 @@ struct tokens {
 };
 
 void tokens_fini(struct tokens *t);
-bool tokens_push(struct tokens *t, int32_t id);                            /* false: out of memory */
-bool tokens_append(struct tokens *t, const int32_t *ids, size_t count);    /* false: out of memory */
+bool tokens_push(struct tokens *t, int32_t id);                         /* false: out of memory */
+bool tokens_append(struct tokens *t, const int32_t *ids, size_t count); /* false: out of memory */
 bool tokens_reserve(struct tokens *t, size_t capacity);
 
 #endif

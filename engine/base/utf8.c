@@ -1,7 +1,8 @@
 #include "engine/base/utf8.h"
 
-/* The shape of a character by its first byte: length, and the range of the second byte, which is what keeps
- * overlong forms, surrogates and numbers above U+10FFFF out (RFC 3629, section 4). Length 0: cannot start one. */
+/* The shape of a character by its first byte: length, and the range of the second byte, which is
+ * what keeps overlong forms, surrogates and numbers above U+10FFFF out (RFC 3629, section 4).
+ * Length 0: cannot start one. */
 struct lead {
     size_t length;
     unsigned char second_min;
@@ -11,21 +12,21 @@ struct lead {
 static struct lead lead_of(unsigned char byte)
 {
     if (byte < 0x80) {
-        return (struct lead){ 1, 0, 0 };
+        return (struct lead){1, 0, 0};
     }
     if (byte < 0xc2) {
-        return (struct lead){ 0, 0, 0 };
+        return (struct lead){0, 0, 0};
     }
     if (byte < 0xe0) {
-        return (struct lead){ 2, 0x80, 0xbf };
+        return (struct lead){2, 0x80, 0xbf};
     }
     if (byte < 0xf0) {
-        return (struct lead){ 3, byte == 0xe0 ? 0xa0 : 0x80, byte == 0xed ? 0x9f : 0xbf };
+        return (struct lead){3, byte == 0xe0 ? 0xa0 : 0x80, byte == 0xed ? 0x9f : 0xbf};
     }
     if (byte < 0xf5) {
-        return (struct lead){ 4, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf };
+        return (struct lead){4, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf};
     }
-    return (struct lead){ 0, 0, 0 };
+    return (struct lead){0, 0, 0};
 }
 
 /* How many of the `length` bytes of the character are there and right, from the second on. */
@@ -54,7 +55,7 @@ size_t utf8_decode(struct str s, uint32_t *ret)
     if (lead.length == 0 || valid_bytes(s, lead) < lead.length) {
         return 0;
     }
-    static const unsigned char lead_mask[UTF8_MAX_BYTES + 1] = { 0, 0x7f, 0x1f, 0x0f, 0x07 };
+    static const unsigned char lead_mask[UTF8_MAX_BYTES + 1] = {0, 0x7f, 0x1f, 0x0f, 0x07};
     uint32_t code_point = bytes[0] & lead_mask[lead.length];
     for (size_t i = 1; i < lead.length; i++) {
         code_point = code_point << 6 | (bytes[i] & 0x3fu);
@@ -77,7 +78,8 @@ bool utf8_valid(struct str s)
             }
         }
         uint32_t code_point;
-        size_t length = utf8_decode((struct str){ .data = s.data + i, .size = s.size - i }, &code_point);
+        size_t length =
+            utf8_decode((struct str){.data = s.data + i, .size = s.size - i}, &code_point);
         if (length == 0) {
             return false;
         }
@@ -124,7 +126,7 @@ size_t utf8_complete_prefix(struct str s)
         size_t start = s.size - back;
         struct lead lead = lead_of((unsigned char)s.data[start]);
         if (lead.length > back &&
-            valid_bytes((struct str){ .data = s.data + start, .size = back }, lead) == back) {
+            valid_bytes((struct str){.data = s.data + start, .size = back}, lead) == back) {
             return start;
         }
     }

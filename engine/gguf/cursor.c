@@ -42,5 +42,5 @@ struct str cursor_string(struct cursor *c, uint64_t max_size)
     if (bytes == NULL) {
         return STR("");
     }
-    return (struct str){ .data = (const char *)bytes, .size = (size_t)size };
+    return (struct str){.data = (const char *)bytes, .size = (size_t)size};
 }

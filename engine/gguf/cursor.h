@@ -1,6 +1,6 @@
-/* A position in bytes that somebody else wrote. Every read is checked against the end; the first one that does not
- * fit sets `failed` and from then on all reads give zero, so that a parser reads straight down and checks once.
- * The bytes are borrowed. Internal to this folder. */
+/* A position in bytes that somebody else wrote. Every read is checked against the end; the first
+ * one that does not fit sets `failed` and from then on all reads give zero, so that a parser reads
+ * straight down and checks once. The bytes are borrowed. Internal to this folder. */
 #ifndef PHID_GGUF_CURSOR_H
 #define PHID_GGUF_CURSOR_H
 
@@ -14,7 +14,7 @@ struct cursor {
     uint64_t size;
     uint64_t at;
     bool failed;
-    uint64_t failed_at; /* where the first read that did not fit began */
+    uint64_t failed_at;   /* where the first read that did not fit began */
     uint64_t failed_need; /* how many bytes it wanted */
 };
 

@@ -1,8 +1,8 @@
 /* What a struct gguf_file holds, and the steps that fill it. Internal to this folder.
  *
- * Opening runs: part_read (header, metadata, tensor descriptions of one file), then tensors_place (where the data
- * lies), for each part; split.c finds the parts. Nothing is allocated from a count before the bytes that are left have
- * been compared with the least that so many things take. */
+ * Opening runs: part_read (header, metadata, tensor descriptions of one file), then tensors_place
+ * (where the data lies), for each part; split.c finds the parts. Nothing is allocated from a count
+ * before the bytes that are left have been compared with the least that so many things take. */
 #ifndef PHID_GGUF_FILE_H
 #define PHID_GGUF_FILE_H
 
@@ -10,8 +10,8 @@
 #include "engine/base/map.h"
 #include "engine/gguf/gguf.h"
 
-/* Limits far above any real file (the largest vocabularies have 300 thousand tokens and as many merges, in about 20 MB).
- * They bound the time and memory that a hostile one can cost. */
+/* Limits far above any real file (the largest vocabularies have 300 thousand tokens and as many
+ * merges, in about 20 MB). They bound the time and memory that a hostile one can cost. */
 #define GGUF_MAX_ENTRIES        65536
 #define GGUF_MAX_TENSORS        65536
 #define GGUF_MAX_PARTS          1000
@@ -40,7 +40,7 @@ struct gguf_part {
 };
 
 struct gguf_file {
-    char *path; /* heap; of part 1 */
+    char *path;              /* heap; of part 1 */
     struct gguf_part *parts; /* heap */
     size_t part_count;
 
@@ -62,12 +62,15 @@ enum phid_status tensors_read(struct gguf_file *file, size_t index, struct phid_
 /* split.c: opens the other parts of a set whose first part is read. */
 enum phid_status split_open(struct gguf_file *file, struct phid_error *err);
 
-/* get.c: the integer in an entry, whatever its width; PHID_ERR_FORMAT for another type or a negative number. */
+/* get.c: the integer in an entry, whatever its width; PHID_ERR_FORMAT for another type or a
+ * negative number. */
 enum phid_status entry_u64(const struct gguf_entry *entry, uint64_t *ret, struct phid_error *err);
 
-/* message.c: "WHAT 'NAME' at offset N: ..." with a long name cut, and err->where set to the name. */
-enum phid_status gguf_fail(struct phid_error *err, enum phid_status status, const char *what, struct str name,
-                           uint64_t offset, const char *format, ...) __attribute__((format(printf, 6, 7)));
+/* message.c: "WHAT 'NAME' at offset N: ..." with a long name cut, and err->where set to the name.
+ */
+enum phid_status gguf_fail(struct phid_error *err, enum phid_status status, const char *what,
+                           struct str name, uint64_t offset, const char *format, ...)
+    __attribute__((format(printf, 6, 7)));
 
 /* True for a name that can be shown and compared: not empty, valid UTF-8, no control characters. */
 bool gguf_name_valid(struct str name);

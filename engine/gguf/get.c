@@ -1,4 +1,5 @@
-/* Typed reads of metadata. The reader has checked that values lie inside the file; here only their types are. */
+/* Typed reads of metadata. The reader has checked that values lie inside the file; here only their
+ * types are. */
 #include "engine/gguf/file.h"
 
 #include <inttypes.h>
@@ -16,7 +17,7 @@ struct integer {
 
 static struct integer signed_integer(int64_t value)
 {
-    return (struct integer){ .negative = value < 0, .magnitude = (uint64_t)value };
+    return (struct integer){.negative = value < 0, .magnitude = (uint64_t)value};
 }
 
 /* False when the type is not an integer one. */
@@ -24,25 +25,25 @@ static bool integer_read(enum gguf_type type, const unsigned char *data, struct 
 {
     switch (type) {
     case GGUF_U8:
-        *ret = (struct integer){ .magnitude = data[0] };
+        *ret = (struct integer){.magnitude = data[0]};
         return true;
     case GGUF_I8:
         *ret = signed_integer((int8_t)data[0]);
         return true;
     case GGUF_U16:
-        *ret = (struct integer){ .magnitude = little_u16(data) };
+        *ret = (struct integer){.magnitude = little_u16(data)};
         return true;
     case GGUF_I16:
         *ret = signed_integer((int16_t)little_u16(data));
         return true;
     case GGUF_U32:
-        *ret = (struct integer){ .magnitude = little_u32(data) };
+        *ret = (struct integer){.magnitude = little_u32(data)};
         return true;
     case GGUF_I32:
         *ret = signed_integer((int32_t)little_u32(data));
         return true;
     case GGUF_U64:
-        *ret = (struct integer){ .magnitude = little_u64(data) };
+        *ret = (struct integer){.magnitude = little_u64(data)};
         return true;
     case GGUF_I64:
         *ret = signed_integer((int64_t)little_u64(data));
@@ -74,27 +75,29 @@ static bool integer_fits(struct integer x, int64_t min, uint64_t max)
     return x.negative ? (int64_t)x.magnitude >= min : x.magnitude <= max;
 }
 
-static enum phid_status fail_type(const struct gguf_entry *entry, const char *expected, struct phid_error *err)
+static enum phid_status fail_type(const struct gguf_entry *entry, const char *expected,
+                                  struct phid_error *err)
 {
     bool array = entry->type == GGUF_ARRAY;
-    return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, entry->offset, "expected %s, found %s%s", expected,
-                     array ? "an array of " : "",
+    return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, entry->offset,
+                     "expected %s, found %s%s", expected, array ? "an array of " : "",
                      gguf_type_name(array ? entry->element_type : entry->type));
 }
 
-static enum phid_status fail_range(const struct gguf_entry *entry, struct integer x, const char *expected,
-                                   struct phid_error *err)
+static enum phid_status fail_range(const struct gguf_entry *entry, struct integer x,
+                                   const char *expected, struct phid_error *err)
 {
     if (x.negative) {
-        return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, entry->offset, "expected %s, found %" PRId64,
-                         expected, (int64_t)x.magnitude);
+        return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, entry->offset,
+                         "expected %s, found %" PRId64, expected, (int64_t)x.magnitude);
     }
-    return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, entry->offset, "expected %s, found %" PRIu64,
-                     expected, x.magnitude);
+    return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, entry->offset,
+                     "expected %s, found %" PRIu64, expected, x.magnitude);
 }
 
 static enum phid_status entry_integer(const struct gguf_entry *entry, int64_t min, uint64_t max,
-                                      const char *expected, struct integer *ret, struct phid_error *err)
+                                      const char *expected, struct integer *ret,
+                                      struct phid_error *err)
 {
     if (!integer_read(entry->type, entry->data, ret)) {
         return fail_type(entry, expected, err);
@@ -104,7 +107,7 @@ static enum phid_status entry_integer(const struct gguf_entry *entry, int64_t mi
 
 enum phid_status entry_u64(const struct gguf_entry *entry, uint64_t *ret, struct phid_error *err)
 {
-    struct integer x;
+    struct integer x = {0};
     enum phid_status status = entry_integer(entry, 0, UINT64_MAX, "an unsigned integer", &x, err);
     if (status == PHID_OK) {
         *ret = x.magnitude;
@@ -113,7 +116,8 @@ enum phid_status entry_u64(const struct gguf_entry *entry, uint64_t *ret, struct
 }
 
 /* The entry, or NULL with the error set. */
-static const struct gguf_entry *require(const struct gguf_file *file, const char *key, struct phid_error *err)
+static const struct gguf_entry *require(const struct gguf_file *file, const char *key,
+                                        struct phid_error *err)
 {
     const struct gguf_entry *entry = gguf_find(file, str_of(key));
     if (entry == NULL) {
@@ -122,41 +126,47 @@ static const struct gguf_entry *require(const struct gguf_file *file, const char
     return entry;
 }
 
-enum phid_status gguf_get_u64(const struct gguf_file *file, const char *key, uint64_t *ret, struct phid_error *err)
+enum phid_status gguf_get_u64(const struct gguf_file *file, const char *key, uint64_t *ret,
+                              struct phid_error *err)
 {
     const struct gguf_entry *entry = require(file, key, err);
     return entry != NULL ? entry_u64(entry, ret, err) : PHID_ERR_NOT_FOUND;
 }
 
-enum phid_status gguf_get_u32(const struct gguf_file *file, const char *key, uint32_t *ret, struct phid_error *err)
+enum phid_status gguf_get_u32(const struct gguf_file *file, const char *key, uint32_t *ret,
+                              struct phid_error *err)
 {
     const struct gguf_entry *entry = require(file, key, err);
     if (entry == NULL) {
         return PHID_ERR_NOT_FOUND;
     }
-    struct integer x;
-    enum phid_status status = entry_integer(entry, 0, UINT32_MAX, "an unsigned 32-bit integer", &x, err);
+    struct integer x = {0};
+    enum phid_status status =
+        entry_integer(entry, 0, UINT32_MAX, "an unsigned 32-bit integer", &x, err);
     if (status == PHID_OK) {
         *ret = (uint32_t)x.magnitude;
     }
     return status;
 }
 
-enum phid_status gguf_get_i32(const struct gguf_file *file, const char *key, int32_t *ret, struct phid_error *err)
+enum phid_status gguf_get_i32(const struct gguf_file *file, const char *key, int32_t *ret,
+                              struct phid_error *err)
 {
     const struct gguf_entry *entry = require(file, key, err);
     if (entry == NULL) {
         return PHID_ERR_NOT_FOUND;
     }
-    struct integer x;
-    enum phid_status status = entry_integer(entry, INT32_MIN, INT32_MAX, "a 32-bit integer", &x, err);
+    struct integer x = {0};
+    enum phid_status status =
+        entry_integer(entry, INT32_MIN, INT32_MAX, "a 32-bit integer", &x, err);
     if (status == PHID_OK) {
         *ret = (int32_t)(int64_t)x.magnitude;
     }
     return status;
 }
 
-enum phid_status gguf_get_f32(const struct gguf_file *file, const char *key, float *ret, struct phid_error *err)
+enum phid_status gguf_get_f32(const struct gguf_file *file, const char *key, float *ret,
+                              struct phid_error *err)
 {
     const struct gguf_entry *entry = require(file, key, err);
     if (entry == NULL) {
@@ -179,7 +189,8 @@ enum phid_status gguf_get_f32(const struct gguf_file *file, const char *key, flo
     return PHID_OK;
 }
 
-enum phid_status gguf_get_bool(const struct gguf_file *file, const char *key, bool *ret, struct phid_error *err)
+enum phid_status gguf_get_bool(const struct gguf_file *file, const char *key, bool *ret,
+                               struct phid_error *err)
 {
     const struct gguf_entry *entry = require(file, key, err);
     if (entry == NULL) {
@@ -195,10 +206,12 @@ enum phid_status gguf_get_bool(const struct gguf_file *file, const char *key, bo
 /* A string whose length field is at `data`; checked when the file was opened. */
 static struct str string_at(const unsigned char *data)
 {
-    return (struct str){ .data = (const char *)data + sizeof(uint64_t), .size = (size_t)little_u64(data) };
+    return (struct str){.data = (const char *)data + sizeof(uint64_t),
+                        .size = (size_t)little_u64(data)};
 }
 
-enum phid_status gguf_get_str(const struct gguf_file *file, const char *key, struct str *ret, struct phid_error *err)
+enum phid_status gguf_get_str(const struct gguf_file *file, const char *key, struct str *ret,
+                              struct phid_error *err)
 {
     const struct gguf_entry *entry = require(file, key, err);
     if (entry == NULL) {
@@ -212,23 +225,24 @@ enum phid_status gguf_get_str(const struct gguf_file *file, const char *key, str
 }
 
 /* Heap memory for the elements; *ret_items is NULL for an empty array. */
-static enum phid_status array_alloc(const struct gguf_entry *entry, size_t element_bytes, void **ret_items,
-                                    struct phid_error *err)
+static enum phid_status array_alloc(const struct gguf_entry *entry, size_t element_bytes,
+                                    void **ret_items, struct phid_error *err)
 {
     *ret_items = NULL;
     if (entry->count == 0) {
         return PHID_OK;
     }
     size_t bytes;
-    if (!checked_mul((size_t)entry->count, element_bytes, &bytes) || (*ret_items = malloc(bytes)) == NULL) {
+    if (!checked_mul((size_t)entry->count, element_bytes, &bytes) ||
+        (*ret_items = malloc(bytes)) == NULL) {
         return gguf_fail(err, PHID_ERR_MEMORY, "key", entry->key, entry->offset,
                          "out of memory for %" PRIu64 " elements", entry->count);
     }
     return PHID_OK;
 }
 
-enum phid_status gguf_get_strings(const struct gguf_file *file, const char *key, struct str **ret, size_t *ret_count,
-                                  struct phid_error *err)
+enum phid_status gguf_get_strings(const struct gguf_file *file, const char *key, struct str **ret,
+                                  size_t *ret_count, struct phid_error *err)
 {
     const struct gguf_entry *entry = require(file, key, err);
     if (entry == NULL) {
@@ -253,15 +267,15 @@ enum phid_status gguf_get_strings(const struct gguf_file *file, const char *key,
     return PHID_OK;
 }
 
-enum phid_status gguf_get_i32s(const struct gguf_file *file, const char *key, int32_t **ret, size_t *ret_count,
-                               struct phid_error *err)
+enum phid_status gguf_get_i32s(const struct gguf_file *file, const char *key, int32_t **ret,
+                               size_t *ret_count, struct phid_error *err)
 {
     const struct gguf_entry *entry = require(file, key, err);
     if (entry == NULL) {
         return PHID_ERR_NOT_FOUND;
     }
-    static const unsigned char zero[sizeof(uint64_t)] = { 0 };
-    struct integer x;
+    static const unsigned char zero[sizeof(uint64_t)] = {0};
+    struct integer x = {0};
     if (entry->type != GGUF_ARRAY || !integer_read(entry->element_type, zero, &x)) {
         return fail_type(entry, "an array of integers", err);
     }
@@ -285,8 +299,8 @@ enum phid_status gguf_get_i32s(const struct gguf_file *file, const char *key, in
     return PHID_OK;
 }
 
-enum phid_status gguf_get_f32s(const struct gguf_file *file, const char *key, float **ret, size_t *ret_count,
-                               struct phid_error *err)
+enum phid_status gguf_get_f32s(const struct gguf_file *file, const char *key, float **ret,
+                               size_t *ret_count, struct phid_error *err)
 {
     const struct gguf_entry *entry = require(file, key, err);
     if (entry == NULL) {

@@ -43,7 +43,7 @@ enum phid_status gguf_open(const char *path, struct gguf_file **ret_file, struct
     }
     part->bytes = part->map.data;
     part->size = part->map.size;
-    struct phid_error detail = { .message = "" };
+    struct phid_error detail = {.message = ""};
     status = read_first(file, &detail);
     if (status == PHID_OK) {
         status = split_open(file, &detail);
@@ -60,7 +60,8 @@ fail:
     return status;
 }
 
-enum phid_status gguf_open_memory(const void *bytes, size_t size, struct gguf_file **ret_file, struct phid_error *err)
+enum phid_status gguf_open_memory(const void *bytes, size_t size, struct gguf_file **ret_file,
+                                  struct phid_error *err)
 {
     struct gguf_file *file = file_new("<memory>");
     if (file == NULL) {
@@ -153,7 +154,8 @@ const struct gguf_tensor *gguf_tensor_find(const struct gguf_file *file, struct 
 
 void gguf_tensor_release(const struct gguf_file *file, const struct gguf_tensor *tensor)
 {
-    file_map_release(&file->parts[tensor->part].map, (size_t)tensor->offset, (size_t)tensor->size_bytes);
+    file_map_release(&file->parts[tensor->part].map, (size_t)tensor->offset,
+                     (size_t)tensor->size_bytes);
 }
 
 const char *gguf_type_name(enum gguf_type type)

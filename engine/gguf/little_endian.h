@@ -5,7 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensor data is used in place, so the machine must match");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "tensor data is used in place, so the machine must match");
 
 static inline uint16_t little_u16(const unsigned char *bytes)
 {

@@ -9,8 +9,8 @@
 /* Enough of a name to find it by. */
 enum { NAME_SHOWN_BYTES = 80 };
 
-enum phid_status gguf_fail(struct phid_error *err, enum phid_status status, const char *what, struct str name,
-                           uint64_t offset, const char *format, ...)
+enum phid_status gguf_fail(struct phid_error *err, enum phid_status status, const char *what,
+                           struct str name, uint64_t offset, const char *format, ...)
 {
     if (err == NULL) {
         return status;
@@ -26,13 +26,13 @@ enum phid_status gguf_fail(struct phid_error *err, enum phid_status status, cons
     size_t shown = name.size;
     const char *rest = "";
     if (shown > NAME_SHOWN_BYTES) {
-        shown = utf8_complete_prefix((struct str){ .data = name.data, .size = NAME_SHOWN_BYTES });
+        shown = utf8_complete_prefix((struct str){.data = name.data, .size = NAME_SHOWN_BYTES});
         rest = "...";
     }
     char where[NAME_SHOWN_BYTES + 1];
     snprintf(where, sizeof where, "%.*s", (int)shown, name.data);
-    return phid_fail_at(err, status, where, "%s '%.*s%s' at offset %" PRIu64 ": %s", what, (int)shown,
-                        name.data, rest, offset, reason);
+    return phid_fail_at(err, status, where, "%s '%.*s%s' at offset %" PRIu64 ": %s", what,
+                        (int)shown, name.data, rest, offset, reason);
 }
 
 bool gguf_name_valid(struct str name)

@@ -8,8 +8,8 @@
 #include "engine/gguf/cursor.h"
 #include "engine/gguf/little_endian.h"
 
-/* The least that one of them takes in the file: a key of one byte (8 + 1), its type (4) and a value of one byte;
- * a name of one byte, n_dims (4), one dimension (8), type (4), offset (8). */
+/* The least that one of them takes in the file: a key of one byte (8 + 1), its type (4) and a value
+ * of one byte; a name of one byte, n_dims (4), one dimension (8), type (4), offset (8). */
 enum { MIN_ENTRY_BYTES = 14, MIN_TENSOR_BYTES = 33, MAGIC_BYTES = 4, COUNTS_OFFSET = 8 };
 
 /* Bytes of a value of a fixed-size type; 0 for strings, arrays and numbers that are no type. */
@@ -36,7 +36,8 @@ static uint64_t scalar_bytes(uint32_t type)
     }
 }
 
-static enum phid_status fail_truncated(const struct cursor *c, struct str key, struct phid_error *err)
+static enum phid_status fail_truncated(const struct cursor *c, struct str key,
+                                       struct phid_error *err)
 {
     return gguf_fail(err, PHID_ERR_FORMAT, "key", key, c->failed_at,
                      "wants %" PRIu64 " bytes, but only %" PRIu64 " are left of the file",
@@ -49,32 +50,38 @@ static enum phid_status read_header(struct gguf_part *part, struct cursor *c, ui
     const unsigned char *magic = cursor_take(c, MAGIC_BYTES);
     if (magic == NULL) {
         return phid_fail(err, PHID_ERR_FORMAT,
-                         "not a GGUF file: %" PRIu64 " bytes long, the magic number at offset 0 is missing",
+                         "not a GGUF file: %" PRIu64
+                         " bytes long, the magic number at offset 0 is missing",
                          c->size);
     }
     if (memcmp(magic, "FUGG", MAGIC_BYTES) == 0) {
-        return phid_fail(err, PHID_ERR_UNSUPPORTED,
-                         "a big-endian GGUF file (magic number at offset 0); only little-endian ones are read");
+        return phid_fail(
+            err, PHID_ERR_UNSUPPORTED,
+            "a big-endian GGUF file (magic number at offset 0); only little-endian ones are read");
     }
     if (memcmp(magic, "GGUF", MAGIC_BYTES) != 0) {
-        return phid_fail(err, PHID_ERR_FORMAT,
-                         "not a GGUF file: the magic number at offset 0 is %02x %02x %02x %02x, not 'GGUF'",
-                         magic[0], magic[1], magic[2], magic[3]);
+        return phid_fail(
+            err, PHID_ERR_FORMAT,
+            "not a GGUF file: the magic number at offset 0 is %02x %02x %02x %02x, not 'GGUF'",
+            magic[0], magic[1], magic[2], magic[3]);
     }
     part->version = cursor_u32(c);
     uint64_t tensors = cursor_u64(c);
     uint64_t entries = cursor_u64(c);
     if (c->failed) {
-        return phid_fail(err, PHID_ERR_FORMAT, "the file ends within the header, at offset %" PRIu64, c->size);
+        return phid_fail(err, PHID_ERR_FORMAT,
+                         "the file ends within the header, at offset %" PRIu64, c->size);
     }
     uint32_t swapped = __builtin_bswap32(part->version);
     if (swapped >= 1 && swapped <= 3) {
-        return phid_fail(err, PHID_ERR_UNSUPPORTED,
-                         "a big-endian GGUF file (version at offset 4); only little-endian ones are read");
+        return phid_fail(
+            err, PHID_ERR_UNSUPPORTED,
+            "a big-endian GGUF file (version at offset 4); only little-endian ones are read");
     }
     if (part->version != 2 && part->version != 3) {
         return phid_fail(err, part->version == 0 ? PHID_ERR_FORMAT : PHID_ERR_UNSUPPORTED,
-                         "GGUF version %" PRIu32 " at offset 4; versions 2 and 3 are read", part->version);
+                         "GGUF version %" PRIu32 " at offset 4; versions 2 and 3 are read",
+                         part->version);
     }
     if (tensors > cursor_left(c) / MIN_TENSOR_BYTES || tensors > GGUF_MAX_TENSORS) {
         return phid_fail(err, PHID_ERR_FORMAT,
@@ -104,20 +111,23 @@ static enum phid_status check_bools(const struct gguf_entry *entry, struct phid_
     return PHID_OK;
 }
 
-static enum phid_status read_string(struct cursor *c, struct gguf_entry *entry, struct phid_error *err)
+static enum phid_status read_string(struct cursor *c, struct gguf_entry *entry,
+                                    struct phid_error *err)
 {
     uint64_t start = c->at;
     struct str value = cursor_string(c, GGUF_MAX_STRING_BYTES);
     if (c->failed && c->failed_need > GGUF_MAX_STRING_BYTES) {
         return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, start,
-                         "a string of %" PRIu64 " bytes; %" PRIu64 " are left of the file, and the limit is %u",
+                         "a string of %" PRIu64 " bytes; %" PRIu64
+                         " are left of the file, and the limit is %u",
                          c->failed_need, cursor_left(c), GGUF_MAX_STRING_BYTES);
     }
     if (c->failed) {
         return fail_truncated(c, entry->key, err);
     }
     if (!utf8_valid(value)) {
-        return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, start, "the string is not valid UTF-8");
+        return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, start,
+                         "the string is not valid UTF-8");
     }
     entry->size_bytes = c->at - start;
     return PHID_OK;
@@ -134,13 +144,15 @@ static enum phid_status read_string_elements(struct cursor *c, const struct gguf
             return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, start,
                              "element %" PRIu64 " of %" PRIu64 " wants %" PRIu64 " bytes; %" PRIu64
                              " are left of the file, and the limit of a string is %u",
-                             i, entry->count, c->failed_need, c->size - c->failed_at, GGUF_MAX_STRING_BYTES);
+                             i, entry->count, c->failed_need, c->size - c->failed_at,
+                             GGUF_MAX_STRING_BYTES);
         }
     }
     return PHID_OK;
 }
 
-static enum phid_status read_array(struct cursor *c, struct gguf_entry *entry, struct phid_error *err)
+static enum phid_status read_array(struct cursor *c, struct gguf_entry *entry,
+                                   struct phid_error *err)
 {
     uint64_t start = c->at;
     uint32_t type = cursor_u32(c);
@@ -149,7 +161,8 @@ static enum phid_status read_array(struct cursor *c, struct gguf_entry *entry, s
         return fail_truncated(c, entry->key, err);
     }
     if (type == GGUF_ARRAY) {
-        return gguf_fail(err, PHID_ERR_UNSUPPORTED, "key", entry->key, start, "an array of arrays is not supported");
+        return gguf_fail(err, PHID_ERR_UNSUPPORTED, "key", entry->key, start,
+                         "an array of arrays is not supported");
     }
     uint64_t least = type == GGUF_STRING ? sizeof(uint64_t) : scalar_bytes(type);
     if (least == 0) {
@@ -188,13 +201,13 @@ static enum phid_status read_entry(struct cursor *c, struct gguf_entry *entry, s
         return phid_fail(err, PHID_ERR_FORMAT,
                          "key %zu at offset %" PRIu64 ": a key of %" PRIu64 " bytes; %" PRIu64
                          " are left of the file, and the limit is %u",
-                         index, entry->offset, c->failed_need, c->size - c->failed_at, GGUF_MAX_KEY_BYTES);
+                         index, entry->offset, c->failed_need, c->size - c->failed_at,
+                         GGUF_MAX_KEY_BYTES);
     }
     if (!gguf_name_valid(entry->key)) {
-        return phid_fail(err, PHID_ERR_FORMAT,
-                         "key %zu at offset %" PRIu64 ": %s", index, entry->offset,
-                         entry->key.size == 0 ? "the key is empty"
-                                              : "the key is not printable UTF-8");
+        return phid_fail(
+            err, PHID_ERR_FORMAT, "key %zu at offset %" PRIu64 ": %s", index, entry->offset,
+            entry->key.size == 0 ? "the key is empty" : "the key is not printable UTF-8");
     }
     uint64_t type_offset = c->at;
     uint32_t type = cursor_u32(c);
@@ -212,8 +225,8 @@ static enum phid_status read_entry(struct cursor *c, struct gguf_entry *entry, s
     }
     entry->size_bytes = scalar_bytes(type);
     if (entry->size_bytes == 0) {
-        return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, type_offset, "unknown value type %" PRIu32,
-                         type);
+        return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, type_offset,
+                         "unknown value type %" PRIu32, type);
     }
     if (cursor_take(c, entry->size_bytes) == NULL) {
         return fail_truncated(c, entry->key, err);
@@ -243,7 +256,8 @@ static enum phid_status read_alignment(struct gguf_part *part, struct phid_error
     return PHID_OK;
 }
 
-static enum phid_status read_entries(struct gguf_part *part, struct cursor *c, size_t count, struct phid_error *err)
+static enum phid_status read_entries(struct gguf_part *part, struct cursor *c, size_t count,
+                                     struct phid_error *err)
 {
     part->entries = calloc(count > 0 ? count : 1, sizeof part->entries[0]);
     if (part->entries == NULL || !map_reserve(&part->keys, count)) {
@@ -263,7 +277,8 @@ static enum phid_status read_entries(struct gguf_part *part, struct cursor *c, s
         case MAP_ADDED:
             break;
         case MAP_EXISTS:
-            return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, entry->offset, "the key is there twice");
+            return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, entry->offset,
+                             "the key is there twice");
         case MAP_NO_MEMORY:
             return phid_fail(err, PHID_ERR_MEMORY, "out of memory for %zu metadata keys", count);
         }
@@ -275,7 +290,7 @@ static enum phid_status read_entries(struct gguf_part *part, struct cursor *c, s
 enum phid_status part_read(struct gguf_part *part, struct phid_error *err)
 {
     map_init(&part->keys);
-    struct cursor c = { .bytes = part->bytes, .size = part->size };
+    struct cursor c = {.bytes = part->bytes, .size = part->size};
     uint64_t count = 0;
     enum phid_status status = read_header(part, &c, &count, err);
     if (status != PHID_OK) {
@@ -294,7 +309,7 @@ void part_close(struct gguf_part *part)
     free(part->entries);
     map_fini(&part->keys);
     file_map_close(&part->map);
-    *part = (struct gguf_part){ 0 };
+    *part = (struct gguf_part){0};
 }
 
 const struct gguf_entry *part_find(const struct gguf_part *part, const char *key)

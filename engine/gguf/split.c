@@ -1,4 +1,5 @@
-/* A model in several files: NAME-00001-of-0000N.gguf and so on. The first has all metadata; each says which it is. */
+/* A model in several files: NAME-00001-of-0000N.gguf and so on. The first has all metadata; each
+ * says which it is. */
 #include "engine/gguf/file.h"
 
 #include <inttypes.h>
@@ -10,11 +11,12 @@ enum { SUFFIX_BYTES = 20 };
 
 static void suffix_write(char out[SUFFIX_BYTES + 1], uint64_t number, uint64_t count)
 {
-    snprintf(out, SUFFIX_BYTES + 1, "-%05" PRIu64 "-of-%05" PRIu64 ".gguf", number % 100000, count % 100000);
+    snprintf(out, SUFFIX_BYTES + 1, "-%05" PRIu64 "-of-%05" PRIu64 ".gguf", number % 100000,
+             count % 100000);
 }
 
-/* The path of part `number` (from 1); NULL when the path does not end as part `own` of `count` does, or when out of
- * memory. Free with free(). */
+/* The path of part `number` (from 1); NULL when the path does not end as part `own` of `count`
+ * does, or when out of memory. Free with free(). */
 static char *part_path(const char *path, uint64_t own, uint64_t number, uint64_t count)
 {
     char suffix[SUFFIX_BYTES + 1];
@@ -23,7 +25,7 @@ static char *part_path(const char *path, uint64_t own, uint64_t number, uint64_t
     if (size < SUFFIX_BYTES || strcmp(path + size - SUFFIX_BYTES, suffix) != 0) {
         return NULL;
     }
-    char *other = str_dup((struct str){ .data = path, .size = size });
+    char *other = str_dup((struct str){.data = path, .size = size});
     if (other != NULL) {
         suffix_write(suffix, number, count);
         memcpy(other + size - SUFFIX_BYTES, suffix, SUFFIX_BYTES);
@@ -32,8 +34,8 @@ static char *part_path(const char *path, uint64_t own, uint64_t number, uint64_t
 }
 
 /* An integer key of one part; absent is `missing`. */
-static enum phid_status part_u64(const struct gguf_part *part, const char *key, uint64_t missing, uint64_t *ret,
-                                 struct phid_error *err)
+static enum phid_status part_u64(const struct gguf_part *part, const char *key, uint64_t missing,
+                                 uint64_t *ret, struct phid_error *err)
 {
     const struct gguf_entry *entry = part_find(part, key);
     if (entry == NULL) {
@@ -43,7 +45,8 @@ static enum phid_status part_u64(const struct gguf_part *part, const char *key, 
     return entry_u64(entry, ret, err);
 }
 
-static enum phid_status open_part(struct gguf_file *file, size_t index, uint64_t count, struct phid_error *err)
+static enum phid_status open_part(struct gguf_file *file, size_t index, uint64_t count,
+                                  struct phid_error *err)
 {
     char *path = part_path(file->path, 1, index + 1, count);
     if (path == NULL) {
@@ -52,10 +55,11 @@ static enum phid_status open_part(struct gguf_file *file, size_t index, uint64_t
     struct gguf_part *part = &file->parts[index];
     uint64_t number = 0;
     uint64_t own_count = 0;
-    struct phid_error detail = { .message = "" };
+    struct phid_error detail = {.message = ""};
     enum phid_status status = file_map_open(path, &part->map, &detail);
     if (status != PHID_OK) {
-        status = phid_fail(err, status, "part %zu of %" PRIu64 " is missing: %s", index + 1, count, detail.message);
+        status = phid_fail(err, status, "part %zu of %" PRIu64 " is missing: %s", index + 1, count,
+                           detail.message);
         goto done;
     }
     part->bytes = part->map.data;
@@ -70,14 +74,16 @@ static enum phid_status open_part(struct gguf_file *file, size_t index, uint64_t
     }
     if (status == PHID_OK && (number != index || own_count != count)) {
         const struct gguf_entry *entry = part_find(part, "split.no");
-        status = gguf_fail(&detail, PHID_ERR_FORMAT, "key", STR("split.no"), entry != NULL ? entry->offset : 0,
-                           "expected part %zu of %" PRIu64 " (split.no counts from 0)", index + 1, count);
+        status = gguf_fail(
+            &detail, PHID_ERR_FORMAT, "key", STR("split.no"), entry != NULL ? entry->offset : 0,
+            "expected part %zu of %" PRIu64 " (split.no counts from 0)", index + 1, count);
     }
     if (status == PHID_OK) {
         status = tensors_read(file, index, &detail);
     }
     if (status != PHID_OK) {
-        status = phid_fail_at(err, status, detail.where, "%s: %s", file_map_shown(path), detail.message);
+        status =
+            phid_fail_at(err, status, detail.where, "%s: %s", file_map_shown(path), detail.message);
     }
 
 done:
@@ -89,27 +95,29 @@ static enum phid_status check_total(const struct gguf_file *file, struct phid_er
 {
     const struct gguf_entry *entry = part_find(&file->parts[0], "split.tensors.count");
     if (entry == NULL) {
-        return gguf_fail(err, PHID_ERR_FORMAT, "key", STR("split.tensors.count"), 0, "is missing from a split model");
+        return gguf_fail(err, PHID_ERR_FORMAT, "key", STR("split.tensors.count"), 0,
+                         "is missing from a split model");
     }
     uint64_t total = 0;
     enum phid_status status = entry_u64(entry, &total, err);
     if (status == PHID_OK && total != file->tensor_count) {
         status = gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, entry->offset,
-                           "says %" PRIu64 " tensors, but the %zu parts have %zu", total, file->part_count,
-                           file->tensor_count);
+                           "says %" PRIu64 " tensors, but the %zu parts have %zu", total,
+                           file->part_count, file->tensor_count);
     }
     return status;
 }
 
 /* A path for the message about a part opened by itself. */
-static enum phid_status fail_not_first(const struct gguf_file *file, const struct gguf_entry *entry, uint64_t number,
-                                       uint64_t count, struct phid_error *err)
+static enum phid_status fail_not_first(const struct gguf_file *file, const struct gguf_entry *entry,
+                                       uint64_t number, uint64_t count, struct phid_error *err)
 {
     char *first = number < count ? part_path(file->path, number + 1, 1, count) : NULL;
     enum phid_status status =
         gguf_fail(err, PHID_ERR_FORMAT, "key", STR("split.no"), entry != NULL ? entry->offset : 0,
                   "this is part %" PRIu64 " of %" PRIu64 "; open part 1%s%s%s", number + 1, count,
-                  first != NULL ? " ('" : "", first != NULL ? file_map_shown(first) : "", first != NULL ? "')" : "");
+                  first != NULL ? " ('" : "", first != NULL ? file_map_shown(first) : "",
+                  first != NULL ? "')" : "");
     free(first);
     return status;
 }
@@ -142,7 +150,9 @@ enum phid_status split_open(struct gguf_file *file, struct phid_error *err)
     size_t path_size = strlen(file->path);
     if (path_size < SUFFIX_BYTES || strcmp(file->path + path_size - SUFFIX_BYTES, suffix) != 0) {
         return gguf_fail(err, PHID_ERR_FORMAT, "key", STR("split.count"), count_offset,
-                         "the model has %" PRIu64 " parts, so the name of this one must end in '%s'", count, suffix);
+                         "the model has %" PRIu64
+                         " parts, so the name of this one must end in '%s'",
+                         count, suffix);
     }
     struct gguf_part *parts = realloc(file->parts, (size_t)count * sizeof parts[0]);
     if (parts == NULL) {

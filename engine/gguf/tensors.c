@@ -15,15 +15,16 @@ static enum phid_status check_shape(struct gguf_tensor *tensor, uint64_t at, str
     if (format == NULL) {
         const char *name = quant_type_name(tensor->type);
         if (name != NULL) {
-            return gguf_fail(err, PHID_ERR_UNSUPPORTED, "tensor", tensor->name, at, "type %s is not supported", name);
+            return gguf_fail(err, PHID_ERR_UNSUPPORTED, "tensor", tensor->name, at,
+                             "type %s is not supported", name);
         }
         return gguf_fail(err, PHID_ERR_FORMAT, "tensor", tensor->name, at,
                          "unknown or removed tensor type %" PRIu32, tensor->type);
     }
     if (tensor->ne[0] % format->block_weights != 0) {
         return gguf_fail(err, PHID_ERR_FORMAT, "tensor", tensor->name, at,
-                         "rows of %" PRIu64 " weights are not a whole number of %s blocks of %zu", tensor->ne[0],
-                         format->name, format->block_weights);
+                         "rows of %" PRIu64 " weights are not a whole number of %s blocks of %zu",
+                         tensor->ne[0], format->name, format->block_weights);
     }
     uint64_t bytes = tensor->ne[0] / format->block_weights;
     bool fits = checked_mul_u64(bytes, format->block_bytes, &bytes);
@@ -32,20 +33,22 @@ static enum phid_status check_shape(struct gguf_tensor *tensor, uint64_t at, str
     }
     if (!fits) {
         return gguf_fail(err, PHID_ERR_FORMAT, "tensor", tensor->name, at,
-                         "its size in bytes does not fit 64 bits: %" PRIu64 " x %" PRIu64 " x %" PRIu64
-                         " x %" PRIu64,
+                         "its size in bytes does not fit 64 bits: %" PRIu64 " x %" PRIu64
+                         " x %" PRIu64 " x %" PRIu64,
                          tensor->ne[0], tensor->ne[1], tensor->ne[2], tensor->ne[3]);
     }
     tensor->size_bytes = bytes;
     return PHID_OK;
 }
 
-static enum phid_status read_dims(struct cursor *c, struct gguf_tensor *tensor, uint64_t at, struct phid_error *err)
+static enum phid_status read_dims(struct cursor *c, struct gguf_tensor *tensor, uint64_t at,
+                                  struct phid_error *err)
 {
     tensor->n_dims = cursor_u32(c);
     if (!c->failed && (tensor->n_dims == 0 || tensor->n_dims > GGUF_MAX_DIMS)) {
         return gguf_fail(err, PHID_ERR_FORMAT, "tensor", tensor->name, at,
-                         "has %" PRIu32 " dimensions; 1 to %d are possible", tensor->n_dims, GGUF_MAX_DIMS);
+                         "has %" PRIu32 " dimensions; 1 to %d are possible", tensor->n_dims,
+                         GGUF_MAX_DIMS);
     }
     for (uint32_t i = 0; i < GGUF_MAX_DIMS; i++) {
         tensor->ne[i] = i < tensor->n_dims ? cursor_u64(c) : 1;
@@ -66,13 +69,14 @@ static enum phid_status read_tensor(struct cursor *c, struct gguf_tensor *tensor
     tensor->name = cursor_string(c, GGUF_MAX_NAME_BYTES);
     if (c->failed) {
         return phid_fail(err, PHID_ERR_FORMAT,
-                         "tensor %" PRIu64 " at offset %" PRIu64 ": a name of %" PRIu64 " bytes; %" PRIu64
-                         " are left of the file, and the limit is %u",
+                         "tensor %" PRIu64 " at offset %" PRIu64 ": a name of %" PRIu64
+                         " bytes; %" PRIu64 " are left of the file, and the limit is %u",
                          index, at, c->failed_need, c->size - c->failed_at, GGUF_MAX_NAME_BYTES);
     }
     if (!gguf_name_valid(tensor->name)) {
-        return phid_fail(err, PHID_ERR_FORMAT, "tensor %" PRIu64 " at offset %" PRIu64 ": %s", index, at,
-                         tensor->name.size == 0 ? "the name is empty" : "the name is not printable UTF-8");
+        return phid_fail(
+            err, PHID_ERR_FORMAT, "tensor %" PRIu64 " at offset %" PRIu64 ": %s", index, at,
+            tensor->name.size == 0 ? "the name is empty" : "the name is not printable UTF-8");
     }
     enum phid_status status = read_dims(c, tensor, at, err);
     if (status != PHID_OK) {
@@ -87,12 +91,14 @@ static enum phid_status read_tensor(struct cursor *c, struct gguf_tensor *tensor
     return check_shape(tensor, at, err);
 }
 
-/* Turns relative offsets into absolute ones and data pointers; everything must lie inside the file. */
-static enum phid_status place(const struct gguf_part *part, struct gguf_tensor *tensors, size_t count,
-                              uint64_t infos_end, struct phid_error *err)
+/* Turns relative offsets into absolute ones and data pointers; everything must lie inside the file.
+ */
+static enum phid_status place(const struct gguf_part *part, struct gguf_tensor *tensors,
+                              size_t count, uint64_t infos_end, struct phid_error *err)
 {
     uint64_t mask = part->alignment - 1;
-    uint64_t data_start = (infos_end + mask) & ~mask; /* a file is far smaller than 2^63, so this cannot wrap */
+    uint64_t data_start =
+        (infos_end + mask) & ~mask; /* a file is far smaller than 2^63, so this cannot wrap */
     for (size_t i = 0; i < count; i++) {
         struct gguf_tensor *tensor = &tensors[i];
         uint64_t start;
@@ -104,7 +110,8 @@ static enum phid_status place(const struct gguf_part *part, struct gguf_tensor *
         if (!checked_add_u64(data_start, tensor->offset, &start) ||
             !checked_add_u64(start, tensor->size_bytes, &end) || end > part->size) {
             return gguf_fail(err, PHID_ERR_FORMAT, "tensor", tensor->name, tensor->offset,
-                             "its %" PRIu64 " bytes, %" PRIu64 " behind the start of the data at %" PRIu64
+                             "its %" PRIu64 " bytes, %" PRIu64
+                             " behind the start of the data at %" PRIu64
                              ", reach past the end of the file at %" PRIu64,
                              tensor->size_bytes, tensor->offset, data_start, part->size);
         }
@@ -121,7 +128,8 @@ static int by_offset(const void *a, const void *b)
     return ((*x)->offset > (*y)->offset) - ((*x)->offset < (*y)->offset);
 }
 
-static enum phid_status check_overlap(const struct gguf_tensor *tensors, size_t count, struct phid_error *err)
+static enum phid_status check_overlap(const struct gguf_tensor *tensors, size_t count,
+                                      struct phid_error *err)
 {
     const struct gguf_tensor **order = malloc((count > 0 ? count : 1) * sizeof order[0]);
     if (order == NULL) {
@@ -150,9 +158,11 @@ enum phid_status tensors_read(struct gguf_file *file, size_t index, struct phid_
     size_t first = file->tensor_count;
     size_t total = first + (size_t)part->tensor_count; /* both at most GGUF_MAX_TENSORS */
     if (total > GGUF_MAX_TENSORS) {
-        return phid_fail(err, PHID_ERR_FORMAT, "more than %d tensors in all parts", GGUF_MAX_TENSORS);
+        return phid_fail(err, PHID_ERR_FORMAT, "more than %d tensors in all parts",
+                         GGUF_MAX_TENSORS);
     }
-    struct gguf_tensor *tensors = realloc(file->tensors, (total > 0 ? total : 1) * sizeof tensors[0]);
+    struct gguf_tensor *tensors =
+        realloc(file->tensors, (total > 0 ? total : 1) * sizeof tensors[0]);
     if (tensors == NULL) {
         return phid_fail(err, PHID_ERR_MEMORY, "out of memory for %zu tensors", total);
     }
@@ -161,10 +171,10 @@ enum phid_status tensors_read(struct gguf_file *file, size_t index, struct phid_
         return phid_fail(err, PHID_ERR_MEMORY, "out of memory for %zu tensors", total);
     }
 
-    struct cursor c = { .bytes = part->bytes, .size = part->size, .at = part->infos_at };
+    struct cursor c = {.bytes = part->bytes, .size = part->size, .at = part->infos_at};
     for (size_t i = first; i < total; i++) {
         uint64_t at = c.at;
-        tensors[i] = (struct gguf_tensor){ .part = (uint32_t)index };
+        tensors[i] = (struct gguf_tensor){.part = (uint32_t)index};
         enum phid_status status = read_tensor(&c, &tensors[i], i - first, err);
         if (status != PHID_OK) {
             return status;
@@ -173,7 +183,8 @@ enum phid_status tensors_read(struct gguf_file *file, size_t index, struct phid_
         case MAP_ADDED:
             break;
         case MAP_EXISTS:
-            return gguf_fail(err, PHID_ERR_FORMAT, "tensor", tensors[i].name, at, "the tensor is there twice");
+            return gguf_fail(err, PHID_ERR_FORMAT, "tensor", tensors[i].name, at,
+                             "the tensor is there twice");
         case MAP_NO_MEMORY:
             return phid_fail(err, PHID_ERR_MEMORY, "out of memory for %zu tensors", total);
         }

@@ -72,23 +72,26 @@ void gguf_writer_free(struct gguf_writer *writer)
     free(writer);
 }
 
-static void remember(struct gguf_writer *writer, enum phid_status status, const char *what, struct str name,
-                     const char *reason)
+static void remember(struct gguf_writer *writer, enum phid_status status, const char *what,
+                     struct str name, const char *reason)
 {
     if (writer->status == PHID_OK) {
-        writer->status = phid_fail(&writer->error, status, "%s '%.*s': %s", what, (int)name.size, name.data, reason);
+        writer->status = phid_fail(&writer->error, status, "%s '%.*s': %s", what, (int)name.size,
+                                   name.data, reason);
     }
 }
 
-/* Takes note of a key or tensor name. The two have separate spaces, so the map's key begins with which it is. */
-static bool name_take(struct gguf_writer *writer, const char *what, struct str name, uint64_t count, uint64_t max,
-                      size_t max_bytes)
+/* Takes note of a key or tensor name. The two have separate spaces, so the map's key begins with
+ * which it is. */
+static bool name_take(struct gguf_writer *writer, const char *what, struct str name, uint64_t count,
+                      uint64_t max, size_t max_bytes)
 {
     if (writer->status != PHID_OK) {
         return false;
     }
     if (!gguf_name_valid(name) || name.size > max_bytes || count >= max) {
-        remember(writer, PHID_ERR_ARGUMENT, what, name, "not a name the format allows, or too many");
+        remember(writer, PHID_ERR_ARGUMENT, what, name,
+                 "not a name the format allows, or too many");
         return false;
     }
     size_t size = name.size + 1;
@@ -99,7 +102,7 @@ static bool name_take(struct gguf_writer *writer, const char *what, struct str n
     }
     own[0] = what[0];
     memcpy(own + 1, name.data, name.size);
-    switch (map_put(&writer->names, (struct str){ .data = own, .size = size }, 0)) {
+    switch (map_put(&writer->names, (struct str){.data = own, .size = size}, 0)) {
     case MAP_ADDED:
         return true;
     case MAP_EXISTS:
@@ -140,7 +143,8 @@ static bool entry_open(struct gguf_writer *writer, struct str key, enum gguf_typ
     return true;
 }
 
-static bool array_open(struct gguf_writer *writer, struct str key, enum gguf_type element_type, uint64_t count)
+static bool array_open(struct gguf_writer *writer, struct str key, enum gguf_type element_type,
+                       uint64_t count)
 {
     if (!entry_open(writer, key, GGUF_ARRAY)) {
         return false;
@@ -150,8 +154,8 @@ static bool array_open(struct gguf_writer *writer, struct str key, enum gguf_typ
     return true;
 }
 
-static void add_scalar(struct gguf_writer *writer, const char *key, enum gguf_type type, const void *value,
-                       size_t size)
+static void add_scalar(struct gguf_writer *writer, const char *key, enum gguf_type type,
+                       const void *value, size_t size)
 {
     if (entry_open(writer, str_of(key), type)) {
         buf_append(&writer->entries, value, size);
@@ -191,7 +195,8 @@ void gguf_writer_add_str(struct gguf_writer *writer, const char *key, struct str
     }
 }
 
-void gguf_writer_add_strs(struct gguf_writer *writer, const char *key, const struct str *values, size_t count)
+void gguf_writer_add_strs(struct gguf_writer *writer, const char *key, const struct str *values,
+                          size_t count)
 {
     if (array_open(writer, str_of(key), GGUF_STRING, count)) {
         for (size_t i = 0; i < count; i++) {
@@ -200,14 +205,16 @@ void gguf_writer_add_strs(struct gguf_writer *writer, const char *key, const str
     }
 }
 
-void gguf_writer_add_i32s(struct gguf_writer *writer, const char *key, const int32_t *values, size_t count)
+void gguf_writer_add_i32s(struct gguf_writer *writer, const char *key, const int32_t *values,
+                          size_t count)
 {
     if (array_open(writer, str_of(key), GGUF_I32, count)) {
         buf_append(&writer->entries, values, count * sizeof values[0]);
     }
 }
 
-void gguf_writer_add_f32s(struct gguf_writer *writer, const char *key, const float *values, size_t count)
+void gguf_writer_add_f32s(struct gguf_writer *writer, const char *key, const float *values,
+                          size_t count)
 {
     if (array_open(writer, str_of(key), GGUF_F32, count)) {
         buf_append(&writer->entries, values, count * sizeof values[0]);
@@ -219,8 +226,9 @@ void gguf_writer_add_entry(struct gguf_writer *writer, const struct gguf_entry *
     if (str_equal_c(entry->key, "general.alignment")) {
         return;
     }
-    bool open = entry->type == GGUF_ARRAY ? array_open(writer, entry->key, entry->element_type, entry->count)
-                                          : entry_open(writer, entry->key, entry->type);
+    bool open = entry->type == GGUF_ARRAY
+                    ? array_open(writer, entry->key, entry->element_type, entry->count)
+                    : entry_open(writer, entry->key, entry->type);
     if (open) {
         buf_append(&writer->entries, entry->data, (size_t)entry->size_bytes);
     }
@@ -246,7 +254,9 @@ static bool tensor_bytes(uint32_t type, uint32_t n_dims, const uint64_t *ne, uin
 static bool sizes_push(struct gguf_writer *writer, uint64_t bytes)
 {
     if (writer->tensor_count == writer->sizes_capacity) {
-        size_t capacity = writer->sizes_capacity == 0 ? 64 : writer->sizes_capacity * 2; /* at most 2 * MAX_TENSORS */
+        size_t capacity = writer->sizes_capacity == 0
+                              ? 64
+                              : writer->sizes_capacity * 2; /* at most 2 * MAX_TENSORS */
         uint64_t *sizes = realloc(writer->sizes, capacity * sizeof sizes[0]);
         if (sizes == NULL) {
             return false;
@@ -263,15 +273,17 @@ static uint64_t padded(uint64_t bytes)
     return (bytes + GGUF_DEFAULT_ALIGNMENT - 1) / GGUF_DEFAULT_ALIGNMENT * GGUF_DEFAULT_ALIGNMENT;
 }
 
-void gguf_writer_add_tensor(struct gguf_writer *writer, struct str name, uint32_t type, uint32_t n_dims,
-                            const uint64_t *ne)
+void gguf_writer_add_tensor(struct gguf_writer *writer, struct str name, uint32_t type,
+                            uint32_t n_dims, const uint64_t *ne)
 {
-    if (!name_take(writer, "tensor", name, writer->tensor_count, GGUF_MAX_TENSORS, GGUF_MAX_NAME_BYTES)) {
+    if (!name_take(writer, "tensor", name, writer->tensor_count, GGUF_MAX_TENSORS,
+                   GGUF_MAX_NAME_BYTES)) {
         return;
     }
     uint64_t bytes;
     uint64_t total;
-    if (!tensor_bytes(type, n_dims, ne, &bytes) || !checked_add_u64(writer->data_bytes, padded(bytes), &total)) {
+    if (!tensor_bytes(type, n_dims, ne, &bytes) ||
+        !checked_add_u64(writer->data_bytes, padded(bytes), &total)) {
         remember(writer, PHID_ERR_ARGUMENT, "tensor", name, "this type and shape give no size");
         return;
     }
@@ -293,10 +305,12 @@ void gguf_writer_add_tensor(struct gguf_writer *writer, struct str name, uint32_
 static enum phid_status fail_io(const struct gguf_writer *writer, struct phid_error *err)
 {
     char text[128];
-    return phid_fail(err, PHID_ERR_IO, "%s: %s", file_map_shown(writer->path), strerror_r(errno, text, sizeof text));
+    return phid_fail(err, PHID_ERR_IO, "%s: %s", file_map_shown(writer->path),
+                     strerror_r(errno, text, sizeof text));
 }
 
-static enum phid_status write_bytes(struct gguf_writer *writer, const void *bytes, size_t size, struct phid_error *err)
+static enum phid_status write_bytes(struct gguf_writer *writer, const void *bytes, size_t size,
+                                    struct phid_error *err)
 {
     if (size > 0 && fwrite(bytes, 1, size, writer->out) != size) {
         return fail_io(writer, err);
@@ -304,9 +318,10 @@ static enum phid_status write_bytes(struct gguf_writer *writer, const void *byte
     return PHID_OK;
 }
 
-static enum phid_status write_padding(struct gguf_writer *writer, uint64_t at, struct phid_error *err)
+static enum phid_status write_padding(struct gguf_writer *writer, uint64_t at,
+                                      struct phid_error *err)
 {
-    static const unsigned char zeros[GGUF_DEFAULT_ALIGNMENT] = { 0 };
+    static const unsigned char zeros[GGUF_DEFAULT_ALIGNMENT] = {0};
     return write_bytes(writer, zeros, (size_t)(padded(at) - at), err);
 }
 
@@ -335,18 +350,21 @@ static enum phid_status open_temporary(struct gguf_writer *writer, struct phid_e
         close(fd);
         return status;
     }
-    /* Without a larger buffer rows of a few kilobytes cost a system call each. Failure leaves the usual one. */
+    /* Without a larger buffer rows of a few kilobytes cost a system call each. Failure leaves the
+     * usual one. */
     (void)setvbuf(writer->out, NULL, _IOFBF, FILE_BUFFER_BYTES);
     return PHID_OK;
 }
 
-enum phid_status gguf_writer_begin(struct gguf_writer *writer, const char *path, struct phid_error *err)
+enum phid_status gguf_writer_begin(struct gguf_writer *writer, const char *path,
+                                   struct phid_error *err)
 {
     if (writer->status != PHID_OK) {
         return phid_fail(err, writer->status, "%s", writer->error.message);
     }
     if (writer->entries.failed || writer->infos.failed) {
-        return phid_fail(err, PHID_ERR_MEMORY, "the metadata does not fit memory or the limit of %u bytes",
+        return phid_fail(err, PHID_ERR_MEMORY,
+                         "the metadata does not fit memory or the limit of %u bytes",
                          GGUF_MAX_METADATA_BYTES);
     }
     if (writer->path != NULL) {
@@ -374,17 +392,20 @@ enum phid_status gguf_writer_begin(struct gguf_writer *writer, const char *path,
         status = write_bytes(writer, writer->infos.data, writer->infos.size, err);
     }
     if (status == PHID_OK) {
-        status = write_padding(writer, sizeof header + writer->entries.size + writer->infos.size, err);
+        status =
+            write_padding(writer, sizeof header + writer->entries.size + writer->infos.size, err);
     }
     return status;
 }
 
-enum phid_status gguf_writer_data(struct gguf_writer *writer, const void *bytes, size_t size, struct phid_error *err)
+enum phid_status gguf_writer_data(struct gguf_writer *writer, const void *bytes, size_t size,
+                                  struct phid_error *err)
 {
     const unsigned char *at = bytes;
     while (size > 0) {
         if (writer->out == NULL || writer->tensor == writer->tensor_count) {
-            return phid_fail(err, PHID_ERR_ARGUMENT, "%zu bytes more than the %" PRIu64 " tensors hold", size,
+            return phid_fail(err, PHID_ERR_ARGUMENT,
+                             "%zu bytes more than the %" PRIu64 " tensors hold", size,
                              writer->tensor_count);
         }
         uint64_t tensor_size = writer->sizes[writer->tensor];
@@ -412,7 +433,8 @@ enum phid_status gguf_writer_data(struct gguf_writer *writer, const void *bytes,
 enum phid_status gguf_writer_end(struct gguf_writer *writer, struct phid_error *err)
 {
     if (writer->out == NULL || writer->tensor != writer->tensor_count) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "data of %" PRIu64 " of %" PRIu64 " tensors is missing",
+        return phid_fail(err, PHID_ERR_ARGUMENT,
+                         "data of %" PRIu64 " of %" PRIu64 " tensors is missing",
                          writer->tensor_count - writer->tensor, writer->tensor_count);
     }
     /* On the disk before it has the name: a crash must not leave a whole name on half a file. */

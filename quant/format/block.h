@@ -1,8 +1,9 @@
 /* Block layouts of the tensor types, byte for byte as a GGUF file holds them (little endian).
  *
- * A row of weights is a run of blocks. The structs are packed, so a pointer to one needs no alignment. `d`, `m` and
- * `dmin` are IEEE half floats as bits. Layouts: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and the
- * reference decoder in the `gguf` Python package. Kernels include this header; everybody else uses format.h. */
+ * A row of weights is a run of blocks. The structs are packed, so a pointer to one needs no
+ * alignment. `d`, `m` and `dmin` are IEEE half floats as bits. Layouts:
+ * https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and the reference decoder in the `gguf`
+ * Python package. Kernels include this header; everybody else uses format.h. */
 #ifndef PHID_QUANT_FORMAT_BLOCK_H
 #define PHID_QUANT_FORMAT_BLOCK_H
 
@@ -48,7 +49,8 @@ struct BLOCK_PACKED block_q8_0 {
 };
 
 /* 16 sub-blocks of 16: w = d * (scales[b] & 15) * q - dmin * (scales[b] >> 4), q in 0..3.
- * Byte i (0..31) of each half of qs holds weights i, 32 + i, 64 + i, 96 + i of that half, lowest bits first. */
+ * Byte i (0..31) of each half of qs holds weights i, 32 + i, 64 + i, 96 + i of that half, lowest
+ * bits first. */
 struct BLOCK_PACKED block_q2_k {
     uint8_t scales[16];
     uint8_t qs[64];
@@ -56,9 +58,10 @@ struct BLOCK_PACKED block_q2_k {
     uint16_t dmin;
 };
 
-/* 16 sub-blocks of 16: w = d * (scale[b] - 32) * q, q in -4..3. qs as in Q2_K holds the two low bits; where bit
- * (i / 32) of hmask[i % 32] is clear, 4 is subtracted. The sixteen 6-bit scales: low 4 bits of scale b in nibble
- * b / 8 of scales[b % 8], high 2 bits in bit pair b / 4 of scales[8 + b % 4]. */
+/* 16 sub-blocks of 16: w = d * (scale[b] - 32) * q, q in -4..3. qs as in Q2_K holds the two low
+ * bits; where bit (i / 32) of hmask[i % 32] is clear, 4 is subtracted. The sixteen 6-bit scales:
+ * low 4 bits of scale b in nibble b / 8 of scales[b % 8], high 2 bits in bit pair b / 4 of scales[8
+ * + b % 4]. */
 struct BLOCK_PACKED block_q3_k {
     uint8_t hmask[32];
     uint8_t qs[64];
@@ -66,8 +69,8 @@ struct BLOCK_PACKED block_q3_k {
     uint16_t d;
 };
 
-/* 8 sub-blocks of 32: w = d * scale[b] * q - dmin * min[b], q in 0..15. qs[32 * g + i] holds weight i of sub-block
- * 2g in its low half and of 2g + 1 in its high half. Scales: block_k_scale_min. */
+/* 8 sub-blocks of 32: w = d * scale[b] * q - dmin * min[b], q in 0..15. qs[32 * g + i] holds weight
+ * i of sub-block 2g in its low half and of 2g + 1 in its high half. Scales: block_k_scale_min. */
 struct BLOCK_PACKED block_q4_k {
     uint16_t d;
     uint16_t dmin;
@@ -84,9 +87,9 @@ struct BLOCK_PACKED block_q5_k {
     uint8_t qs[128];
 };
 
-/* 16 sub-blocks of 16: w = d * scales[b] * (q - 32), q in 0..63. For each half of 128 weights: ql has 64 bytes, byte
- * i holds the low 4 bits of weights i and 64 + i; qh has 32 bytes, byte i holds the high 2 bits of weights i, 32 + i,
- * 64 + i, 96 + i, lowest bits first. */
+/* 16 sub-blocks of 16: w = d * scales[b] * (q - 32), q in 0..63. For each half of 128 weights: ql
+ * has 64 bytes, byte i holds the low 4 bits of weights i and 64 + i; qh has 32 bytes, byte i holds
+ * the high 2 bits of weights i, 32 + i, 64 + i, 96 + i, lowest bits first. */
 struct BLOCK_PACKED block_q6_k {
     uint8_t ql[128];
     uint8_t qh[64];
@@ -100,8 +103,9 @@ struct BLOCK_PACKED block_iq4_nl {
     uint8_t qs[16];
 };
 
-/* 8 sub-blocks of 32: w = d * (scale[b] - 32) * quant_iq4_values[q], halves as in Q4_0 (qs[16 * b + i]). Low 4 bits
- * of scale b in nibble b % 2 of scales_l[b / 2], high 2 bits in bit pair b of scales_h. */
+/* 8 sub-blocks of 32: w = d * (scale[b] - 32) * quant_iq4_values[q], halves as in Q4_0 (qs[16 * b +
+ * i]). Low 4 bits of scale b in nibble b % 2 of scales_l[b / 2], high 2 bits in bit pair b of
+ * scales_h. */
 struct BLOCK_PACKED block_iq4_xs {
     uint16_t d;
     uint16_t scales_h;
@@ -125,10 +129,11 @@ _Static_assert(sizeof(struct block_iq4_xs) == 136, "IQ4_XS");
 /* The 16 levels of IQ4_NL and IQ4_XS: denser near zero, as weights are. */
 extern const int8_t quant_iq4_values[16];
 
-/* The 6-bit scale and minimum of sub-block b (0..7) of Q4_K and Q5_K. Bytes 0..3 hold the scales of 0..3 and bytes 4..7
- * their minima in the low 6 bits; the 2 bits above are the high bits of sub-blocks 4..7, whose low 4 bits are
- * the halves of bytes 8..11. */
-static inline void block_k_scale_min(const uint8_t scales[12], int b, uint8_t *ret_scale, uint8_t *ret_min)
+/* The 6-bit scale and minimum of sub-block b (0..7) of Q4_K and Q5_K. Bytes 0..3 hold the scales of
+ * 0..3 and bytes 4..7 their minima in the low 6 bits; the 2 bits above are the high bits of
+ * sub-blocks 4..7, whose low 4 bits are the halves of bytes 8..11. */
+static inline void block_k_scale_min(const uint8_t scales[12], int b, uint8_t *ret_scale,
+                                     uint8_t *ret_min)
 {
     if (b < 4) {
         *ret_scale = scales[b] & 63;
@@ -142,13 +147,15 @@ static inline void block_k_scale_min(const uint8_t scales[12], int b, uint8_t *r
 /* The 6-bit scale of sub-block b (0..15) of Q3_K, before 32 is subtracted. */
 static inline uint8_t block_q3_k_scale(const uint8_t scales[12], int b)
 {
-    return (uint8_t)((scales[b % 8] >> 4 * (b / 8) & 15) | (scales[8 + b % 4] >> 2 * (b / 4) & 3) << 4);
+    return (uint8_t)((scales[b % 8] >> 4 * (b / 8) & 15) | (scales[8 + b % 4] >> 2 * (b / 4) & 3)
+                                                               << 4);
 }
 
 /* The 6-bit scale of sub-block b (0..7) of IQ4_XS, before 32 is subtracted. */
 static inline uint8_t block_iq4_xs_scale(const struct block_iq4_xs *block, int b)
 {
-    return (uint8_t)((block->scales_l[b / 2] >> 4 * (b % 2) & 15) | (block->scales_h >> 2 * b & 3) << 4);
+    return (uint8_t)((block->scales_l[b / 2] >> 4 * (b % 2) & 15) | (block->scales_h >> 2 * b & 3)
+                                                                        << 4);
 }
 
 #endif

@@ -1,4 +1,5 @@
-/* The decode and encode functions behind the table in format.c, and what they share. Internal to this folder. */
+/* The decode and encode functions behind the table in format.c, and what they share. Internal to
+ * this folder. */
 #ifndef PHID_QUANT_FORMAT_CODEC_H
 #define PHID_QUANT_FORMAT_CODEC_H
 

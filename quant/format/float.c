@@ -47,12 +47,13 @@ uint16_t quant_f32_to_f16(float f)
         return sign | 0x7c00;
     }
     if (magnitude < 0x38800000u) {
-        /* Below 2^-14 the result is subnormal: a multiple of 2^-24. Adding 0.5 lines the bits up with those of a
-         * float in [0.5, 1), whose unit in the last place is 2^-24; the addition rounds to even. */
+        /* Below 2^-14 the result is subnormal: a multiple of 2^-24. Adding 0.5 lines the bits up
+         * with those of a float in [0.5, 1), whose unit in the last place is 2^-24; the addition
+         * rounds to even. */
         return (uint16_t)(sign | (bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f)));
     }
-    /* Round to nearest even: half a unit less one, plus the last bit that stays. A carry may reach the exponent,
-     * and from 65520 on infinity, as it should. */
+    /* Round to nearest even: half a unit less one, plus the last bit that stays. A carry may reach
+     * the exponent, and from 65520 on infinity, as it should. */
     uint32_t odd = magnitude >> 13 & 1;
     return (uint16_t)(sign | ((magnitude - (112u << 23) + 0xfff + odd) >> 13));
 }
@@ -66,7 +67,8 @@ uint16_t quant_f32_to_bf16(float f)
 {
     uint32_t bits = bits_of(f);
     if ((bits & 0x7fffffff) > 0x7f800000u) {
-        return (uint16_t)(bits >> 16 | 0x40); /* NaN, made quiet: its payload may be all in the lower half */
+        return (uint16_t)(bits >> 16 |
+                          0x40); /* NaN, made quiet: its payload may be all in the lower half */
     }
     uint32_t odd = bits >> 16 & 1;
     return (uint16_t)((bits + 0x7fff + odd) >> 16);

@@ -1,6 +1,8 @@
-/* One tensor type as GGUF stores it: its block layout and the scalar encode and decode that define it.
+/* One tensor type as GGUF stores it: its block layout and the scalar encode and decode that define
+ * it.
  *
- * This is the executable specification. Everything faster is tested against it. Stateless, any thread. */
+ * This is the executable specification. Everything faster is tested against it. Stateless, any
+ * thread. */
 #ifndef PHID_QUANT_FORMAT_FORMAT_H
 #define PHID_QUANT_FORMAT_FORMAT_H
 
@@ -35,11 +37,13 @@ struct quant_format {
     size_t block_weights; /* 1, 32 or 256; a row's length must be a multiple */
     size_t block_bytes;
 
-    /* n weights, a multiple of block_weights, from n / block_weights blocks. src needs no alignment. */
+    /* n weights, a multiple of block_weights, from n / block_weights blocks. src needs no
+     * alignment. */
     void (*decode)(const void *src, float *dst, size_t n);
 
-    /* The reverse, round to nearest with the usual search for scales. Never fails. In the quantized types NaN and Inf
-     * become 0 and scales too large for the type its largest; the float types keep them. */
+    /* The reverse, round to nearest with the usual search for scales. Never fails. In the quantized
+     * types NaN and Inf become 0 and scales too large for the type its largest; the float types
+     * keep them. */
     void (*encode)(const float *src, void *dst, size_t n);
 };
 
@@ -49,13 +53,15 @@ const struct quant_format *quant_format_find(uint32_t type);
 /* By name without regard to case ("q4_k"); NULL when unknown. */
 const struct quant_format *quant_format_find_name(struct str name);
 
-/* The published name of any ggml type number, also ones not read ("IQ2_XXS"), or NULL for a number that means nothing. */
+/* The published name of any ggml type number, also ones not read ("IQ2_XXS"), or NULL for a number
+ * that means nothing. */
 const char *quant_type_name(uint32_t type);
 
 /* All formats, in ascending type number, for tests and listings. */
 const struct quant_format *quant_format_at(size_t index); /* NULL past the end */
 
-/* Bytes of a row of n weights, 0 when n is not a whole number of blocks or does not fit a size_t. */
+/* Bytes of a row of n weights, 0 when n is not a whole number of blocks or does not fit a size_t.
+ */
 size_t quant_row_bytes(const struct quant_format *format, size_t n);
 
 /* IEEE half <-> float, bfloat16 <-> float; round to nearest even, NaN stays NaN. */

@@ -8,7 +8,8 @@
 #include "quant/format/format.h"
 #include "quant/format/search.h"
 
-const int8_t quant_iq4_values[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
+const int8_t quant_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                     1,    13,   25,  38,  53,  69,  89,  113};
 
 void iq4_nl_decode(const void *src, float *dst, size_t n)
 {
@@ -90,7 +91,8 @@ void iq4_xs_encode(const float *src, void *dst, size_t n)
         for (int b = 0; b < 8; b++) {
             int code = d != 0.0f ? search_code(scale[b] / d, -32, 31) : 0;
             int stored = code + 32;
-            block->scales_l[b / 2] = (uint8_t)(block->scales_l[b / 2] | (stored & 15) << 4 * (b % 2));
+            block->scales_l[b / 2] =
+                (uint8_t)(block->scales_l[b / 2] | (stored & 15) << 4 * (b % 2));
             block->scales_h = (uint16_t)(block->scales_h | (stored >> 4) << 2 * b);
             encode_codes(x + 32 * b, d * (float)code, block->qs + 16 * b);
         }

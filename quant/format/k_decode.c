@@ -1,5 +1,6 @@
-/* Decoding Q2_K .. Q6_K: 256 weights whose sub-blocks have small integer scales under one or two half floats.
- * The order of the float operations is part of the format: scale first, then the code, then the minimum. */
+/* Decoding Q2_K .. Q6_K: 256 weights whose sub-blocks have small integer scales under one or two
+ * half floats. The order of the float operations is part of the format: scale first, then the code,
+ * then the minimum. */
 #include "quant/format/codec.h"
 
 #include "quant/format/block.h"

@@ -1,5 +1,5 @@
-/* Encoding Q2_K .. Q6_K: search each sub-block's scale (and minimum), round those to the block's small integers,
- * then round the weights to the scales as they will be read back. */
+/* Encoding Q2_K .. Q6_K: search each sub-block's scale (and minimum), round those to the block's
+ * small integers, then round the weights to the scales as they will be read back. */
 #include "quant/format/codec.h"
 
 #include <math.h>
@@ -11,7 +11,8 @@
 
 enum { MAX_SUB_BLOCKS = 16 };
 
-/* Large weights move the result most, so their error counts more: by their square above the mean square. */
+/* Large weights move the result most, so their error counts more: by their square above the mean
+ * square. */
 static void importance_square(const float *x, float *importance, int n)
 {
     float square = 0.0f;
@@ -23,7 +24,8 @@ static void importance_square(const float *x, float *importance, int n)
     }
 }
 
-/* Softer, for types with a minimum, where zero is seldom a code: by magnitude above the root mean square. */
+/* Softer, for types with a minimum, where zero is seldom a code: by magnitude above the root mean
+ * square. */
 static void importance_magnitude(const float *x, float *importance, int n)
 {
     float square = 0.0f;
@@ -47,7 +49,8 @@ struct affine_block {
     uint8_t codes[SUPER_BLOCK_WEIGHTS];
 };
 
-/* Rounds the scales or minima of all sub-blocks to [0, max_code] multiples of a half float, which is returned. */
+/* Rounds the scales or minima of all sub-blocks to [0, max_code] multiples of a half float, which
+ * is returned. */
 static uint16_t round_scales(const float *scale, int n, int max_code, uint8_t *codes)
 {
     float largest = 0.0f;
@@ -62,8 +65,8 @@ static uint16_t round_scales(const float *scale, int n, int max_code, uint8_t *c
     return half;
 }
 
-static void encode_affine(const float *x, int sub_blocks, struct search_range range, int max_scale_code,
-                          struct affine_block *out)
+static void encode_affine(const float *x, int sub_blocks, struct search_range range,
+                          int max_scale_code, struct affine_block *out)
 {
     int size = SUPER_BLOCK_WEIGHTS / sub_blocks;
     for (int b = 0; b < sub_blocks; b++) {
@@ -87,7 +90,8 @@ struct symmetric_block {
     int codes[SUPER_BLOCK_WEIGHTS];
 };
 
-static void encode_symmetric(const float *x, int levels, int scale_levels, struct symmetric_block *out)
+static void encode_symmetric(const float *x, int levels, int scale_levels,
+                             struct symmetric_block *out)
 {
     float scale[16];
     float extreme = 0.0f;
@@ -102,7 +106,8 @@ static void encode_symmetric(const float *x, int levels, int scale_levels, struc
     out->d = search_half(extreme / (float)-scale_levels);
     float d = quant_f16_to_f32(out->d);
     for (int b = 0; b < 16; b++) {
-        out->scale_code[b] = d != 0.0f ? search_code(scale[b] / d, -scale_levels, scale_levels - 1) : 0;
+        out->scale_code[b] =
+            d != 0.0f ? search_code(scale[b] / d, -scale_levels, scale_levels - 1) : 0;
         float dl = d * (float)out->scale_code[b];
         for (int i = 16 * b; i < 16 * b + 16; i++) {
             out->codes[i] = dl != 0.0f ? search_code(x[i] / dl, -levels, levels - 1) : 0;
@@ -125,7 +130,8 @@ static void pack_halves(const uint8_t codes[SUPER_BLOCK_WEIGHTS], uint8_t qs[128
 {
     for (int g = 0; g < 4; g++) {
         for (int i = 0; i < 32; i++) {
-            qs[32 * g + i] = (uint8_t)((codes[64 * g + i] & 15) | (codes[64 * g + 32 + i] & 15) << 4);
+            qs[32 * g + i] =
+                (uint8_t)((codes[64 * g + i] & 15) | (codes[64 * g + 32 + i] & 15) << 4);
         }
     }
 }
@@ -147,7 +153,8 @@ void q2_k_encode(const float *src, void *dst, size_t n)
         float x[SUPER_BLOCK_WEIGHTS];
         search_clean(src, x, SUPER_BLOCK_WEIGHTS);
         struct affine_block a;
-        encode_affine(x, 16, (struct search_range){ .max_code = 3, .steps = 8, .reaches_zero = true }, 15, &a);
+        encode_affine(x, 16, (struct search_range){.max_code = 3, .steps = 8, .reaches_zero = true},
+                      15, &a);
         for (int b = 0; b < 16; b++) {
             blocks[k].scales[b] = (uint8_t)(a.scale_code[b] | a.min_code[b] << 4);
         }
@@ -192,7 +199,8 @@ void q4_k_encode(const float *src, void *dst, size_t n)
         float x[SUPER_BLOCK_WEIGHTS];
         search_clean(src, x, SUPER_BLOCK_WEIGHTS);
         struct affine_block a;
-        encode_affine(x, 8, (struct search_range){ .max_code = 15, .steps = 10, .reaches_zero = true }, 63, &a);
+        encode_affine(
+            x, 8, (struct search_range){.max_code = 15, .steps = 10, .reaches_zero = true}, 63, &a);
         blocks[k].d = a.d;
         blocks[k].dmin = a.dmin;
         pack_scale_min(a.scale_code, a.min_code, blocks[k].scales);
@@ -207,7 +215,8 @@ void q5_k_encode(const float *src, void *dst, size_t n)
         float x[SUPER_BLOCK_WEIGHTS];
         search_clean(src, x, SUPER_BLOCK_WEIGHTS);
         struct affine_block a;
-        encode_affine(x, 8, (struct search_range){ .max_code = 31, .steps = 10, .reaches_zero = true }, 63, &a);
+        encode_affine(
+            x, 8, (struct search_range){.max_code = 31, .steps = 10, .reaches_zero = true}, 63, &a);
         blocks[k].d = a.d;
         blocks[k].dmin = a.dmin;
         pack_scale_min(a.scale_code, a.min_code, blocks[k].scales);

@@ -85,7 +85,8 @@ static float inverse_of(float d)
     return isfinite(inverse) ? inverse : 0.0f;
 }
 
-/* Codes [0, 2 * half - 1] around `half`, the weight of largest magnitude at code 0. Returns the scale. */
+/* Codes [0, 2 * half - 1] around `half`, the weight of largest magnitude at code 0. Returns the
+ * scale. */
 static float encode_symmetric(const float *src, int half, uint8_t codes[32])
 {
     float x[32];
@@ -106,16 +107,16 @@ static float encode_symmetric(const float *src, int half, uint8_t codes[32])
     return d;
 }
 
-/* Codes [0, max_code] above a minimum. Both ends of the range are outliers, so it pays to search; the codes follow the
- * scale and minimum as they will be read back. Returns the scale's half. */
+/* Codes [0, max_code] above a minimum. Both ends of the range are outliers, so it pays to search;
+ * the codes follow the scale and minimum as they will be read back. Returns the scale's half. */
 static uint16_t encode_affine(const float *src, int max_code, uint8_t codes[32], uint16_t *ret_min)
 {
-    static const float alike[32] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-                                     1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
+    static const float alike[32] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                                    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     float x[32];
     search_clean(src, x, 32);
     float min;
-    struct search_range range = { .max_code = max_code, .steps = 6 };
+    struct search_range range = {.max_code = max_code, .steps = 6};
     uint16_t half = search_half(search_affine(x, alike, 32, range, &min));
     *ret_min = search_half(-min);
     float d = quant_f16_to_f32(half);

@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-/* A half float's smallest step is 6e-8: weights below this vanish in any type. It also keeps 1 / scale finite. */
+/* A half float's smallest step is 6e-8: weights below this vanish in any type. It also keeps 1 /
+ * scale finite. */
 #define NEARLY_ZERO 1e-15f
 
 void search_clean(const float *src, float *dst, size_t n)
@@ -35,8 +36,9 @@ static float extreme_of(const float *x, int n)
     return extreme;
 }
 
-/* A scale and how good it is. For given codes the best scale is sum(w x q) / sum(w q q), and the error it leaves is
- * smaller the larger sum(w x q)^2 / sum(w q q) is. Weights so large that a sum overflows give no candidate. */
+/* A scale and how good it is. For given codes the best scale is sum(w x q) / sum(w q q), and the
+ * error it leaves is smaller the larger sum(w x q)^2 / sum(w q q) is. Weights so large that a sum
+ * overflows give no candidate. */
 struct best_scale {
     float scale;
     float gain;
@@ -57,9 +59,9 @@ float search_symmetric(const float *x, const float *importance, int n, int level
     if (fabsf(extreme) < NEARLY_ZERO) {
         return 0.0f;
     }
-    /* The negative end has one code more, so the extreme goes there. Around that, scales that clip the extreme a
-     * little or leave room above it: up to 0.9 codes in steps of 0.1. */
-    struct best_scale best = { .scale = extreme / (float)-levels, .gain = -1.0f };
+    /* The negative end has one code more, so the extreme goes there. Around that, scales that clip
+     * the extreme a little or leave room above it: up to 0.9 codes in steps of 0.1. */
+    struct best_scale best = {.scale = extreme / (float)-levels, .gain = -1.0f};
     for (int step = -9; step <= 9; step++) {
         float inverse = -((float)levels + 0.1f * (float)step) / extreme;
         float xq = 0.0f;
@@ -94,9 +96,9 @@ float search_codebook(const float *x, const float *importance, int n, const int8
     if (fabsf(extreme) < NEARLY_ZERO) {
         return 0.0f;
     }
-    /* The codebook reaches farther on the negative side, so the extreme may be fitted to either end: scales up to
-     * 12 % around each. */
-    struct best_scale best = { .scale = extreme / (float)values[0], .gain = -1.0f };
+    /* The codebook reaches farther on the negative side, so the extreme may be fitted to either
+     * end: scales up to 12 % around each. */
+    struct best_scale best = {.scale = extreme / (float)values[0], .gain = -1.0f};
     for (int end = 0; end < 16; end += 15) {
         for (int step = -4; step <= 4; step++) {
             float inverse = (float)values[end] * (1.0f + 0.03f * (float)step) / extreme;
@@ -119,9 +121,10 @@ struct line {
     float w, q, qq, x, xq, xx;
 };
 
-static struct line line_of(const float *x, const float *importance, int n, int max_code, float inverse, float min)
+static struct line line_of(const float *x, const float *importance, int n, int max_code,
+                           float inverse, float min)
 {
-    struct line s = { 0 };
+    struct line s = {0};
     for (int i = 0; i < n; i++) {
         float q = search_round((x[i] + min) * inverse, 0.0f, (float)max_code);
         float wq = importance[i] * q;
@@ -137,7 +140,8 @@ static struct line line_of(const float *x, const float *importance, int n, int m
 }
 
 /* Solves for the scale and minimum and the error they leave. False when there is no such line. */
-static bool line_solve(const struct line *s, bool reaches_zero, double *ret_scale, double *ret_min, double *ret_error)
+static bool line_solve(const struct line *s, bool reaches_zero, double *ret_scale, double *ret_min,
+                       double *ret_error)
 {
     double determinant = (double)s->w * (double)s->qq - (double)s->q * (double)s->q;
     if (!(determinant > 0.0)) {
@@ -152,11 +156,13 @@ static bool line_solve(const struct line *s, bool reaches_zero, double *ret_scal
     *ret_scale = scale;
     *ret_min = min;
     *ret_error = scale * scale * (double)s->qq + min * min * (double)s->w + (double)s->xx -
-                 2.0 * scale * min * (double)s->q - 2.0 * scale * (double)s->xq + 2.0 * min * (double)s->x;
+                 2.0 * scale * min * (double)s->q - 2.0 * scale * (double)s->xq +
+                 2.0 * min * (double)s->x;
     return scale > (double)NEARLY_ZERO && isfinite(*ret_error);
 }
 
-float search_affine(const float *x, const float *importance, int n, struct search_range range, float *ret_min)
+float search_affine(const float *x, const float *importance, int n, struct search_range range,
+                    float *ret_min)
 {
     float low = range.reaches_zero && x[0] > 0.0f ? 0.0f : x[0];
     float high = x[0];
