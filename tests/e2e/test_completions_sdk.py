@@ -65,13 +65,14 @@ def test_scoring_a_prompt(tiny):
 
 
 def test_logprobs(tiny):
-    got = complete(tiny, max_tokens=4, logprobs=3).choices[0]
+    open_ended = dict(prompt="Count", max_tokens=4, extra_body={"ignore_eos": True})
+    got = complete(tiny, logprobs=3, **open_ended).choices[0]
     lp = got.logprobs
     assert "".join(lp.tokens) == got.text and len(lp.tokens) == 4
     assert all(3 <= len(m) <= 4 for m in lp.top_logprobs)
-    zero = complete(tiny, max_tokens=2, logprobs=0).choices[0].logprobs
+    zero = complete(tiny, logprobs=0, **open_ended).choices[0].logprobs
     assert [list(m) for m in zero.top_logprobs] == [[t] for t in zero.tokens]
-    slices = [c.choices[0].logprobs for c in complete(tiny, max_tokens=4, logprobs=3, stream=True) if c.choices[0].logprobs]
+    slices = [c.choices[0].logprobs for c in complete(tiny, logprobs=3, stream=True, **open_ended) if c.choices[0].logprobs]
     assert [t for s in slices for t in s.tokens] == lp.tokens
     assert [o for s in slices for o in s.text_offset] == lp.text_offset
 
