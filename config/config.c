@@ -203,10 +203,6 @@ static enum phid_status check_server(const struct config *config, struct phid_er
         return phid_fail_at(err, PHID_ERR_ARGUMENT, "server.tls",
                             "server.tls: cert and key are needed together, only one is set");
     }
-    if (config->server.tls_cert != NULL) {
-        return phid_fail_at(err, PHID_ERR_UNSUPPORTED, "server.tls",
-                            "server.tls: this version speaks HTTP only; put a TLS proxy in front");
-    }
     for (size_t i = 0; i < config->server.cors_origins.count; i++) {
         const char *origin = config->server.cors_origins.items[i];
         const char *scheme = strstr(origin, "://");

@@ -124,6 +124,17 @@ static enum phid_status open_secret(const char *path, int *ret_fd, size_t *ret_s
     return PHID_OK;
 }
 
+enum phid_status api_keys_check_private(const char *path, struct phid_error *err)
+{
+    int fd;
+    size_t size;
+    enum phid_status status = open_secret(path, &fd, &size, err);
+    if (status == PHID_OK) {
+        close(fd);
+    }
+    return status;
+}
+
 enum phid_status api_keys_load(const char *path, struct api_keys *ret, struct phid_error *err)
 {
     int fd;

@@ -23,4 +23,7 @@ struct api_keys {
 enum phid_status api_keys_load(const char *path, struct api_keys *ret, struct phid_error *err);
 void api_keys_fini(struct api_keys *keys);
 
+/* Whether a file that holds a secret (a TLS private key) is there and closed to other users. Errors as above. */
+enum phid_status api_keys_check_private(const char *path, struct phid_error *err);
+
 #endif

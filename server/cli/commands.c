@@ -12,6 +12,7 @@ const struct command cli_commands[] = {
     { "tokenize", "texts to token ids, one JSON value a line from standard input", "-m MODEL [flags]", 0, cli_tokenize },
     { "eval", "logits or the greedy continuation of token ids, as JSON",
       "-m MODEL (--tokens IDS | --prompt TEXT | --tokens-file FILE) [flags]", 0, cli_eval },
+    { "quantize", "write a copy of a model with another type of weights", "IN OUT TYPE [flags]", 3, cli_quantize },
     { "version", "this build", "[--json]", 0, cli_version },
     { "help", "this list, or one command's flags", "[COMMAND]", 1, cli_help },
     { NULL, NULL, NULL, 0, NULL },

@@ -116,7 +116,8 @@ static enum phid_status put_logits(const struct job *job, struct phid_error *err
 }
 
 /* Runs the request to its end, collecting ids and text. */
-static enum phid_status generate(const struct job *job, struct tokens *ids, struct buf *text, struct phid_error *err)
+static enum phid_status generate(const struct job *job, struct tokens *ids, struct buf *text, bool *ret_stopped,
+                                 struct phid_error *err)
 {
     struct phid_request *request = NULL;
     struct phid_output output = { 0 };
@@ -127,7 +128,8 @@ static enum phid_status generate(const struct job *job, struct tokens *ids, stru
         .ignore_eos = job->ignore_eos,
         .sampling = { .temperature = 0, .top_p = 1, .repetition_penalty = 1 },
         .logprobs = 0, /* so that every token is reported */
-        .continues_text = true,
+        /* Behind a control token an answer begins, whose first word's space is no text. */
+        .continues_text = !phid_token_is_control(job->model, job->ids.ids[job->ids.count - 1]),
         .id = "eval",
     };
     enum phid_status status = phid_engine_submit(job->engine, &params, &request, err);
@@ -149,6 +151,7 @@ static enum phid_status generate(const struct job *job, struct tokens *ids, stru
         status = phid_fail(err, PHID_ERR_MEMORY, "out of memory");
     }
     phid_request_free(request);
+    *ret_stopped = output.finish == PHID_FINISH_STOP;
     return status;
 }
 
@@ -158,7 +161,8 @@ static enum phid_status put_generated(const struct job *job, bool first, struct 
     struct buf text, quoted;
     buf_init(&text, (size_t)64 << 20);
     buf_init(&quoted, (size_t)512 << 20);
-    enum phid_status status = generate(job, &ids, &text, err);
+    bool stopped = false;
+    enum phid_status status = generate(job, &ids, &text, &stopped, err);
     if (status == PHID_OK) {
         if (first) {
             putchar('{');
@@ -167,7 +171,7 @@ static enum phid_status put_generated(const struct job *job, bool first, struct 
         putchar(',');
         put_ids("generated", ids.ids, ids.count);
         cli_json_string(&quoted, text.data, text.size);
-        printf(",\"text\":%s", quoted.data);
+        printf(",\"text\":%s,\"finish\":\"%s\"", quoted.data, stopped ? "stop" : "length");
     }
     buf_fini(&quoted);
     buf_fini(&text);

@@ -125,6 +125,9 @@ static enum phid_status start(struct service *s, struct phid_error *err)
 {
     struct phid_engine_options options;
     enum phid_status status = load_keys(s, err);
+    if (status == PHID_OK && s->config->server.tls_key != NULL) {
+        status = api_keys_check_private(s->config->server.tls_key, err);
+    }
     if (status == PHID_OK) {
         status = cli_open_model(s->config, false, &s->model, err);
     }
@@ -195,9 +198,9 @@ static void announce(const struct service *s)
     const struct phid_engine_info *info = phid_engine_info(s->engine);
     const char *host = s->config->server.host;
     bool brackets = strchr(host, ':') != NULL;
-    log_ready("event=ready url=http://%s%s%s:%u model=%s context=%zu threads=%zu isa=%s kv_tokens=%zu memory_bytes=%llu "
+    log_ready("event=ready url=%s://%s%s%s:%u model=%s context=%zu threads=%zu isa=%s kv_tokens=%zu memory_bytes=%llu "
               "api_keys=%zu",
-              brackets ? "[" : "", host, brackets ? "]" : "", server_port(s->server), s->model_id, info->context,
+              s->config->server.tls_cert != NULL ? "https" : "http", brackets ? "[" : "", host, brackets ? "]" : "", server_port(s->server), s->model_id, info->context,
               info->threads, info->isa, info->kv_tokens, (unsigned long long)info->memory_bytes, s->key_count);
 }
 
