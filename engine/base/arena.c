@@ -60,13 +60,14 @@ void arena_reset(struct arena *a)
     }
 }
 
-/* A new block of at least `size` bytes, at least as large as all before together, within the
- * maximum. */
+/* A new block of at least `size` bytes, within the maximum. Twice what there is so far: then the
+ * next round fits into this block alone after a reset. */
 static bool add_block(struct arena *a, size_t size)
 {
     size_t wanted = size < FIRST_BLOCK_BYTES ? FIRST_BLOCK_BYTES : size;
-    if (wanted < a->total) {
-        wanted = a->total;
+    size_t twice;
+    if (checked_mul(a->total, 2, &twice) && wanted < twice) {
+        wanted = twice;
     }
     size_t bytes;
     size_t left = a->max - a->total;
