@@ -150,14 +150,22 @@ static bool has(const char *source, const char *part)
  * Rendering it without them would be another prompt than its authors trained with. */
 static bool has_own_words(const char *source)
 {
+    const char *set = strstr(source, "set system_message = '");
+    bool default_system = set != NULL && set[strlen("set system_message = '")] != '\'';
     return has(source, "You are ") || has(source, "Your name is ") || has(source, "think") ||
-           (has(source, "set system_message = '") && !has(source, "false == true"));
+           (default_system && !has(source, "false == true"));
+}
+
+/* Whether contents are put in as they are. */
+static bool is_verbatim(const char *source)
+{
+    return !has(source, "trim") && !has(source, "strip(");
 }
 
 static bool is_chatml(const char *source)
 {
     return has(source, "<|im_start|>") && has(source, "<|im_end|>") && !has(source, "<|im_sep|>") &&
-           !has(source, "<end_of_utterance>") && !has(source, "think");
+           !has(source, "<end_of_utterance>") && !has(source, "think") && is_verbatim(source);
 }
 
 static bool is_smollm2(const char *source)
@@ -187,21 +195,24 @@ static bool is_plain_chatml(const char *source)
 
 static bool is_phi4(const char *source)
 {
-    return has(source, "<|im_start|>") && has(source, "<|im_sep|>") && !has_own_words(source);
+    return has(source, "<|im_start|>") && has(source, "<|im_sep|>") && is_verbatim(source) &&
+           !has_own_words(source);
 }
 
 /* `<|user|>`, a newline, the content, `<|end|>`: Phi-3 of any size, 3.5, and the first Phi-3-mini
  * template, in which the user's turn opens the answer as well. */
 static bool is_phi3(const char *source)
 {
-    return has(source, "<|end|>") && has(source, "<|assistant|>") && !has_own_words(source) &&
+    return has(source, "<|end|>") && has(source, "<|assistant|>") && is_verbatim(source) &&
+           !has_own_words(source) &&
            (has(source, "<|user|>\n") || has(source, "<|user|>' + '\n'") ||
             has(source, "'|>\n' + message") || has(source, "'|>' + '\n' + message"));
 }
 
 static bool is_phi4_mini(const char *source)
 {
-    return has(source, "<|end|>") && has(source, "<|assistant|>") && !has_own_words(source) &&
+    return has(source, "<|end|>") && has(source, "<|assistant|>") && is_verbatim(source) &&
+           !has_own_words(source) &&
            (has(source, "'|>' + message['content']") ||
             has(source, "<|user|>' + message['content']"));
 }
@@ -210,13 +221,13 @@ static bool is_zephyr(const char *source)
 {
     return has(source, "<|user|>\n") && has(source, "<|assistant|>") && has(source, "eos_token") &&
            !has(source, "<|end|>") && !has(source, "[INST]") && !has(source, "<|im_start|>") &&
-           !has_own_words(source);
+           is_verbatim(source) && !has_own_words(source);
 }
 
 static bool is_llama3_header(const char *source)
 {
     return has(source, "<|start_header_id|>") && has(source, "<|end_header_id|>") &&
-           has(source, "<|eot_id|>") && !has_own_words(source);
+           has(source, "<|eot_id|>") && has(source, "trim") && !has_own_words(source);
 }
 
 static bool is_llama31(const char *source)

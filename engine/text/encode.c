@@ -289,3 +289,10 @@ done:
     free(job.stretches);
     return status;
 }
+
+enum phid_status tokenizer_encode_text(const struct tokenizer *t, struct str text, bool trusted,
+                                       bool add_bos, struct tokens *ids, struct phid_error *err)
+{
+    struct text_span span = {.text = text, .trusted = trusted};
+    return tokenizer_encode(t, &span, 1, add_bos, ids, err);
+}

@@ -15,7 +15,8 @@
 #include "engine/text/special.h"
 #include "engine/text/vocab.h"
 
-#define MERGE_MAX ((size_t)1 << 24)
+/* Ten times what the largest published vocabularies have. */
+#define MERGE_MAX ((size_t)1 << 22)
 
 struct merge_slot {
     int32_t left; /* -1 is an empty slot */

@@ -48,6 +48,10 @@ enum phid_status tokenizer_encode(const struct tokenizer *t, const struct text_s
                                   size_t span_count, bool add_bos, struct tokens *ids,
                                   struct phid_error *err);
 
+/* The same for one piece of text. */
+enum phid_status tokenizer_encode_text(const struct tokenizer *t, struct str text, bool trusted,
+                                       bool add_bos, struct tokens *ids, struct phid_error *err);
+
 size_t tokenizer_vocab_size(const struct tokenizer *t);
 bool tokenizer_adds_bos(
     const struct tokenizer *t); /* the key add_bos_token, or the family's default */
