@@ -7,10 +7,18 @@
 #include <stdint.h>
 
 #include "engine/backend/backend.h"
+#include "engine/backend/cpu/kernels.h"
 #include "engine/backend/cpu/kv.h"
 #include "engine/backend/cpu/memory.h"
+#include "engine/backend/cpu/q8.h"
 #include "engine/backend/cpu/weights.h"
 #include "engine/base/pool.h"
+
+/* A sequence with rows in this step. */
+struct cpu_active {
+    const struct backend_sequence *sequence;
+    size_t task_end; /* attention tasks of the sequences up to this one */
+};
 
 /* What a batch's rows need, for max_rows rows; all matrices row-major. Sized at load, so a step allocates nothing. */
 struct cpu_scratch {
@@ -23,13 +31,17 @@ struct cpu_scratch {
     float *rope;       /* [rows, rope_dims]: see cpu_rope_table */
     int32_t *position; /* [rows] */
     uint32_t *page;    /* [rows]: where the row's key and value go */
-    float *threads;    /* [threads, thread_floats] */
-    size_t thread_floats;
+    struct q8 q8;      /* the input of the matmul in progress */
+    struct cpu_active *active; /* [rows]; active_count in use */
+    size_t active_count;
+    unsigned char *threads; /* [threads, thread_bytes]: whatever a task needs */
+    size_t thread_bytes;
     struct cpu_memory memory;
 };
 
 struct backend {
     struct pool *pool;
+    const struct cpu_kernels *kernels; /* the scalar ones when exact */
     bool exact;
     size_t max_rows;
     const struct block_model *model; /* NULL before load; borrowed */
@@ -40,9 +52,10 @@ struct backend {
     char description[160];
 };
 
-static inline float *cpu_thread_scratch(const struct backend *b, size_t thread)
+/* thread_bytes, 64-byte aligned */
+static inline void *cpu_thread_scratch(const struct backend *b, size_t thread)
 {
-    return b->scratch.threads + thread * b->scratch.thread_floats;
+    return b->scratch.threads + thread * b->scratch.thread_bytes;
 }
 
 /* One product of a matmul: y[row] = matrix * x[row] + bias for every row of x; y: [rows, matrix->rows]. */
@@ -50,13 +63,6 @@ struct cpu_product {
     const struct cpu_matrix *matrix;
     const float *bias; /* NULL: none */
     float *y;
-};
-
-/* The attention of one layer: reads scratch.q and the pages, writes scratch.attended. */
-struct cpu_attention {
-    struct backend *backend;
-    const struct backend_batch *batch;
-    size_t layer; /* counted from the first one loaded */
 };
 
 #endif

@@ -6,6 +6,8 @@
 #include "engine/backend/cpu/step.h"
 #include "engine/base/cpuid.h"
 
+#define MAX_ROWS (1 << 20)
+
 static bool probe(const char **ret_description)
 {
     *ret_description = "CPU";
@@ -45,8 +47,9 @@ static void cpu_close(struct backend *b)
 
 static enum phid_status cpu_open(const struct backend_options *options, struct backend **ret, struct phid_error *err)
 {
-    if (options->max_rows == 0) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "a batch needs at least one row");
+    if (options->max_rows == 0 || options->max_rows > MAX_ROWS) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "batches of %zu rows; 1 to %d are possible", options->max_rows,
+                         MAX_ROWS);
     }
     enum cpuid_isa isa = CPUID_SCALAR;
     enum phid_status status = choose_isa(options->isa, &isa, err);
@@ -58,6 +61,7 @@ static enum phid_status cpu_open(const struct backend_options *options, struct b
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for the CPU backend");
     }
     b->exact = options->exact;
+    b->kernels = &cpu_kernels_scalar;
     b->max_rows = options->max_rows;
     status = pool_new(options->threads, &b->pool, err);
     if (status != PHID_OK) {

@@ -6,11 +6,12 @@
 #define TASK_ROWS 16
 #define SUMS      8 /* independent partial sums: the compiler may keep them in vectors */
 
-size_t exact_thread_floats(size_t max_cols, size_t head_dim)
+size_t exact_thread_bytes(size_t max_cols, size_t head_dim)
 {
     /* A decoded row, or an attention's f64 sums and scores. */
-    size_t attention = 2 * (cpu_round_up(head_dim, KV_LANES) + BACKEND_PAGE_TOKENS);
-    return max_cols > attention ? max_cols : attention;
+    size_t row = max_cols * sizeof(float);
+    size_t attention = (cpu_round_up(head_dim, KV_LANES) + BACKEND_PAGE_TOKENS) * sizeof(double);
+    return row > attention ? row : attention;
 }
 
 void exact_norm(const float *x, const float *weight, size_t n, float eps, float *y)
@@ -91,12 +92,18 @@ static double element(const struct cpu_kv *kv, const void *base, size_t index)
     return (double)quant_f16_to_f32(((const uint16_t *)base)[index]);
 }
 
+struct attention {
+    struct backend *b;
+    const struct backend_batch *batch;
+    size_t layer;
+};
+
 /* One query head of one row: softmax over pages in turn, keeping the running maximum, the sum of exponentials and the
  * weighted sum of values (Milakov and Gimelshein, 2018, "Online normalizer calculation for softmax", algorithm 3). */
-static void attend(const struct cpu_attention *a, const struct backend_sequence *sequence, size_t row, size_t head,
+static void attend(const struct attention *a, const struct backend_sequence *sequence, size_t row, size_t head,
                    double *scratch)
 {
-    const struct backend *b = a->backend;
+    const struct backend *b = a->b;
     const struct block_model *model = b->model;
     const struct cpu_kv *kv = &b->kv;
     size_t dims = model->head_dim;
@@ -153,18 +160,19 @@ static void attend(const struct cpu_attention *a, const struct backend_sequence 
 /* Task: one row and one query head. */
 static void attention_task(void *context, size_t task, size_t thread)
 {
-    const struct cpu_attention *a = context;
-    size_t heads = a->backend->model->n_heads;
+    const struct attention *a = context;
+    size_t heads = a->b->model->n_heads;
     size_t row = task / heads;
     size_t s = 0;
     while (row >= a->batch->sequences[s].first_row + a->batch->sequences[s].rows) {
         s++;
     }
-    attend(a, &a->batch->sequences[s], row, task % heads, (double *)(void *)cpu_thread_scratch(a->backend, thread));
+    double *scratch = (double *)(void *)cpu_thread_scratch(a->b, thread);
+    attend(a, &a->batch->sequences[s], row, task % heads, scratch);
 }
 
-void exact_attention(struct cpu_attention *attention)
+void exact_attention(struct backend *b, const struct backend_batch *batch, size_t layer)
 {
-    pool_run(attention->backend->pool, attention_task, attention,
-             attention->batch->rows * attention->backend->model->n_heads);
+    struct attention a = { .b = b, .batch = batch, .layer = layer };
+    pool_run(b->pool, attention_task, &a, batch->rows * b->model->n_heads);
 }

@@ -13,12 +13,13 @@ void exact_norm(const float *x, const float *weight, size_t n, float eps, float 
 /* All products take the same x: [rows, cols]. */
 void exact_matmul(struct backend *b, const float *x, size_t rows, const struct cpu_product *products, size_t count);
 
-void exact_attention(struct cpu_attention *attention);
+/* As cpu_attention. */
+void exact_attention(struct backend *b, const struct backend_batch *batch, size_t layer);
 
 /* gate = silu(gate) * up */
 void exact_silu_mul(float *gate, const float *up, size_t n);
 
-/* f32s of scratch a thread needs. */
-size_t exact_thread_floats(size_t max_cols, size_t head_dim);
+/* Bytes of scratch memory a thread needs. */
+size_t exact_thread_bytes(size_t max_cols, size_t head_dim);
 
 #endif

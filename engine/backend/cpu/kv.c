@@ -4,8 +4,6 @@
 
 #include "engine/base/checked.h"
 
-#define F16_MAX 65504.0f
-
 bool cpu_kv_shape(struct cpu_kv *kv, enum backend_kv_type type, size_t head_dim, size_t kv_heads, size_t layers)
 {
     size_t element = type == BACKEND_KV_F16 ? sizeof(uint16_t) : sizeof(float);
@@ -44,27 +42,22 @@ void cpu_kv_copy(const struct cpu_kv *kv, uint32_t from, uint32_t to)
     }
 }
 
-static uint16_t to_f16(float x)
-{
-    float limited = x > F16_MAX ? F16_MAX : x < -F16_MAX ? -F16_MAX : x;
-    return quant_f32_to_f16(limited);
-}
-
-void cpu_kv_store(const struct cpu_kv *kv, uint32_t page, size_t layer, size_t head, size_t slot, const float *key,
-                  const float *value)
+void cpu_kv_store(const struct cpu_kv *kv, const struct cpu_kernels *kernels, uint32_t page, size_t layer, size_t head,
+                  size_t slot, const float *key, const float *value, uint16_t *scratch)
 {
     void *keys = cpu_kv_keys(kv, page, layer, head);
     void *values = cpu_kv_values(kv, page, layer, head);
+    size_t first = cpu_kv_key_index(kv, slot, 0);
     if (kv->type == BACKEND_KV_F32) {
         for (size_t d = 0; d < kv->head_dim; d++) {
-            ((float *)keys)[cpu_kv_key_index(kv, slot, d)] = key[d];
+            ((float *)keys)[first + d * KV_LANES] = key[d];
         }
         memcpy((float *)values + slot * kv->value_stride, value, kv->head_dim * sizeof(*value));
         return;
     }
-    uint16_t *row = (uint16_t *)values + slot * kv->value_stride;
+    kernels->to_f16(key, scratch, kv->head_dim);
     for (size_t d = 0; d < kv->head_dim; d++) {
-        ((uint16_t *)keys)[cpu_kv_key_index(kv, slot, d)] = to_f16(key[d]);
-        row[d] = to_f16(value[d]);
+        ((uint16_t *)keys)[first + d * KV_LANES] = scratch[d];
     }
+    kernels->to_f16(value, (uint16_t *)values + slot * kv->value_stride, kv->head_dim);
 }

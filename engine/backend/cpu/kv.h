@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "engine/backend/backend.h"
+#include "engine/backend/cpu/kernels.h"
 #include "engine/backend/cpu/memory.h"
 
 #define KV_LANES 16
@@ -54,8 +55,8 @@ static inline size_t cpu_kv_key_index(const struct cpu_kv *kv, size_t slot, size
 }
 
 /* Stores one token's key and value of one head (head_dim f32 each) in `slot`. f16 saturates at its largest number: an
- * infinity would turn everything that looks at it into NaN. */
-void cpu_kv_store(const struct cpu_kv *kv, uint32_t page, size_t layer, size_t head, size_t slot, const float *key,
-                  const float *value);
+ * infinity would turn everything that looks at it into NaN. scratch: head_dim f16. */
+void cpu_kv_store(const struct cpu_kv *kv, const struct cpu_kernels *kernels, uint32_t page, size_t layer, size_t head,
+                  size_t slot, const float *key, const float *value, uint16_t *scratch);
 
 #endif

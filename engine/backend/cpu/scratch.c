@@ -1,6 +1,13 @@
 #include "engine/backend/cpu/step.h"
 
+#include "engine/backend/cpu/attention.h"
 #include "engine/backend/cpu/exact.h"
+#include "engine/backend/cpu/matmul.h"
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
 
 static void place(struct backend *b, struct cpu_layout *layout)
 {
@@ -21,8 +28,13 @@ static void place(struct backend *b, struct cpu_layout *layout)
     s->rope = cpu_layout_part(layout, rows, model->rope_dims * f);
     s->position = cpu_layout_part(layout, rows, sizeof(*s->position));
     s->page = cpu_layout_part(layout, rows, sizeof(*s->page));
-    s->thread_floats = cpu_round_up(exact_thread_floats(b->weights.max_cols, model->head_dim), CPU_ALIGN);
-    s->threads = cpu_layout_part(layout, pool_threads(b->pool), s->thread_floats * f);
+    s->active = cpu_layout_part(layout, rows, sizeof(*s->active));
+    q8_place(&s->q8, layout, rows, b->weights.max_r16_cols);
+    size_t bytes = larger(exact_thread_bytes(b->weights.max_cols, model->head_dim), cpu_attention_thread_bytes(model));
+    bytes = larger(bytes, cpu_matmul_thread_bytes(b));
+    bytes = larger(bytes, model->head_dim * sizeof(uint16_t));
+    s->thread_bytes = cpu_round_up(bytes, CPU_ALIGN);
+    s->threads = cpu_layout_part(layout, pool_threads(b->pool), s->thread_bytes);
 }
 
 enum phid_status cpu_scratch_open(struct backend *b, struct phid_error *err)

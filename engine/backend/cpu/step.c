@@ -1,8 +1,8 @@
 #include "engine/backend/cpu/step.h"
 
-#include <string.h>
-
+#include "engine/backend/cpu/attention.h"
 #include "engine/backend/cpu/exact.h"
+#include "engine/backend/cpu/matmul.h"
 #include "engine/backend/cpu/rope.h"
 
 /* What the tasks of one operation share. */
@@ -73,19 +73,18 @@ enum phid_status cpu_embed(struct backend *b, const struct backend_batch *batch,
     return PHID_OK;
 }
 
-static void matmul(struct backend *b, const float *x, size_t rows, const struct cpu_product *products, size_t count)
-{
-    exact_matmul(b, x, rows, products, count);
-}
-
 static void norm_task(void *context, size_t task, size_t thread)
 {
     (void)thread;
     const struct operation *o = context;
     const struct block_model *model = o->b->model;
-    size_t row = o->rows == NULL ? task : o->rows[task];
-    exact_norm(o->source + row * model->n_embd, o->weight, model->n_embd, model->norm_eps,
-               o->b->scratch.normed + task * model->n_embd);
+    const float *x = o->source + (o->rows == NULL ? task : o->rows[task]) * model->n_embd;
+    float *y = o->b->scratch.normed + task * model->n_embd;
+    if (o->b->exact) {
+        exact_norm(x, o->weight, model->n_embd, model->norm_eps, y);
+    } else {
+        o->b->kernels->norm(x, o->weight, model->n_embd, model->norm_eps, y);
+    }
 }
 
 static void norm(struct operation *o, const float *source, const float *weight, size_t rows)
@@ -98,7 +97,6 @@ static void norm(struct operation *o, const float *source, const float *weight, 
 /* Rotates query and key of one row and stores key and value in the row's page. */
 static void rope_store_task(void *context, size_t task, size_t thread)
 {
-    (void)thread;
     const struct operation *o = context;
     struct backend *b = o->b;
     const struct block_model *model = b->model;
@@ -111,8 +109,8 @@ static void rope_store_task(void *context, size_t task, size_t thread)
     cpu_rope_apply(model, table, k, model->n_kv_heads);
     size_t slot = (size_t)s->position[task] % BACKEND_PAGE_TOKENS;
     for (size_t head = 0; head < model->n_kv_heads; head++) {
-        cpu_kv_store(&b->kv, s->page[task], o->layer_index, head, slot, k + head * model->head_dim,
-                     v + head * model->head_dim);
+        cpu_kv_store(&b->kv, b->kernels, s->page[task], o->layer_index, head, slot, k + head * model->head_dim,
+                     v + head * model->head_dim, cpu_thread_scratch(b, thread));
     }
 }
 
@@ -121,7 +119,13 @@ static void silu_task(void *context, size_t task, size_t thread)
     (void)thread;
     const struct operation *o = context;
     size_t n_ff = o->b->model->n_ff;
-    exact_silu_mul(o->b->scratch.gate + task * n_ff, o->b->scratch.up + task * n_ff, n_ff);
+    float *gate = o->b->scratch.gate + task * n_ff;
+    const float *up = o->b->scratch.up + task * n_ff;
+    if (o->b->exact) {
+        exact_silu_mul(gate, up, n_ff);
+    } else {
+        o->b->kernels->silu_mul(gate, up, n_ff);
+    }
 }
 
 static void add_task(void *context, size_t task, size_t thread)
@@ -129,11 +133,7 @@ static void add_task(void *context, size_t task, size_t thread)
     (void)thread;
     const struct operation *o = context;
     size_t n = o->b->model->n_embd;
-    float *hidden = o->hidden + task * n;
-    const float *out = o->b->scratch.out + task * n;
-    for (size_t i = 0; i < n; i++) {
-        hidden[i] += out[i];
-    }
+    o->b->kernels->add(o->hidden + task * n, o->b->scratch.out + task * n, n);
 }
 
 static void attention_block(struct operation *o)
@@ -148,12 +148,11 @@ static void attention_block(struct operation *o)
         { .matrix = &layer->k, .bias = layer->k_bias, .y = s->k },
         { .matrix = &layer->v, .bias = layer->v_bias, .y = s->v },
     };
-    matmul(b, s->normed, rows, in, 3);
+    cpu_matmul(b, s->normed, rows, in, 3);
     pool_run(b->pool, rope_store_task, o, rows);
-    struct cpu_attention attention = { .backend = b, .batch = o->batch, .layer = o->layer_index };
-    exact_attention(&attention);
+    cpu_attention(b, o->batch, o->layer_index);
     const struct cpu_product out = { .matrix = &layer->attn_out, .bias = layer->attn_out_bias, .y = s->out };
-    matmul(b, s->attended, rows, &out, 1);
+    cpu_matmul(b, s->attended, rows, &out, 1);
     pool_run(b->pool, add_task, o, rows);
 }
 
@@ -168,10 +167,10 @@ static void feed_forward_block(struct operation *o)
         { .matrix = &layer->gate, .y = s->gate },
         { .matrix = &layer->up, .y = s->up },
     };
-    matmul(b, s->normed, rows, in, 2);
+    cpu_matmul(b, s->normed, rows, in, 2);
     pool_run(b->pool, silu_task, o, rows);
     const struct cpu_product out = { .matrix = &layer->down, .y = s->out };
-    matmul(b, s->gate, rows, &out, 1);
+    cpu_matmul(b, s->gate, rows, &out, 1);
     pool_run(b->pool, add_task, o, rows);
 }
 
@@ -210,6 +209,7 @@ enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, 
         struct rows_of rows = { .b = b, .sequence = &batch->sequences[i] };
         pool_run(b->pool, place_task, &rows, rows.sequence->rows);
     }
+    cpu_attention_start(b, batch);
     for (size_t i = first; i < last; i++) {
         struct operation o = {
             .b = b,
@@ -236,7 +236,7 @@ enum phid_status cpu_head(struct backend *b, const float *hidden, const size_t *
         struct operation o = { .b = b, .rows = rows + done };
         norm(&o, hidden, b->weights.output_norm, part);
         const struct cpu_product out = { .matrix = &b->weights.output, .y = logits + done * n_vocab };
-        matmul(b, b->scratch.normed, part, &out, 1);
+        cpu_matmul(b, b->scratch.normed, part, &out, 1);
     }
     return PHID_OK;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/backend/cpu/lanes.h"
 #include "engine/base/checked.h"
 
 /* One matrix to move: where it comes from and where it goes. */
@@ -18,7 +19,27 @@ struct plan {
     struct move *moves;
     size_t move_count;
     size_t max_cols;
+    size_t max_r16_cols;
 };
+
+/* The order of a matrix and how many parts of what size it has; 0 parts when that does not fit. */
+static size_t plan_order(struct cpu_matrix *m, bool exact, size_t row_bytes)
+{
+    if (exact) {
+        m->order = CPU_ORDER_FILE;
+        m->part_bytes = row_bytes;
+        return m->rows;
+    }
+    size_t groups = r16_groups(m->rows);
+    if (lanes_kind_of(m->format->type, &m->lanes.kind)) {
+        m->order = CPU_ORDER_LANES;
+        m->part_bytes = lanes_group_bytes(m->lanes.kind, m->cols);
+    } else if (m->cols % R16_BLOCK == 0 && r16_kind_of(m->format->type, &m->r16.kind)) {
+        m->order = CPU_ORDER_R16;
+        m->part_bytes = r16_group_bytes(m->r16.kind, m->cols);
+    }
+    return m->part_bytes == 0 ? 0 : groups;
+}
 
 static enum phid_status plan_matrix(struct plan *p, const struct block_matrix *from, struct cpu_matrix *to,
                                     struct phid_error *err)
@@ -27,18 +48,20 @@ static enum phid_status plan_matrix(struct plan *p, const struct block_matrix *f
     if (from->data == NULL || from->rows == 0 || row_bytes == 0) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "%s: no matrix of [%zu, %zu]", from->name, from->rows, from->cols);
     }
-    *to = (struct cpu_matrix){
-        .format = from->format,
-        .name = from->name,
-        .order = CPU_ORDER_FILE,
-        .rows = from->rows,
-        .cols = from->cols,
-        .row_bytes = row_bytes,
-    };
-    if (!checked_mul(from->rows, row_bytes, &to->bytes)) {
-        return phid_fail(err, PHID_ERR_MEMORY, "%s: [%zu, %zu] is more than fits", from->name, from->rows, from->cols);
+    *to = (struct cpu_matrix){ .format = from->format, .name = from->name, .rows = from->rows, .cols = from->cols };
+    size_t parts = plan_order(to, p->load->exact, row_bytes);
+    if (parts == 0 || !checked_mul(parts, to->part_bytes, &to->bytes)) {
+        return phid_fail(err, PHID_ERR_UNSUPPORTED, "%s: no kernel for %s [%zu, %zu]", from->name, from->format->name,
+                         from->rows, from->cols);
     }
     to->data = cpu_layout_part(&p->layout, to->bytes, 1);
+    to->r16.rows = to->lanes.rows = to->rows;
+    to->r16.cols = to->lanes.cols = to->cols;
+    to->r16.group_bytes = to->lanes.group_bytes = to->part_bytes;
+    to->r16.data = to->lanes.data = to->data;
+    if (to->order == CPU_ORDER_R16 && to->cols > p->max_r16_cols) {
+        p->max_r16_cols = to->cols;
+    }
     p->max_cols = from->cols > p->max_cols ? from->cols : p->max_cols;
     if (to->data != NULL) {
         p->moves[p->move_count] = (struct move){ .from = from, .to = to };
@@ -107,22 +130,39 @@ static enum phid_status plan_all(struct plan *p, struct cpu_weights *w, struct p
     return status;
 }
 
-#define COPY_BYTES ((size_t)1 << 20) /* of one task */
+#define TASK_PARTS 16
 
-static void copy_task(void *context, size_t task, size_t thread)
+static void move_task(void *context, size_t task, size_t thread)
 {
     (void)thread;
     const struct move *move = context;
-    size_t first = task * COPY_BYTES;
-    size_t bytes = move->to->bytes - first < COPY_BYTES ? move->to->bytes - first : COPY_BYTES;
-    memcpy(move->to->data + first, (const unsigned char *)move->from->data + first, bytes);
+    struct cpu_matrix *to = move->to;
+    size_t part_rows = to->order == CPU_ORDER_FILE ? 1 : R16_ROWS;
+    size_t row_bytes = quant_row_bytes(to->format, to->cols);
+    for (size_t i = task * TASK_PARTS; i < (task + 1) * TASK_PARTS && i * part_rows < to->rows; i++) {
+        const unsigned char *src = (const unsigned char *)move->from->data + i * part_rows * row_bytes;
+        size_t left = to->rows - i * part_rows;
+        size_t rows = left < part_rows ? left : part_rows;
+        unsigned char *dst = to->data + i * to->part_bytes;
+        switch (to->order) {
+        case CPU_ORDER_FILE:
+            memcpy(dst, src, row_bytes);
+            break;
+        case CPU_ORDER_R16:
+            r16_pack_group(to->r16.kind, src, row_bytes, rows, to->cols, dst);
+            break;
+        case CPU_ORDER_LANES:
+            lanes_pack_group(to->lanes.kind, src, rows, to->cols, dst);
+            break;
+        }
+    }
 }
 
 static void move_all(const struct plan *p, struct pool *pool)
 {
     for (size_t i = 0; i < p->move_count; i++) {
         struct move *move = &p->moves[i];
-        pool_run(pool, copy_task, move, (move->to->bytes - 1) / COPY_BYTES + 1);
+        pool_run(pool, move_task, move, move->to->bytes / move->to->part_bytes / TASK_PARTS + 1);
         if (p->load->release != NULL) {
             p->load->release(p->load->user, move->from);
         }
@@ -160,6 +200,7 @@ enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *
     }
     move_all(&plan, pool);
     w->max_cols = plan.max_cols;
+    w->max_r16_cols = plan.max_r16_cols;
     free(plan.moves);
     return PHID_OK;
 
@@ -178,5 +219,15 @@ void cpu_weights_close(struct cpu_weights *w)
 
 void cpu_matrix_row(const struct cpu_matrix *matrix, size_t row, float *dst)
 {
-    matrix->format->decode(matrix->data + row * matrix->row_bytes, dst, matrix->cols);
+    switch (matrix->order) {
+    case CPU_ORDER_FILE:
+        matrix->format->decode(matrix->data + row * matrix->part_bytes, dst, matrix->cols);
+        break;
+    case CPU_ORDER_R16:
+        r16_row(&matrix->r16, row, dst);
+        break;
+    case CPU_ORDER_LANES:
+        lanes_row(&matrix->lanes, row, dst);
+        break;
+    }
 }

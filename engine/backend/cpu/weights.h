@@ -7,20 +7,25 @@
 #include <stddef.h>
 
 #include "engine/backend/backend.h"
+#include "engine/backend/cpu/kernels.h"
 #include "engine/backend/cpu/memory.h"
 #include "engine/base/pool.h"
 
 enum cpu_order {
-    CPU_ORDER_FILE, /* rows of blocks as in the file: the exact path decodes them one by one */
+    CPU_ORDER_FILE,  /* rows of blocks as in the file: the exact path decodes them one by one */
+    CPU_ORDER_R16,   /* quantized types, for int8 activations */
+    CPU_ORDER_LANES, /* F32, F16, BF16, for f32 activations */
 };
 
 struct cpu_matrix {
     const struct quant_format *format; /* NULL: the model has no such matrix */
     const char *name;                  /* borrowed from the model */
-    enum cpu_order order;
     size_t rows;
     size_t cols;
-    size_t row_bytes; /* CPU_ORDER_FILE */
+    enum cpu_order order;
+    struct r16_matrix r16;     /* CPU_ORDER_R16 */
+    struct lanes_matrix lanes; /* CPU_ORDER_LANES */
+    size_t part_bytes;         /* of a row in file order, of a group of 16 rows in the others */
     unsigned char *data;
     size_t bytes;
 };
@@ -37,7 +42,8 @@ struct cpu_weights {
     struct cpu_matrix embedding; /* format NULL when not loaded */
     struct cpu_matrix output;
     const float *output_norm;
-    size_t max_cols; /* of any matrix */
+    size_t max_cols;     /* of any matrix */
+    size_t max_r16_cols; /* of any quantized matrix in R16 order */
     struct cpu_memory memory;
 };
 

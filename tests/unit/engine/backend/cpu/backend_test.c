@@ -161,10 +161,278 @@ static void test_backend_exact_shapes(void **state)
     }
 }
 
+/* Every instruction set this machine has; the scalar one always. */
+static const char *const tiers[] = { "scalar", "avx2", "avx512", "avx512vnni" };
+
+static bool tier_runs(const char *isa)
+{
+    struct phid_error err;
+    struct backend *b;
+    struct backend_options options = { .threads = 1, .isa = isa, .max_rows = 1 };
+    if (backend_cpu()->open(&options, &b, &err) != PHID_OK) {
+        assert_int_equal(err.status, PHID_ERR_UNSUPPORTED);
+        return false;
+    }
+    backend_cpu()->close(b);
+    return true;
+}
+
+/* 256 columns everywhere, so that every type fits; the query/key/value widths differ. */
+static const struct model_shape wide = {
+    .layers = 1, .embd = 256, .heads = 8, .kv_heads = 2, .head_dim = 32, .ff = 512, .vocab = 100, .rope_dims = 32,
+};
+
+static void test_backend_types_near_reference(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < sizeof(tiers) / sizeof(tiers[0]); t++) {
+        if (!tier_runs(tiers[t])) {
+            print_message("no %s on this machine\n", tiers[t]);
+            continue;
+        }
+        for (size_t i = 0; quant_format_at(i) != NULL; i++) {
+            const struct quant_format *format = quant_format_at(i);
+            struct model_shape shape = wide;
+            shape.type = format->type;
+            shape.head_type = format->type;
+            shape.tied = i % 2 == 0;
+            struct settings settings = { .isa = tiers[t], .kv = BACKEND_KV_F32, .threads = 2 };
+            char what[64];
+            snprintf(what, sizeof(what), "%s, %s", tiers[t], format->name);
+            double limit = format->block_weights == 1 ? 1e-5 : 0.05;
+            assert_error_below(error_of(&shape, &settings, 70, 33, BLOCK_ROPE_SHORT), limit, what);
+            settings.kv = BACKEND_KV_F16;
+            limit = format->block_weights == 1 ? 1e-3 : 0.05;
+            assert_error_below(error_of(&shape, &settings, 70, 1, BLOCK_ROPE_LONG), limit, what);
+        }
+    }
+}
+
+/* A single row of n tokens, chunk by chunk, must give the same bits as any other cutting. */
+static void same_bits_however_cut(const struct model_shape *shape, const struct settings *settings)
+{
+    enum { count = 150 };
+    static const size_t chunks[] = { 1, 2, 7, 64, 65, 80 };
+    struct fixture f;
+    start(&f, shape, settings);
+    int32_t tokens[count];
+    random_tokens(tokens, count, shape->vocab, 3);
+    float *expected = calloc(count * shape->vocab, sizeof(*expected));
+    float *logits = calloc(count * shape->vocab, sizeof(*logits));
+    run_chunks(&f, tokens, count, 50, BLOCK_ROPE_SHORT, mixed_pages, expected);
+    for (size_t i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
+        run_chunks(&f, tokens, count, chunks[i], BLOCK_ROPE_SHORT, mixed_pages, logits);
+        assert_memory_equal(logits, expected, count * shape->vocab * sizeof(*logits));
+    }
+    free(logits);
+    free(expected);
+    stop(&f);
+}
+
+static void each_ordinary(void (*check)(const struct model_shape *, const struct settings *))
+{
+    static const enum quant_type types[] = { QUANT_F16, QUANT_Q4_K, QUANT_Q6_K, QUANT_Q8_0 };
+    for (size_t t = 0; t < sizeof(tiers) / sizeof(tiers[0]); t++) {
+        if (!tier_runs(tiers[t])) {
+            continue;
+        }
+        for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+            struct model_shape shape = wide;
+            shape.type = shape.head_type = types[i];
+            shape.tied = true;
+            shape.window = i % 2 == 0 ? 0 : 37;
+            shape.kv_heads = i % 2 == 0 ? 2 : 8;
+            struct settings settings = { .isa = tiers[t], .kv = BACKEND_KV_F16, .threads = 2 };
+            check(&shape, &settings);
+        }
+    }
+}
+
+static void test_backend_chunks_same_bits(void **state)
+{
+    (void)state;
+    each_ordinary(same_bits_however_cut);
+}
+
+/* Three sequences of different lengths and rotary sets, alone and in one ragged batch, one of them decoding. */
+static void same_bits_in_a_crowd(const struct model_shape *shape, const struct settings *settings)
+{
+    static const uint32_t pages[3][2] = { { 4, 1 }, { 8, 2 }, { 6, 10 } };
+    static const size_t lengths[3] = { 30, 1, 41 };
+    static const int32_t starts[3] = { 0, 63, 40 };
+    struct fixture f;
+    start(&f, shape, settings);
+    int32_t tokens[3][128];
+    float *alone = calloc(72 * shape->vocab, sizeof(*alone));
+    float *together = calloc(72 * shape->vocab, sizeof(*together));
+    float *ignored = calloc(MAX_ROWS * shape->vocab, sizeof(*ignored));
+    struct backend_sequence sequences[3];
+    int32_t batch[72];
+    size_t rows = 0;
+    for (size_t i = 0; i < 3; i++) {
+        random_tokens(tokens[i], 128, shape->vocab, 20 + i);
+        enum block_rope_set set = i == 1 ? BLOCK_ROPE_LONG : BLOCK_ROPE_SHORT;
+        run_chunks(&f, tokens[i], (size_t)starts[i], 64, set, pages[i], ignored);
+        sequences[i] = (struct backend_sequence){
+            .rows = lengths[i], .start = starts[i], .pages = pages[i], .rope_set = set
+        };
+        run(&f, &sequences[i], 1, tokens[i] + starts[i], alone + rows * shape->vocab);
+        memcpy(batch + rows, tokens[i] + starts[i], lengths[i] * sizeof(*batch));
+        sequences[i].first_row = rows;
+        rows += lengths[i];
+    }
+    run(&f, sequences, 3, batch, together);
+    assert_memory_equal(together, alone, rows * shape->vocab * sizeof(*alone));
+    free(ignored);
+    free(together);
+    free(alone);
+    stop(&f);
+}
+
+static void test_backend_crowd_same_bits(void **state)
+{
+    (void)state;
+    each_ordinary(same_bits_in_a_crowd);
+}
+
+/* All instruction sets give the bits of the scalar kernels. */
+static void test_backend_tiers_same_bits(void **state)
+{
+    (void)state;
+    enum { count = 70 };
+    int32_t tokens[count];
+    random_tokens(tokens, count, wide.vocab, 5);
+    float *expected = calloc(count * wide.vocab, sizeof(*expected));
+    float *logits = calloc(count * wide.vocab, sizeof(*logits));
+    for (size_t i = 0; quant_format_at(i) != NULL; i++) {
+        struct model_shape shape = wide;
+        shape.type = shape.head_type = quant_format_at(i)->type;
+        for (size_t t = 0; t < sizeof(tiers) / sizeof(tiers[0]); t++) {
+            if (!tier_runs(tiers[t])) {
+                continue;
+            }
+            struct settings settings = { .isa = tiers[t], .kv = BACKEND_KV_F16, .threads = 1 };
+            struct fixture f;
+            start(&f, &shape, &settings);
+            run_chunks(&f, tokens, count, t == 0 ? 64 : 50, BLOCK_ROPE_SHORT, mixed_pages, t == 0 ? expected : logits);
+            if (t > 0) {
+                assert_memory_equal(logits, expected, count * wide.vocab * sizeof(*logits));
+            }
+            stop(&f);
+        }
+    }
+    free(logits);
+    free(expected);
+}
+
+/* A copied page continues as the original does. */
+static void test_backend_kv_copy(void **state)
+{
+    (void)state;
+    static const uint32_t original[] = { 3, 4 };
+    static const uint32_t copied[] = { 3, 9 };
+    struct settings settings = { .kv = BACKEND_KV_F16, .threads = 2 };
+    struct fixture f;
+    struct phid_error err;
+    start(&f, &plain, &settings);
+    int32_t tokens[101];
+    random_tokens(tokens, 101, plain.vocab, 9);
+    float *logits = calloc(101 * plain.vocab, sizeof(*logits));
+    float *again = calloc(plain.vocab, sizeof(*again));
+    run_chunks(&f, tokens, 100, 50, BLOCK_ROPE_SHORT, original, logits);
+    assert_int_equal(f.api->kv_copy(f.backend, 4, 9, &err), PHID_OK);
+    struct backend_sequence s = { .rows = 1, .start = 100, .pages = original };
+    run(&f, &s, 1, tokens + 100, logits);
+    s.pages = copied;
+    run(&f, &s, 1, tokens + 100, again);
+    assert_memory_equal(again, logits, plain.vocab * sizeof(*again));
+    assert_int_equal(f.api->kv_copy(f.backend, MAX_PAGES, 0, &err), PHID_ERR_ARGUMENT);
+    free(again);
+    free(logits);
+    stop(&f);
+}
+
+static void test_backend_rejects(void **state)
+{
+    (void)state;
+    struct settings settings = { .kv = BACKEND_KV_F16, .threads = 1 };
+    struct fixture f;
+    struct phid_error err;
+    start(&f, &plain, &settings);
+    int32_t tokens[MAX_ROWS + 1] = { 0 };
+    float *hidden = calloc((MAX_ROWS + 1) * plain.embd, sizeof(*hidden));
+    uint32_t pages[2] = { 0, MAX_PAGES };
+    struct backend_sequence s = { .rows = MAX_ROWS + 1, .pages = pages };
+    struct backend_batch batch = { .tokens = tokens, .rows = MAX_ROWS + 1, .sequences = &s, .sequence_count = 1 };
+    assert_int_equal(f.api->embed(f.backend, &batch, hidden, &err), PHID_ERR_ARGUMENT);
+    assert_int_equal(f.api->step(f.backend, &batch, 0, 2, hidden, &err), PHID_ERR_ARGUMENT);
+    batch.rows = s.rows = 65; /* reaches into the page that does not exist */
+    assert_int_equal(f.api->step(f.backend, &batch, 0, 2, hidden, &err), PHID_ERR_ARGUMENT);
+    batch.rows = 3; /* not the sequence's rows */
+    assert_int_equal(f.api->step(f.backend, &batch, 0, 2, hidden, &err), PHID_ERR_ARGUMENT);
+    batch.rows = s.rows = 2;
+    assert_int_equal(f.api->step(f.backend, &batch, 0, 3, hidden, &err), PHID_ERR_ARGUMENT);
+    assert_int_equal(f.api->step(f.backend, &batch, 0, 2, hidden, &err), PHID_OK);
+    batch.rows = batch.sequence_count = 0;
+    assert_int_equal(f.api->step(f.backend, &batch, 0, 2, hidden, &err), PHID_OK);
+    assert_int_equal(f.api->kv_create(f.backend, BACKEND_KV_F16, 1, &err), PHID_ERR_ARGUMENT);
+    struct backend_options options = { .isa = "mmx", .max_rows = 1 };
+    struct backend *b;
+    assert_int_equal(f.api->open(&options, &b, &err), PHID_ERR_ARGUMENT);
+    options = (struct backend_options){ .max_rows = 0 };
+    assert_int_equal(f.api->open(&options, &b, &err), PHID_ERR_ARGUMENT);
+    free(hidden);
+    stop(&f);
+}
+
+static void test_backend_out_of_memory(void **state)
+{
+    (void)state;
+    struct model_fixture model;
+    struct phid_error err;
+    const struct backend_api *api = backend_cpu();
+    model_fixture_init(&model, &plain, 1);
+    struct backend *b;
+    struct backend_options options = { .threads = 1, .max_rows = 8 };
+    assert_int_equal(api->open(&options, &b, &err), PHID_OK);
+    assert_int_equal(api->kv_page_bytes(b, BACKEND_KV_F16), 0); /* before the load */
+    assert_int_equal(api->load(b, &model.model, 0, 2, true, true, NULL, NULL, &err), PHID_OK);
+    size_t page = api->kv_page_bytes(b, BACKEND_KV_F16);
+    assert_int_equal(page, 2 * 2 * 64 * 16 * 2 * 2);
+    assert_int_equal(api->kv_page_bytes(b, BACKEND_KV_F32), 2 * page);
+    assert_int_equal(api->kv_create(b, BACKEND_KV_F16, (size_t)1 << 60, &err), PHID_ERR_MEMORY);
+    assert_int_equal(api->kv_create(b, BACKEND_KV_F16, UINT32_MAX, &err), PHID_ERR_MEMORY);
+    assert_int_equal(api->kv_create(b, BACKEND_KV_F16, 4, &err), PHID_OK);
+    assert_true(api->memory_bytes(b) > 4 * page);
+    struct backend_costs costs;
+    api->costs(b, &costs);
+    assert_int_equal(costs.head_macs, plain.vocab * plain.embd);
+    assert_int_equal(costs.kv_token_bytes, page / 64);
+    api->close(b);
+
+    /* The scratch memory of a million rows of a model as wide as this one's claims to be. */
+    options.max_rows = 1 << 20;
+    assert_int_equal(api->open(&options, &b, &err), PHID_OK);
+    model.model.n_ff = (size_t)1 << 28;
+    assert_int_equal(api->load(b, &model.model, 0, 2, true, true, NULL, NULL, &err), PHID_ERR_MEMORY);
+    model.model.n_ff = SIZE_MAX / 8;
+    assert_int_equal(api->load(b, &model.model, 0, 2, true, true, NULL, NULL, &err), PHID_ERR_MEMORY);
+    api->close(b);
+    api->close(NULL);
+    model_fixture_fini(&model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backend_exact_shapes),
+        cmocka_unit_test(test_backend_types_near_reference),
+        cmocka_unit_test(test_backend_chunks_same_bits),
+        cmocka_unit_test(test_backend_crowd_same_bits),
+        cmocka_unit_test(test_backend_tiers_same_bits),
+        cmocka_unit_test(test_backend_kv_copy),
+        cmocka_unit_test(test_backend_rejects),
+        cmocka_unit_test(test_backend_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

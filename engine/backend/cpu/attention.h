@@ -1,0 +1,18 @@
+/* Attention over paged keys and values, for ragged batches: every query reads its own sequence's pages in ascending
+ * order with one running softmax, so its result depends neither on the batch it is in nor on how its prompt was cut.
+ * Step thread. */
+#ifndef PHID_BACKEND_CPU_ATTENTION_H
+#define PHID_BACKEND_CPU_ATTENTION_H
+
+#include "engine/backend/cpu/backend.h"
+
+/* Once a step, before any layer: lists the sequences that have rows. */
+void cpu_attention_start(struct backend *b, const struct backend_batch *batch);
+
+/* One layer: scratch.q and the pages to scratch.attended. */
+void cpu_attention(struct backend *b, const struct backend_batch *batch, size_t layer);
+
+/* Bytes of scratch memory a thread needs. */
+size_t cpu_attention_thread_bytes(const struct block_model *model);
+
+#endif

@@ -1,0 +1,37 @@
+/* Activations of a batch as int8 with one scale for each block of 32, cut into the tiles that kernels take (struct
+ * q8_tile in kernels.h). Part of the scratch memory; tasks of the pool fill it row by row. */
+#ifndef PHID_BACKEND_CPU_Q8_H
+#define PHID_BACKEND_CPU_Q8_H
+
+#include "engine/backend/cpu/kernels.h"
+#include "engine/backend/cpu/memory.h"
+
+struct q8 {
+    size_t tile_tokens;
+    size_t rows;   /* of the batch now held */
+    size_t blocks; /* of a row now held */
+    int8_t *codes;
+    float *scale, *scaled_sum, *scaled_half_sum;
+    int32_t *sum, *half_sum;
+};
+
+/* Takes its memory for up to max_rows rows of up to max_cols columns from the layout. */
+void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t max_rows, size_t max_cols);
+
+/* What q8_put needs of a thread, in bytes. */
+size_t q8_put_bytes(size_t max_cols);
+
+/* Prepares for `rows` rows of cols (a multiple of 32) columns. */
+void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t rows, size_t cols);
+
+/* Quantizes x into row `row`. Rows may be put by different threads at once. scratch: q8_put_bytes, 64-byte aligned. */
+void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t row, const float *x, void *scratch);
+
+static inline size_t q8_tiles(const struct q8 *q8)
+{
+    return (q8->rows + q8->tile_tokens - 1) / q8->tile_tokens;
+}
+
+struct q8_tile q8_tile_view(const struct q8 *q8, size_t tile);
+
+#endif
