@@ -133,6 +133,10 @@ enum api_fault api_parse_body(struct str body, json_t **ret, struct api_error *e
         return fault;
     }
     json_t *parsed = json_loadb(body.data, body.size, JSON_DECODE_ANY, &where);
+    if (parsed == NULL && json_error_code(&where) == json_error_numeric_overflow) {
+        /* An integer beyond 64 bits: as a float it is at least a number, and the field's own range refuses it by name. */
+        parsed = json_loadb(body.data, body.size, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &where);
+    }
     if (parsed == NULL) {
         return api_fail(err, API_INVALID_JSON, NULL,
                         "The request body is not valid JSON: %s (line %d, column %d).", where.text, where.line,

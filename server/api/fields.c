@@ -152,8 +152,8 @@ static enum api_fault check_string(const struct field *f, const json_t *value, c
 static enum api_fault read_field(const struct field *f, const json_t *value, const char *param, char *out,
                                  struct api_error *err)
 {
-    int64_t integer;
-    double number;
+    int64_t integer = 0;
+    double number = 0;
     enum api_fault fault = API_OK;
     bool store = f->offset != FIELD_UNUSED;
     switch (f->kind) {

@@ -157,7 +157,7 @@ static enum api_fault parse_version(struct str version, struct head *head, struc
     }
     if (version.size == 8 && memcmp(version.data, "HTTP/", 5) == 0 && is_digit(version.data[5]) && version.data[6] == '.' &&
         is_digit(version.data[7])) {
-        return api_fail(err, API_UNSUPPORTED_VERSION, NULL, "HTTP/1.1 and HTTP/1.0 are spoken here.");
+        return api_fail(err, API_UNSUPPORTED_VERSION, NULL, "Only versions 1.1 and 1.0 of HTTP are spoken here.");
     }
     return bad(err, "The request line does not end in an HTTP version.");
 }

@@ -312,12 +312,14 @@ static void enter(struct io *io, enum io_phase phase)
     io_log(io, SERVER_LOG_INFO, "event=phase phase=%s requests=%zu", names[phase], io->exchanges);
 }
 
-static void close_idle(struct io *io)
+/* Closes what waits for another request; with `fresh`, also those that have not asked anything yet and would
+ * otherwise be told to come back. */
+static void close_idle(struct io *io, bool fresh)
 {
     struct conn *next;
     for (struct conn *c = io->conns; c != NULL; c = next) {
         next = c->next;
-        if (conn_is_idle(c)) {
+        if (conn_is_idle(c) && (fresh || c->served)) {
             conn_close(c);
         }
     }
@@ -360,7 +362,7 @@ static bool advance_phase(struct io *io)
         }
         return true;
     case IO_DRAINING:
-        close_idle(io);
+        close_idle(io, false);
         if (io->exchanges == 0) {
             enter(io, IO_ENDING);
         } else if (elapsed >= io->drain_timeout_ms) {
@@ -371,7 +373,7 @@ static bool advance_phase(struct io *io)
         break;
     }
     close_listener(io);
-    close_idle(io);
+    close_idle(io, true);
     return elapsed < ENDING_MS && (io->conn_count > 0 || io->exchanges > 0);
 }
 
