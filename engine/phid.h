@@ -168,7 +168,8 @@ struct phid_request_params {
     size_t stop_count;
     int32_t logprobs;         /* -1: none; 0..20: that many alternatives a token, log-softmax of the raw logits */
     bool prompt_logprobs;     /* also for the prompt's tokens (`echo`) */
-    bool continues_text;      /* the prompt is plain text, not a chat turn: keep the leading space of the first word */
+    bool continues_text;      /* the prompt is plain text, not a chat turn: keep the leading space of the first word, unless the
+                               * prompt ends in a control token */
     const char *id;           /* for logs; copied, may be NULL */
 
     /* Called on the step thread, with the request's lock held, when output became available after there was none.

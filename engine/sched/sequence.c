@@ -171,6 +171,13 @@ size_t sequence_longest(const struct sequence *s)
     return s->prompt_count + (s->max_tokens > 0 ? s->max_tokens - 1 : 0);
 }
 
+/* The leading space of the first word is dropped where a text begins: in a chat's answer, and after any control token. */
+static bool begins_text(const struct sequence *s)
+{
+    int32_t last = s->tokens.ids[s->prompt_count - 1];
+    return !s->continues_text || tokenizer_kind(s->terms->tokenizer, last) == TOKEN_CONTROL;
+}
+
 enum phid_status sequence_start(struct sequence *s, struct phid_error *err)
 {
     if (!tokens_reserve(&s->tokens, s->prompt_count + s->max_tokens)) {
@@ -189,7 +196,7 @@ enum phid_status sequence_start(struct sequence *s, struct phid_error *err)
             sampler_accept(&s->sampler, s->tokens.ids[i], true);
         }
     }
-    status = answer_init(&s->answer, s->terms->tokenizer, !s->continues_text, &s->stops,
+    status = answer_init(&s->answer, s->terms->tokenizer, begins_text(s), &s->stops,
                          s->logprobs > 0 ? (size_t)s->logprobs : 0, err);
     if (status != PHID_OK) {
         return status;
