@@ -40,7 +40,9 @@ static size_t connections_that_fit(size_t wanted)
         }
         descriptors = (size_t)limit.rlim_cur;
     }
-    size_t fit = descriptors > 2 * DESCRIPTORS_ELSE ? (descriptors - DESCRIPTORS_ELSE) / DESCRIPTORS_PER : 16;
+    size_t fit = descriptors > 2 * DESCRIPTORS_ELSE
+                     ? (descriptors - DESCRIPTORS_ELSE) / DESCRIPTORS_PER
+                     : 16;
     wanted = wanted > 0 ? wanted : CONNECTIONS_DEFAULT;
     return fit < wanted ? fit : wanted;
 }
@@ -69,13 +71,15 @@ static void set_constants(struct io *io, const struct server_options *options)
     io->log_user = options->log_user;
 }
 
-static enum phid_status open_tls(struct io *io, const struct server_options *options, struct phid_error *err)
+static enum phid_status open_tls(struct io *io, const struct server_options *options,
+                                 struct phid_error *err)
 {
     if (options->tls_cert == NULL && options->tls_key == NULL) {
         return PHID_OK;
     }
     if (options->tls_cert == NULL || options->tls_key == NULL) {
-        return phid_fail_at(err, PHID_ERR_ARGUMENT, "server.tls", "server.tls needs both cert and key");
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "server.tls",
+                            "server.tls needs both cert and key");
     }
     return tls_new(options->tls_cert, options->tls_key, &io->tls, err);
 }
@@ -104,7 +108,8 @@ static int start_thread(struct server *server)
 }
 
 enum phid_status server_start(const struct server_options *options, struct phid_engine *engine,
-                              struct phid_model *model, struct server **ret_server, struct phid_error *err)
+                              struct phid_model *model, struct server **ret_server,
+                              struct phid_error *err)
 {
     struct server *server = calloc(1, sizeof *server);
     if (server == NULL) {
@@ -131,7 +136,8 @@ enum phid_status server_start(const struct server_options *options, struct phid_
         status = open_tls(io, options, err);
     }
     if (status == PHID_OK) {
-        status = io_open(io, options->host != NULL ? options->host : "127.0.0.1", options->port, err);
+        status =
+            io_open(io, options->host != NULL ? options->host : "127.0.0.1", options->port, err);
     }
     if (status == PHID_OK && start_thread(server) != 0) {
         io_close(io);
@@ -150,8 +156,8 @@ uint16_t server_port(const struct server *server)
     return server->io.port;
 }
 
-enum phid_status server_set_api_keys(struct server *server, const char *const *api_keys, size_t count,
-                                     struct phid_error *err)
+enum phid_status server_set_api_keys(struct server *server, const char *const *api_keys,
+                                     size_t count, struct phid_error *err)
 {
     return keys_set(&server->io.keys, api_keys, count, err);
 }
@@ -170,8 +176,10 @@ void server_stop(struct server *server)
 
 bool server_wait(struct server *server, int timeout_ms)
 {
-    uint64_t until_ns = clock_now_ns() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * CLOCK_NS_PER_MS;
-    struct timespec until = { .tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S), .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S) };
+    uint64_t until_ns =
+        clock_now_ns() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * CLOCK_NS_PER_MS;
+    struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
+                             .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S)};
     int problem = 0;
     pthread_mutex_lock(&server->mu);
     while (!server->finished && problem != ETIMEDOUT) {

@@ -1,9 +1,10 @@
 /* The HTTP server: one engine and one model behind the OpenAI API.
  *
- * A struct server is one listening socket, one I/O thread that owns every connection, and two workers that
- * turn request bodies into engine requests. It borrows the engine and the model, which outlive it.
- * `phid serve` starts it, waits for a signal, drains it and frees it. The functions below may be called from
- * any thread, except server_free: by the owner, once. None is safe inside a signal handler. */
+ * A struct server is one listening socket, one I/O thread that owns every connection, and two
+ * workers that turn request bodies into engine requests. It borrows the engine and the model, which
+ * outlive it. `phid serve` starts it, waits for a signal, drains it and frees it. The functions
+ * below may be called from any thread, except server_free: by the owner, once. None is safe inside
+ * a signal handler. */
 #ifndef PHID_SERVER_SERVER_H
 #define PHID_SERVER_SERVER_H
 
@@ -26,46 +27,51 @@ struct server_options {
     size_t cors_origin_count;
     const char *tls_cert, *tls_key; /* PEM files, both or none */
 
-    const char *model_id;       /* what /v1/models lists and answers carry; NULL or "": the model's own name */
+    const char
+        *model_id; /* what /v1/models lists and answers carry; NULL or "": the model's own name */
     const char *const *aliases; /* other names accepted in `model` */
     size_t alias_count;
-    bool allow_special_in_prompt; /* control tokens written in a text `prompt` of /v1/completions count */
+    bool allow_special_in_prompt; /* control tokens written in a text `prompt` of /v1/completions
+                                     count */
 
-    size_t max_body_bytes;       /* larger request bodies are 413; 0: 64 MiB */
-    size_t max_connections;      /* more are 503; 0: what the descriptor limit allows, at most 16384 */
-    uint32_t sse_ping_ms;        /* a comment line in streams silent for so long; 0: none */
-    uint32_t drain_delay_ms;     /* on drain: not ready, but still serving, for so long first */
+    size_t max_body_bytes;   /* larger request bodies are 413; 0: 64 MiB */
+    size_t max_connections;  /* more are 503; 0: what the descriptor limit allows, at most 16384 */
+    uint32_t sse_ping_ms;    /* a comment line in streams silent for so long; 0: none */
+    uint32_t drain_delay_ms; /* on drain: not ready, but still serving, for so long first */
     uint32_t drain_timeout_ms;   /* on drain: running requests are ended after so long */
     uint32_t request_timeout_ms; /* one request, from its last byte to its answer's; 0: no limit */
 
-    /* One event a line, key=value, no newline, no prompt text, no keys, no time stamp. Called from the server's
-     * threads, one at a time not guaranteed. May be NULL. */
+    /* One event a line, key=value, no newline, no prompt text, no keys, no time stamp. Called from
+     * the server's threads, one at a time not guaranteed. May be NULL. */
     void (*log)(void *user, enum server_log_level level, const char *line);
     void *log_user;
 };
 
 struct server;
 
-/* Binds, starts the threads and serves. Errors: PHID_ERR_ARGUMENT (where names the option), PHID_ERR_IO (the
- * address cannot be bound, a certificate cannot be read), PHID_ERR_MEMORY. */
+/* Binds, starts the threads and serves. Errors: PHID_ERR_ARGUMENT (where names the option),
+ * PHID_ERR_IO (the address cannot be bound, a certificate cannot be read), PHID_ERR_MEMORY. */
 enum phid_status server_start(const struct server_options *options, struct phid_engine *engine,
-                              struct phid_model *model, struct server **ret_server, struct phid_error *err);
+                              struct phid_model *model, struct server **ret_server,
+                              struct phid_error *err);
 
 /* The port it listens on. */
 uint16_t server_port(const struct server *server);
 
 /* Replaces the API keys (SIGHUP); requests already let in go on. */
-enum phid_status server_set_api_keys(struct server *server, const char *const *api_keys, size_t count,
-                                     struct phid_error *err);
+enum phid_status server_set_api_keys(struct server *server, const char *const *api_keys,
+                                     size_t count, struct phid_error *err);
 
-/* Begins a graceful stop and returns at once: /health answers 503, after drain_delay_ms new requests are refused
- * with 503 and `Connection: close`, running ones may finish until drain_timeout_ms, the rest end with an error. */
+/* Begins a graceful stop and returns at once: /health answers 503, after drain_delay_ms new
+ * requests are refused with 503 and `Connection: close`, running ones may finish until
+ * drain_timeout_ms, the rest end with an error. */
 void server_drain(struct server *server);
 
 /* Ends everything now: running requests get an error event. Returns at once. */
 void server_stop(struct server *server);
 
-/* Waits until a drain or stop is complete: true; or until timeout_ms passed (negative: for ever): false. */
+/* Waits until a drain or stop is complete: true; or until timeout_ms passed (negative: for ever):
+ * false. */
 bool server_wait(struct server *server, int timeout_ms);
 
 /* server_stop, server_wait, then gives back everything. NULL is fine. */

@@ -20,8 +20,8 @@ static void make_fingerprint(struct api *api)
                      (unsigned long long)model->parameters, (unsigned long long)model->file_bytes);
     size_t size = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
     SHA256((const unsigned char *)text, size, digest);
-    snprintf(api->fingerprint, sizeof api->fingerprint, "fp_%02x%02x%02x%02x%02x", digest[0], digest[1], digest[2],
-             digest[3], digest[4]);
+    snprintf(api->fingerprint, sizeof api->fingerprint, "fp_%02x%02x%02x%02x%02x", digest[0],
+             digest[1], digest[2], digest[3], digest[4]);
 }
 
 static bool add_name(struct api *api, const char *name)
@@ -72,10 +72,12 @@ static size_t longest_token(const struct phid_model *model, size_t vocab_size)
     return longest;
 }
 
-enum phid_status api_init(struct api *api, const struct server_options *options, struct phid_engine *engine,
-                          struct phid_model *model, struct phid_error *err)
+enum phid_status api_init(struct api *api, const struct server_options *options,
+                          struct phid_engine *engine, struct phid_model *model,
+                          struct phid_error *err)
 {
-    *api = (struct api){ .engine = engine, .model = model, .allow_special = options->allow_special_in_prompt };
+    *api = (struct api){
+        .engine = engine, .model = model, .allow_special = options->allow_special_in_prompt};
     api->created = (int64_t)time(NULL);
     api->context = phid_engine_info(engine)->context;
     api->vocab_size = phid_model_info(model)->vocab_size;
@@ -94,31 +96,35 @@ void api_fini(struct api *api)
         free(api->names[i]);
     }
     free(api->names);
-    *api = (struct api){ 0 };
+    *api = (struct api){0};
 }
 
 enum api_fault api_check_model(const struct api *api, struct str name, struct api_error *err)
 {
     if (name.size == 0) {
-        return api_fail(err, API_INVALID_VALUE, "model", "Invalid 'model': expected the name of a model, got ''.");
+        return api_fail(err, API_INVALID_VALUE, "model",
+                        "Invalid 'model': expected the name of a model, got ''.");
     }
     for (size_t i = 0; i < api->name_count; i++) {
         if (str_equal_c(name, api->names[i])) {
             return API_OK;
         }
     }
-    return api_fail(err, API_MODEL_NOT_FOUND, "model", "The model '%.*s' does not exist; GET /v1/models lists those that do.",
+    return api_fail(err, API_MODEL_NOT_FOUND, "model",
+                    "The model '%.*s' does not exist; GET /v1/models lists those that do.",
                     (int)(name.size < 128 ? name.size : 128), name.data);
 }
 
-enum api_fault api_check_prompt_size(const struct api *api, size_t bytes, const char *param, struct api_error *err)
+enum api_fault api_check_prompt_size(const struct api *api, size_t bytes, const char *param,
+                                     struct api_error *err)
 {
     size_t least = bytes / api->token_bytes_max;
     if (least <= api->context) {
         return API_OK;
     }
     return api_fail(err, API_CONTEXT_LENGTH, param,
-                    "This model's maximum context length is %zu tokens. However, your %s resulted in at least %zu tokens.",
+                    "This model's maximum context length is %zu tokens. However, your %s resulted "
+                    "in at least %zu tokens.",
                     api->context, param, least);
 }
 
@@ -126,7 +132,8 @@ enum api_fault api_parse_body(struct str body, json_t **ret, struct api_error *e
 {
     json_error_t where;
     if (body.size == 0) {
-        return api_fail(err, API_INVALID_JSON, NULL, "The request body is empty; expected a JSON object.");
+        return api_fail(err, API_INVALID_JSON, NULL,
+                        "The request body is empty; expected a JSON object.");
     }
     enum api_fault fault = json_scan(body, err);
     if (fault != API_OK) {
@@ -134,13 +141,15 @@ enum api_fault api_parse_body(struct str body, json_t **ret, struct api_error *e
     }
     json_t *parsed = json_loadb(body.data, body.size, JSON_DECODE_ANY, &where);
     if (parsed == NULL && json_error_code(&where) == json_error_numeric_overflow) {
-        /* An integer beyond 64 bits: as a float it is at least a number, and the field's own range refuses it by name. */
-        parsed = json_loadb(body.data, body.size, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &where);
+        /* An integer beyond 64 bits: as a float it is at least a number, and the field's own range
+         * refuses it by name. */
+        parsed =
+            json_loadb(body.data, body.size, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &where);
     }
     if (parsed == NULL) {
         return api_fail(err, API_INVALID_JSON, NULL,
-                        "The request body is not valid JSON: %s (line %d, column %d).", where.text, where.line,
-                        where.column);
+                        "The request body is not valid JSON: %s (line %d, column %d).", where.text,
+                        where.line, where.column);
     }
     if (!json_is_object(parsed)) {
         json_decref(parsed);

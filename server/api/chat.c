@@ -10,7 +10,8 @@
 /* ------------------------------------------------------------------ format */
 
 /* {"index":i,"delta":<delta>,"logprobs":..,"finish_reason":..} in a chunk of its own. */
-static void put_chunk(struct generation *g, const struct choice *c, struct str delta, bool logprobs, const char *finish)
+static void put_chunk(struct generation *g, const struct choice *c, struct str delta, bool logprobs,
+                      const char *finish)
 {
     stream_chunk_begin(g);
     buf_printf(&g->out, "{\"index\":%zu,\"delta\":", c->index);
@@ -54,7 +55,8 @@ static void write_pending(struct generation *g, struct choice *c)
     }
 }
 
-static void write_choice(const struct generation *g, const struct choice *c, size_t index, struct buf *out)
+static void write_choice(const struct generation *g, const struct choice *c, size_t index,
+                         struct buf *out)
 {
     const char *finish = generation_finish_name(c->finish);
     buf_printf(out, "{\"index\":%zu,\"message\":{\"role\":\"assistant\",\"content\":", index);
@@ -82,7 +84,8 @@ static const struct generation_format chat_format = {
 
 struct chat_fields {
     const json_t *model, *service_tier;
-    const json_t *tools, *tool_choice, *functions, *function_call, *response_format, *modalities, *metadata, *prediction;
+    const json_t *tools, *tool_choice, *functions, *function_call, *response_format, *modalities,
+        *metadata, *prediction;
     int64_t top_logprobs;
     bool logprobs;
 };
@@ -90,42 +93,46 @@ struct chat_fields {
 #define AT(member)  offsetof(struct chat_fields, member)
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 
-static const char *const tiers[] = { "auto", "default", "flex", "scale", "priority", "fast", NULL };
-static const char *const efforts[] = { "none", "minimal", "low", "medium", "high", "xhigh", "max", NULL };
-static const char *const verbosities[] = { "low", "medium", "high", NULL };
+static const char *const tiers[] = {"auto", "default", "flex", "scale", "priority", "fast", NULL};
+static const char *const efforts[] = {"none", "minimal", "low", "medium",
+                                      "high", "xhigh",   "max", NULL};
+static const char *const verbosities[] = {"low", "medium", "high", NULL};
 
 static const struct field fields[] = {
-    { .name = "model", .kind = FIELD_STRING, .offset = AT(model), .required = true },
-    { .name = "logprobs", .kind = FIELD_BOOL, .offset = AT(logprobs) },
-    { .name = "top_logprobs", .kind = FIELD_INTEGER, .offset = AT(top_logprobs), .ints = { 0, SETTINGS_LOGPROBS_MAX } },
-    { .name = "tools", .kind = FIELD_ARRAY, .offset = AT(tools) },
-    { .name = "tool_choice", .kind = FIELD_ANY, .offset = AT(tool_choice) },
-    { .name = "functions", .kind = FIELD_ARRAY, .offset = AT(functions) },
-    { .name = "function_call", .kind = FIELD_ANY, .offset = AT(function_call) },
-    { .name = "response_format", .kind = FIELD_OBJECT, .offset = AT(response_format) },
-    { .name = "modalities", .kind = FIELD_ARRAY, .offset = AT(modalities) },
-    { .name = "metadata", .kind = FIELD_OBJECT, .offset = AT(metadata) },
-    { .name = "prediction", .kind = FIELD_OBJECT, .offset = AT(prediction) },
-    { .name = "service_tier", .kind = FIELD_STRING, .offset = AT(service_tier), .values = tiers },
+    {.name = "model", .kind = FIELD_STRING, .offset = AT(model), .required = true},
+    {.name = "logprobs", .kind = FIELD_BOOL, .offset = AT(logprobs)},
+    {.name = "top_logprobs",
+     .kind = FIELD_INTEGER,
+     .offset = AT(top_logprobs),
+     .ints = {0, SETTINGS_LOGPROBS_MAX}},
+    {.name = "tools", .kind = FIELD_ARRAY, .offset = AT(tools)},
+    {.name = "tool_choice", .kind = FIELD_ANY, .offset = AT(tool_choice)},
+    {.name = "functions", .kind = FIELD_ARRAY, .offset = AT(functions)},
+    {.name = "function_call", .kind = FIELD_ANY, .offset = AT(function_call)},
+    {.name = "response_format", .kind = FIELD_OBJECT, .offset = AT(response_format)},
+    {.name = "modalities", .kind = FIELD_ARRAY, .offset = AT(modalities)},
+    {.name = "metadata", .kind = FIELD_OBJECT, .offset = AT(metadata)},
+    {.name = "prediction", .kind = FIELD_OBJECT, .offset = AT(prediction)},
+    {.name = "service_tier", .kind = FIELD_STRING, .offset = AT(service_tier), .values = tiers},
     /* Checked, then ignored: they cannot change the text of this answer. */
-    { .name = "parallel_tool_calls", .kind = FIELD_BOOL, .offset = FIELD_UNUSED },
-    { .name = "reasoning_effort", .kind = FIELD_STRING, .offset = FIELD_UNUSED, .values = efforts },
-    { .name = "verbosity", .kind = FIELD_STRING, .offset = FIELD_UNUSED, .values = verbosities },
-    { .name = "store", .kind = FIELD_BOOL, .offset = FIELD_UNUSED },
-    { .name = "prompt_cache_key", .kind = FIELD_STRING, .offset = FIELD_UNUSED },
-    { .name = "prompt_cache_retention", .kind = FIELD_STRING, .offset = FIELD_UNUSED },
-    { .name = "prompt_cache_options", .kind = FIELD_OBJECT, .offset = FIELD_UNUSED },
-    { .name = "safety_identifier", .kind = FIELD_STRING, .offset = FIELD_UNUSED, .max_size = 64 },
+    {.name = "parallel_tool_calls", .kind = FIELD_BOOL, .offset = FIELD_UNUSED},
+    {.name = "reasoning_effort", .kind = FIELD_STRING, .offset = FIELD_UNUSED, .values = efforts},
+    {.name = "verbosity", .kind = FIELD_STRING, .offset = FIELD_UNUSED, .values = verbosities},
+    {.name = "store", .kind = FIELD_BOOL, .offset = FIELD_UNUSED},
+    {.name = "prompt_cache_key", .kind = FIELD_STRING, .offset = FIELD_UNUSED},
+    {.name = "prompt_cache_retention", .kind = FIELD_STRING, .offset = FIELD_UNUSED},
+    {.name = "prompt_cache_options", .kind = FIELD_OBJECT, .offset = FIELD_UNUSED},
+    {.name = "safety_identifier", .kind = FIELD_STRING, .offset = FIELD_UNUSED, .max_size = 64},
     /* Ignoring these would silently give another answer than asked for. */
-    { .name = "audio", .kind = FIELD_REFUSED },
-    { .name = "web_search_options", .kind = FIELD_REFUSED },
-    { .name = "moderation", .kind = FIELD_REFUSED },
+    {.name = "audio", .kind = FIELD_REFUSED},
+    {.name = "web_search_options", .kind = FIELD_REFUSED},
+    {.name = "moderation", .kind = FIELD_REFUSED},
 };
 
 static enum api_fault unsupported(const char *param, struct api_error *err)
 {
-    return api_fail(err, API_UNSUPPORTED_PARAMETER, param, "Unsupported parameter: '%s' is not supported with this model.",
-                    param);
+    return api_fail(err, API_UNSUPPORTED_PARAMETER, param,
+                    "Unsupported parameter: '%s' is not supported with this model.", param);
 }
 
 /* tool_choice and function_call: without tools only "none" and "auto" make sense. */
@@ -147,7 +154,8 @@ static enum api_fault check_choice(const json_t *value, const char *param, struc
     if (strcmp(name, "required") == 0) {
         return unsupported(param, err);
     }
-    return api_fail(err, API_INVALID_VALUE, param, "Invalid value for '%s': '%.64s'. Expected 'none' or 'auto'.", param, name);
+    return api_fail(err, API_INVALID_VALUE, param,
+                    "Invalid value for '%s': '%.64s'. Expected 'none' or 'auto'.", param, name);
 }
 
 static enum api_fault check_tools(const struct chat_fields *f, struct api_error *err)
@@ -164,9 +172,9 @@ static enum api_fault check_tools(const struct chat_fields *f, struct api_error 
 
 static enum api_fault check_response_format(const json_t *format, struct api_error *err)
 {
-    static const char *const types[] = { "text", "json_object", "json_schema", NULL };
+    static const char *const types[] = {"text", "json_object", "json_schema", NULL};
     static const struct field type_field[] = {
-        { .name = "type", .kind = FIELD_STRING, .offset = 0, .required = true, .values = types },
+        {.name = "type", .kind = FIELD_STRING, .offset = 0, .required = true, .values = types},
     };
     const json_t *type = NULL;
     if (format == NULL) {
@@ -176,7 +184,8 @@ static enum api_fault check_response_format(const json_t *format, struct api_err
     if (fault != API_OK) {
         return fault;
     }
-    return strcmp(json_string_value(type), "text") == 0 ? API_OK : unsupported("response_format", err);
+    return strcmp(json_string_value(type), "text") == 0 ? API_OK
+                                                        : unsupported("response_format", err);
 }
 
 static enum api_fault check_modalities(const json_t *list, struct api_error *err)
@@ -187,9 +196,10 @@ static enum api_fault check_modalities(const json_t *list, struct api_error *err
             return field_wrong_type(item, "modalities", "strings", err);
         }
         if (strcmp(json_string_value(item), "text") != 0) {
-            return api_fail(err, API_UNSUPPORTED_VALUE, "modalities",
-                            "Unsupported value for 'modalities': '%.64s'. This model answers with text only.",
-                            json_string_value(item));
+            return api_fail(
+                err, API_UNSUPPORTED_VALUE, "modalities",
+                "Unsupported value for 'modalities': '%.64s'. This model answers with text only.",
+                json_string_value(item));
         }
     }
     return API_OK;
@@ -204,16 +214,19 @@ static enum api_fault check_metadata(const json_t *object, struct api_error *err
         return API_OK;
     }
     if (json_object_size(object) > 16) {
-        return api_fail(err, API_INVALID_VALUE, "metadata", "Invalid 'metadata': at most 16 pairs.");
+        return api_fail(err, API_INVALID_VALUE, "metadata",
+                        "Invalid 'metadata': at most 16 pairs.");
     }
-    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
         if (!json_is_string(value)) {
             return field_wrong_type(value, "metadata", "string values", err);
         }
         /* Four bytes a character at most: a lenient bound that needs no counting. */
         if (strlen(key) > 64 * 4 || json_string_length(value) > 512 * 4) {
-            return api_fail(err, API_STRING_TOO_LONG, "metadata",
-                            "Invalid 'metadata': keys hold at most 64 characters, values at most 512.");
+            return api_fail(
+                err, API_STRING_TOO_LONG, "metadata",
+                "Invalid 'metadata': keys hold at most 64 characters, values at most 512.");
         }
     }
     return API_OK;
@@ -221,15 +234,20 @@ static enum api_fault check_metadata(const json_t *object, struct api_error *err
 
 static enum api_fault check_prediction(const json_t *object, struct api_error *err)
 {
-    static const char *const types[] = { "content", NULL };
+    static const char *const types[] = {"content", NULL};
     static const struct field prediction_fields[] = {
-        { .name = "type", .kind = FIELD_STRING, .offset = FIELD_UNUSED, .required = true, .values = types },
-        { .name = "content", .kind = FIELD_ANY, .offset = FIELD_UNUSED, .required = true },
+        {.name = "type",
+         .kind = FIELD_STRING,
+         .offset = FIELD_UNUSED,
+         .required = true,
+         .values = types},
+        {.name = "content", .kind = FIELD_ANY, .offset = FIELD_UNUSED, .required = true},
     };
     if (object == NULL) {
         return API_OK;
     }
-    return fields_read(object, "prediction", prediction_fields, COUNT_OF(prediction_fields), NULL, err);
+    return fields_read(object, "prediction", prediction_fields, COUNT_OF(prediction_fields), NULL,
+                       err);
 }
 
 static enum api_fault check_fields(const struct chat_fields *f, struct api_error *err)
@@ -256,7 +274,7 @@ static enum api_fault check_fields(const struct chat_fields *f, struct api_error
 
 static enum api_fault read_fields(struct generation *g, const json_t *body, struct api_error *err)
 {
-    struct chat_fields f = { .top_logprobs = -1 };
+    struct chat_fields f = {.top_logprobs = -1};
     enum api_fault fault = fields_read(body, "", fields, COUNT_OF(fields), &f, err);
     if (fault == API_OK) {
         fault = api_check_model(g->api, field_text(f.model), err);
@@ -290,8 +308,8 @@ static enum api_fault read_prompt(struct generation *g, const json_t *body, stru
         fault = api_fail(err, API_OVERLOADED, NULL, "The server is out of memory.");
     }
     if (fault == API_OK) {
-        enum phid_status status = phid_chat_tokens(g->api->model, messages.items, messages.count, &prompt->ids,
-                                                   &prompt->count, &engine_error);
+        enum phid_status status = phid_chat_tokens(g->api->model, messages.items, messages.count,
+                                                   &prompt->ids, &prompt->count, &engine_error);
         if (status != PHID_OK) {
             engine_error.status = status;
             fault = api_fail_engine(err, &engine_error, "messages");
@@ -301,7 +319,8 @@ static enum api_fault read_prompt(struct generation *g, const json_t *body, stru
     return fault;
 }
 
-enum api_fault generation_start_chat(const struct generation_request *r, struct generation **ret, struct api_error *err)
+enum api_fault generation_start_chat(const struct generation_request *r, struct generation **ret,
+                                     struct api_error *err)
 {
     struct generation *g = NULL;
     json_t *body = NULL;

@@ -8,7 +8,8 @@
 
 /* ------------------------------------------------------------------ format */
 
-static void put_choice(const struct generation *g, const struct choice *c, size_t index, struct buf *out)
+static void put_choice(const struct generation *g, const struct choice *c, size_t index,
+                       struct buf *out)
 {
     const char *finish = generation_finish_name(c->finish);
     buf_printf(out, "{\"index\":%zu,\"text\":", index);
@@ -68,13 +69,16 @@ static enum api_fault out_of_memory(struct api_error *err)
     return api_fail(err, API_OVERLOADED, NULL, "The server is out of memory.");
 }
 
-/* An empty prompt still needs a token to start from: the begin token, or the end token where there is none. */
-static enum api_fault begin_only(const struct api *api, struct prompt *prompt, struct api_error *err)
+/* An empty prompt still needs a token to start from: the begin token, or the end token where there
+ * is none. */
+static enum api_fault begin_only(const struct api *api, struct prompt *prompt,
+                                 struct api_error *err)
 {
     const struct phid_model_info *info = phid_model_info(api->model);
     int32_t id = info->bos >= 0 ? info->bos : info->eos;
     if (id < 0) {
-        return api_fail(err, API_INVALID_VALUE, "prompt", "This model has no begin token: the prompt must not be empty.");
+        return api_fail(err, API_INVALID_VALUE, "prompt",
+                        "This model has no begin token: the prompt must not be empty.");
     }
     prompt->ids = malloc(sizeof *prompt->ids);
     if (prompt->ids == NULL) {
@@ -85,8 +89,8 @@ static enum api_fault begin_only(const struct api *api, struct prompt *prompt, s
     return API_OK;
 }
 
-static enum api_fault read_text(const struct api *api, struct str text, const char *param, struct prompt *prompt,
-                                struct api_error *err)
+static enum api_fault read_text(const struct api *api, struct str text, const char *param,
+                                struct prompt *prompt, struct api_error *err)
 {
     struct phid_error engine_error;
     enum api_fault fault = api_check_prompt_size(api, text.size, param, err);
@@ -98,9 +102,9 @@ static enum api_fault read_text(const struct api *api, struct str text, const ch
     if (prompt->text == NULL) {
         return out_of_memory(err);
     }
-    enum phid_status status = phid_tokenize(api->model, text.data, text.size, api->allow_special,
-                                            phid_model_adds_bos(api->model), &prompt->ids, &prompt->count,
-                                            &engine_error);
+    enum phid_status status =
+        phid_tokenize(api->model, text.data, text.size, api->allow_special,
+                      phid_model_adds_bos(api->model), &prompt->ids, &prompt->count, &engine_error);
     if (status != PHID_OK) {
         engine_error.status = status;
         return api_fail_engine(err, &engine_error, param);
@@ -113,13 +117,14 @@ static enum api_fault read_text(const struct api *api, struct str text, const ch
     return API_OK;
 }
 
-static enum api_fault read_ids(const struct api *api, const json_t *array, const char *param, bool echo,
-                               struct prompt *prompt, struct api_error *err)
+static enum api_fault read_ids(const struct api *api, const json_t *array, const char *param,
+                               bool echo, struct prompt *prompt, struct api_error *err)
 {
     size_t count = json_array_size(array);
     char item_param[API_PARAM_MAX];
     if (count == 0) {
-        return api_fail(err, API_EMPTY_ARRAY, param, "Invalid '%s': empty array. Expected at least one token id.", param);
+        return api_fail(err, API_EMPTY_ARRAY, param,
+                        "Invalid '%s': empty array. Expected at least one token id.", param);
     }
     prompt->ids = calloc(count, sizeof *prompt->ids);
     if (prompt->ids == NULL) {
@@ -135,15 +140,16 @@ static enum api_fault read_ids(const struct api *api, const json_t *array, const
         }
         if (id < 0 || (uint64_t)id >= api->vocab_size) {
             field_path_index(item_param, param, i);
-            return api_fail(err, API_INVALID_VALUE, item_param, "Invalid '%s': expected a token id from 0 to %zu.",
-                            item_param, api->vocab_size - 1);
+            return api_fail(err, API_INVALID_VALUE, item_param,
+                            "Invalid '%s': expected a token id from 0 to %zu.", item_param,
+                            api->vocab_size - 1);
         }
         prompt->ids[i] = (int32_t)id;
     }
     if (echo) {
         struct phid_error engine_error;
-        enum phid_status status = phid_detokenize(api->model, prompt->ids, count, false, &prompt->text,
-                                                  &prompt->text_size, &engine_error);
+        enum phid_status status = phid_detokenize(api->model, prompt->ids, count, false,
+                                                  &prompt->text, &prompt->text_size, &engine_error);
         if (status != PHID_OK) {
             engine_error.status = status;
             return api_fail_engine(err, &engine_error, param);
@@ -159,7 +165,8 @@ static enum api_fault read_list(struct generation *g, const json_t *array, struc
     bool texts = json_is_string(json_array_get(array, 0));
     char param[API_PARAM_MAX];
     if (count > GENERATION_CHOICES_MAX) {
-        return api_fail(err, API_ARRAY_TOO_LONG, "prompt", "Invalid 'prompt': array too long. Expected at most %d prompts.",
+        return api_fail(err, API_ARRAY_TOO_LONG, "prompt",
+                        "Invalid 'prompt': array too long. Expected at most %d prompts.",
                         GENERATION_CHOICES_MAX);
     }
     struct prompt *prompts = generation_add_prompts(g, count);
@@ -171,8 +178,9 @@ static enum api_fault read_list(struct generation *g, const json_t *array, struc
         enum api_fault fault;
         field_path_index(param, "prompt", i);
         if (texts ? !json_is_string(item) : !json_is_array(item)) {
-            return field_wrong_type(item, param, texts ? "a string, as the others" : "an array of token ids, as the others",
-                                    err);
+            return field_wrong_type(
+                item, param,
+                texts ? "a string, as the others" : "an array of token ids, as the others", err);
         }
         if (texts) {
             fault = read_text(g->api, field_text(item), param, &prompts[i], err);
@@ -202,7 +210,8 @@ static enum api_fault read_prompts(struct generation *g, const json_t *body, str
         }
     }
     if (!json_is_null(value) && !json_is_string(value) && !json_is_array(value)) {
-        return field_wrong_type(value, "prompt", "a string, an array of strings or an array of token ids", err);
+        return field_wrong_type(value, "prompt",
+                                "a string, an array of strings or an array of token ids", err);
     }
     struct prompt *prompt = generation_add_prompts(g, 1);
     if (prompt == NULL) {
@@ -211,7 +220,8 @@ static enum api_fault read_prompts(struct generation *g, const json_t *body, str
     if (json_is_array(value)) {
         return read_ids(g->api, value, "prompt", g->echo, prompt, err);
     }
-    return read_text(g->api, json_is_null(value) ? STR("") : field_text(value), "prompt", prompt, err);
+    return read_text(g->api, json_is_null(value) ? STR("") : field_text(value), "prompt", prompt,
+                     err);
 }
 
 /* ------------------------------------------------------------------ fields */
@@ -225,16 +235,19 @@ struct completion_fields {
 #define AT(member) offsetof(struct completion_fields, member)
 
 static const struct field fields[] = {
-    { .name = "model", .kind = FIELD_STRING, .offset = AT(model), .required = true },
-    { .name = "suffix", .kind = FIELD_STRING, .offset = AT(suffix) },
-    { .name = "logprobs", .kind = FIELD_INTEGER, .offset = AT(logprobs), .ints = { 0, SETTINGS_LOGPROBS_MAX } },
-    { .name = "best_of", .kind = FIELD_INTEGER, .offset = AT(best_of), .ints = { 0, 20 } },
-    { .name = "echo", .kind = FIELD_BOOL, .offset = AT(echo) },
+    {.name = "model", .kind = FIELD_STRING, .offset = AT(model), .required = true},
+    {.name = "suffix", .kind = FIELD_STRING, .offset = AT(suffix)},
+    {.name = "logprobs",
+     .kind = FIELD_INTEGER,
+     .offset = AT(logprobs),
+     .ints = {0, SETTINGS_LOGPROBS_MAX}},
+    {.name = "best_of", .kind = FIELD_INTEGER, .offset = AT(best_of), .ints = {0, 20}},
+    {.name = "echo", .kind = FIELD_BOOL, .offset = AT(echo)},
 };
 
 static enum api_fault read_fields(struct generation *g, const json_t *body, struct api_error *err)
 {
-    struct completion_fields f = { .logprobs = -1 };
+    struct completion_fields f = {.logprobs = -1};
     enum api_fault fault = fields_read(body, "", fields, sizeof fields / sizeof fields[0], &f, err);
     if (fault == API_OK) {
         fault = api_check_model(g->api, field_text(f.model), err);
@@ -246,14 +259,17 @@ static enum api_fault read_fields(struct generation *g, const json_t *body, stru
         return fault;
     }
     if (f.suffix != NULL && json_string_length(f.suffix) > 0) {
-        return api_fail(err, API_UNSUPPORTED_PARAMETER, "suffix", "This model cannot fill in the middle: 'suffix' is not supported.");
+        return api_fail(err, API_UNSUPPORTED_PARAMETER, "suffix",
+                        "This model cannot fill in the middle: 'suffix' is not supported.");
     }
     int64_t n = g->settings.n;
     if (f.best_of > 0 && f.best_of < n) {
-        return api_fail(err, API_INVALID_VALUE, "best_of", "Invalid 'best_of': must be at least 'n' (%d).", (int)n);
+        return api_fail(err, API_INVALID_VALUE, "best_of",
+                        "Invalid 'best_of': must be at least 'n' (%d).", (int)n);
     }
     if (f.best_of > 1 && g->settings.stream) {
-        return api_fail(err, API_INVALID_VALUE, "best_of", "Invalid 'best_of': more than one candidate cannot be streamed.");
+        return api_fail(err, API_INVALID_VALUE, "best_of",
+                        "Invalid 'best_of': more than one candidate cannot be streamed.");
     }
     g->best_of = (size_t)(f.best_of > 0 ? f.best_of : n);
     g->logprobs = f.logprobs;
@@ -261,8 +277,8 @@ static enum api_fault read_fields(struct generation *g, const json_t *body, stru
     return API_OK;
 }
 
-enum api_fault generation_start_completion(const struct generation_request *r, struct generation **ret,
-                                           struct api_error *err)
+enum api_fault generation_start_completion(const struct generation_request *r,
+                                           struct generation **ret, struct api_error *err)
 {
     struct generation *g = NULL;
     json_t *body = NULL;

@@ -16,38 +16,38 @@ struct fault_row {
 #define INVALID "invalid_request_error"
 
 static const struct fault_row rows[API_FAULT_COUNT] = {
-    [API_INVALID_JSON] = { 400, INVALID, "invalid_json", 0, false },
-    [API_INVALID_TYPE] = { 400, INVALID, "invalid_type", 0, false },
-    [API_INVALID_VALUE] = { 400, INVALID, "invalid_value", 0, false },
-    [API_MISSING_PARAMETER] = { 400, INVALID, "missing_required_parameter", 0, false },
-    [API_UNSUPPORTED_PARAMETER] = { 400, INVALID, "unsupported_parameter", 0, false },
-    [API_UNSUPPORTED_VALUE] = { 400, INVALID, "unsupported_value", 0, false },
-    [API_INTEGER_BELOW] = { 400, INVALID, "integer_below_min_value", 0, false },
-    [API_INTEGER_ABOVE] = { 400, INVALID, "integer_above_max_value", 0, false },
-    [API_DECIMAL_BELOW] = { 400, INVALID, "decimal_below_min_value", 0, false },
-    [API_DECIMAL_ABOVE] = { 400, INVALID, "decimal_above_max_value", 0, false },
-    [API_STRING_TOO_LONG] = { 400, INVALID, "string_above_max_length", 0, false },
-    [API_ARRAY_TOO_LONG] = { 400, INVALID, "array_above_max_length", 0, false },
-    [API_EMPTY_ARRAY] = { 400, INVALID, "empty_array", 0, false },
-    [API_CONTEXT_LENGTH] = { 400, INVALID, "context_length_exceeded", 0, false },
-    [API_BAD_REQUEST] = { 400, INVALID, "bad_request", 0, false },
-    [API_HEAD_TIMEOUT] = { 400, INVALID, "head_timeout", 0, false },
-    [API_BODY_TIMEOUT] = { 400, INVALID, "body_timeout", 0, false },
-    [API_INVALID_KEY] = { 401, INVALID, "invalid_api_key", 0, false },
-    [API_HOST_REFUSED] = { 403, "permission_error", "host_not_allowed", 0, false },
-    [API_MODEL_NOT_FOUND] = { 404, INVALID, "model_not_found", 0, false },
-    [API_UNKNOWN_URL] = { 404, INVALID, "unknown_url", 0, false },
-    [API_WRONG_METHOD] = { 405, INVALID, "method_not_supported", 0, false },
-    [API_BODY_TOO_LARGE] = { 413, INVALID, "request_too_large", 0, false },
-    [API_UNSUPPORTED_ENCODING] = { 415, INVALID, "unsupported_content_encoding", 0, false },
-    [API_UNSUPPORTED_EXPECT] = { 417, INVALID, "unsupported_expectation", 0, false },
-    [API_HEAD_TOO_LARGE] = { 431, INVALID, "head_too_large", 0, false },
-    [API_UNSUPPORTED_FRAMING] = { 501, INVALID, "unsupported_transfer_encoding", 0, true },
-    [API_UNSUPPORTED_VERSION] = { 505, INVALID, "unsupported_http_version", 0, true },
-    [API_OVERLOADED] = { 503, "server_error", "overloaded", 1, false },
-    [API_DRAINING] = { 503, "server_error", "overloaded", 1, false },
-    [API_REQUEST_TIMEOUT] = { 503, "server_error", "request_timeout", 0, true },
-    [API_INTERNAL] = { 500, "server_error", "internal_error", 0, false },
+    [API_INVALID_JSON] = {400, INVALID, "invalid_json", 0, false},
+    [API_INVALID_TYPE] = {400, INVALID, "invalid_type", 0, false},
+    [API_INVALID_VALUE] = {400, INVALID, "invalid_value", 0, false},
+    [API_MISSING_PARAMETER] = {400, INVALID, "missing_required_parameter", 0, false},
+    [API_UNSUPPORTED_PARAMETER] = {400, INVALID, "unsupported_parameter", 0, false},
+    [API_UNSUPPORTED_VALUE] = {400, INVALID, "unsupported_value", 0, false},
+    [API_INTEGER_BELOW] = {400, INVALID, "integer_below_min_value", 0, false},
+    [API_INTEGER_ABOVE] = {400, INVALID, "integer_above_max_value", 0, false},
+    [API_DECIMAL_BELOW] = {400, INVALID, "decimal_below_min_value", 0, false},
+    [API_DECIMAL_ABOVE] = {400, INVALID, "decimal_above_max_value", 0, false},
+    [API_STRING_TOO_LONG] = {400, INVALID, "string_above_max_length", 0, false},
+    [API_ARRAY_TOO_LONG] = {400, INVALID, "array_above_max_length", 0, false},
+    [API_EMPTY_ARRAY] = {400, INVALID, "empty_array", 0, false},
+    [API_CONTEXT_LENGTH] = {400, INVALID, "context_length_exceeded", 0, false},
+    [API_BAD_REQUEST] = {400, INVALID, "bad_request", 0, false},
+    [API_HEAD_TIMEOUT] = {400, INVALID, "head_timeout", 0, false},
+    [API_BODY_TIMEOUT] = {400, INVALID, "body_timeout", 0, false},
+    [API_INVALID_KEY] = {401, INVALID, "invalid_api_key", 0, false},
+    [API_HOST_REFUSED] = {403, "permission_error", "host_not_allowed", 0, false},
+    [API_MODEL_NOT_FOUND] = {404, INVALID, "model_not_found", 0, false},
+    [API_UNKNOWN_URL] = {404, INVALID, "unknown_url", 0, false},
+    [API_WRONG_METHOD] = {405, INVALID, "method_not_supported", 0, false},
+    [API_BODY_TOO_LARGE] = {413, INVALID, "request_too_large", 0, false},
+    [API_UNSUPPORTED_ENCODING] = {415, INVALID, "unsupported_content_encoding", 0, false},
+    [API_UNSUPPORTED_EXPECT] = {417, INVALID, "unsupported_expectation", 0, false},
+    [API_HEAD_TOO_LARGE] = {431, INVALID, "head_too_large", 0, false},
+    [API_UNSUPPORTED_FRAMING] = {501, INVALID, "unsupported_transfer_encoding", 0, true},
+    [API_UNSUPPORTED_VERSION] = {505, INVALID, "unsupported_http_version", 0, true},
+    [API_OVERLOADED] = {503, "server_error", "overloaded", 1, false},
+    [API_DRAINING] = {503, "server_error", "overloaded", 1, false},
+    [API_REQUEST_TIMEOUT] = {503, "server_error", "request_timeout", 0, true},
+    [API_INTERNAL] = {500, "server_error", "internal_error", 0, false},
 };
 
 /* The only place that knows which engine status means what to a client. */
@@ -78,7 +78,8 @@ static enum api_fault fault_of_status(enum phid_status status)
     return API_INTERNAL;
 }
 
-enum api_fault api_fail(struct api_error *err, enum api_fault fault, const char *param, const char *format, ...)
+enum api_fault api_fail(struct api_error *err, enum api_fault fault, const char *param,
+                        const char *format, ...)
 {
     va_list args;
     err->fault = fault;
@@ -94,7 +95,8 @@ enum api_fault api_fail(struct api_error *err, enum api_fault fault, const char 
     return fault;
 }
 
-enum api_fault api_fail_engine(struct api_error *err, const struct phid_error *engine_error, const char *param)
+enum api_fault api_fail_engine(struct api_error *err, const struct phid_error *engine_error,
+                               const char *param)
 {
     enum api_fault fault = fault_of_status(engine_error->status);
     if (fault == API_INTERNAL) {

@@ -1,7 +1,8 @@
 /* What can go wrong with a request, and what the client is told.
  *
- * An api_error is filled where the fault is found; error.c holds the one table that turns it into an HTTP status,
- * an OpenAI error object and retry headers. Plain values, no ownership, any thread. */
+ * An api_error is filled where the fault is found; error.c holds the one table that turns it into
+ * an HTTP status, an OpenAI error object and retry headers. Plain values, no ownership, any thread.
+ */
 #ifndef PHID_SERVER_API_ERROR_H
 #define PHID_SERVER_API_ERROR_H
 
@@ -57,16 +58,17 @@ struct api_error {
 };
 
 /* Fills err and returns fault. param may be NULL. Control characters in the message become '?'. */
-enum api_fault api_fail(struct api_error *err, enum api_fault fault, const char *param, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+enum api_fault api_fail(struct api_error *err, enum api_fault fault, const char *param,
+                        const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* The same for a failure of the engine: its message, its `where` as param unless param is given. */
-enum api_fault api_fail_engine(struct api_error *err, const struct phid_error *engine_error, const char *param);
+enum api_fault api_fail_engine(struct api_error *err, const struct phid_error *engine_error,
+                               const char *param);
 
 unsigned api_error_status(enum api_fault fault);      /* 400 */
 const char *api_error_code(enum api_fault fault);     /* "invalid_type" */
 unsigned api_error_retry_after(enum api_fault fault); /* seconds for Retry-After; 0: no header */
-bool api_error_retryable(enum api_fault fault);       /* false on a 5xx: say `x-should-retry: false` */
+bool api_error_retryable(enum api_fault fault); /* false on a 5xx: say `x-should-retry: false` */
 
 /* Appends {"error":{"message":..,"type":..,"param":..,"code":..}}. */
 void api_error_write(const struct api_error *err, struct buf *out);

@@ -22,7 +22,7 @@ const json_t *field_get(const json_t *object, const char *name)
 
 struct str field_text(const json_t *string)
 {
-    return (struct str){ json_string_value(string), json_string_length(string) };
+    return (struct str){json_string_value(string), json_string_length(string)};
 }
 
 static const char *type_name(const json_t *value)
@@ -47,10 +47,12 @@ static const char *type_name(const json_t *value)
     return "null";
 }
 
-enum api_fault field_wrong_type(const json_t *value, const char *param, const char *expected, struct api_error *err)
+enum api_fault field_wrong_type(const json_t *value, const char *param, const char *expected,
+                                struct api_error *err)
 {
-    return api_fail(err, API_INVALID_TYPE, param, "Invalid type for '%s': expected %s, but got %s instead.", param,
-                    expected, type_name(value));
+    return api_fail(err, API_INVALID_TYPE, param,
+                    "Invalid type for '%s': expected %s, but got %s instead.", param, expected,
+                    type_name(value));
 }
 
 enum api_fault field_missing(const char *param, struct api_error *err)
@@ -72,8 +74,8 @@ bool field_integer(const json_t *value, int64_t *ret)
     return false;
 }
 
-static enum api_fault read_integer(const struct field *f, const json_t *value, const char *param, int64_t *ret,
-                                   struct api_error *err)
+static enum api_fault read_integer(const struct field *f, const json_t *value, const char *param,
+                                   int64_t *ret, struct api_error *err)
 {
     int64_t integer;
     if (!field_integer(value, &integer)) {
@@ -81,7 +83,8 @@ static enum api_fault read_integer(const struct field *f, const json_t *value, c
         if (json_is_real(value) && fabs(json_real_value(value)) >= 0x1p63) {
             integer = json_real_value(value) > 0 ? INT64_MAX : INT64_MIN;
             if (integer == f->ints.max || integer == f->ints.min) {
-                return api_fail(err, API_INVALID_VALUE, param, "Invalid '%s': does not fit 64 bits.", param);
+                return api_fail(err, API_INVALID_VALUE, param,
+                                "Invalid '%s': does not fit 64 bits.", param);
             }
         } else {
             return field_wrong_type(value, param, "an integer", err);
@@ -89,22 +92,22 @@ static enum api_fault read_integer(const struct field *f, const json_t *value, c
     }
     if (integer < f->ints.min) {
         return api_fail(err, API_INTEGER_BELOW, param,
-                        "Invalid '%s': integer below minimum value. Expected a value >= %" PRId64 ", but got %" PRId64
-                        " instead.",
+                        "Invalid '%s': integer below minimum value. Expected a value >= %" PRId64
+                        ", but got %" PRId64 " instead.",
                         param, f->ints.min, integer);
     }
     if (integer > f->ints.max) {
         return api_fail(err, API_INTEGER_ABOVE, param,
-                        "Invalid '%s': integer above maximum value. Expected a value <= %" PRId64 ", but got %" PRId64
-                        " instead.",
+                        "Invalid '%s': integer above maximum value. Expected a value <= %" PRId64
+                        ", but got %" PRId64 " instead.",
                         param, f->ints.max, integer);
     }
     *ret = integer;
     return API_OK;
 }
 
-static enum api_fault read_number(const struct field *f, const json_t *value, const char *param, double *ret,
-                                  struct api_error *err)
+static enum api_fault read_number(const struct field *f, const json_t *value, const char *param,
+                                  double *ret, struct api_error *err)
 {
     if (!json_is_number(value)) {
         return field_wrong_type(value, param, "a number", err);
@@ -112,26 +115,30 @@ static enum api_fault read_number(const struct field *f, const json_t *value, co
     double number = json_number_value(value);
     if (number < f->numbers.min) {
         return api_fail(err, API_DECIMAL_BELOW, param,
-                        "Invalid '%s': decimal below minimum value. Expected a value >= %g, but got %g instead.", param,
-                        f->numbers.min, number);
+                        "Invalid '%s': decimal below minimum value. Expected a value >= %g, but "
+                        "got %g instead.",
+                        param, f->numbers.min, number);
     }
     if (number > f->numbers.max) {
         return api_fail(err, API_DECIMAL_ABOVE, param,
-                        "Invalid '%s': decimal above maximum value. Expected a value <= %g, but got %g instead.", param,
-                        f->numbers.max, number);
+                        "Invalid '%s': decimal above maximum value. Expected a value <= %g, but "
+                        "got %g instead.",
+                        param, f->numbers.max, number);
     }
     *ret = number;
     return API_OK;
 }
 
-static enum api_fault check_string(const struct field *f, const json_t *value, const char *param, struct api_error *err)
+static enum api_fault check_string(const struct field *f, const json_t *value, const char *param,
+                                   struct api_error *err)
 {
     if (!json_is_string(value)) {
         return field_wrong_type(value, param, "a string", err);
     }
     if (f->max_size > 0 && json_string_length(value) > f->max_size) {
-        return api_fail(err, API_STRING_TOO_LONG, param, "Invalid '%s': string too long. Expected at most %zu bytes.",
-                        param, f->max_size);
+        return api_fail(err, API_STRING_TOO_LONG, param,
+                        "Invalid '%s': string too long. Expected at most %zu bytes.", param,
+                        f->max_size);
     }
     if (f->values == NULL) {
         return API_OK;
@@ -142,15 +149,17 @@ static enum api_fault check_string(const struct field *f, const json_t *value, c
         if (str_equal_c(field_text(value), f->values[i])) {
             return API_OK;
         }
-        int n = snprintf(known + used, sizeof known - used, "%s'%s'", i > 0 ? ", " : "", f->values[i]);
+        int n =
+            snprintf(known + used, sizeof known - used, "%s'%s'", i > 0 ? ", " : "", f->values[i]);
         used += n > 0 && (size_t)n < sizeof known - used ? (size_t)n : 0;
     }
-    return api_fail(err, API_INVALID_VALUE, param, "Invalid value for '%s': '%.64s'. Supported values are: %s.", param,
+    return api_fail(err, API_INVALID_VALUE, param,
+                    "Invalid value for '%s': '%.64s'. Supported values are: %s.", param,
                     json_string_value(value), known);
 }
 
-static enum api_fault read_field(const struct field *f, const json_t *value, const char *param, char *out,
-                                 struct api_error *err)
+static enum api_fault read_field(const struct field *f, const json_t *value, const char *param,
+                                 char *out, struct api_error *err)
 {
     int64_t integer = 0;
     double number = 0;
@@ -189,8 +198,8 @@ static enum api_fault read_field(const struct field *f, const json_t *value, con
     case FIELD_ANY:
         break;
     case FIELD_REFUSED:
-        return api_fail(err, API_UNSUPPORTED_PARAMETER, param, "Unsupported parameter: '%s' is not supported here.",
-                        param);
+        return api_fail(err, API_UNSUPPORTED_PARAMETER, param,
+                        "Unsupported parameter: '%s' is not supported here.", param);
     }
     if (fault == API_OK && store) {
         memcpy(out + f->offset, &value, sizeof value);
@@ -198,8 +207,8 @@ static enum api_fault read_field(const struct field *f, const json_t *value, con
     return fault;
 }
 
-enum api_fault fields_read(const json_t *object, const char *path, const struct field *table, size_t count, void *out,
-                           struct api_error *err)
+enum api_fault fields_read(const json_t *object, const char *path, const struct field *table,
+                           size_t count, void *out, struct api_error *err)
 {
     char param[API_PARAM_MAX];
     for (size_t i = 0; i < count; i++) {

@@ -5,8 +5,9 @@
 
 #include "server/api/stream.h"
 
-enum api_fault generation_new(const struct generation_request *r, const struct generation_format *format,
-                              struct generation **ret, struct api_error *err)
+enum api_fault generation_new(const struct generation_request *r,
+                              const struct generation_format *format, struct generation **ret,
+                              struct api_error *err)
 {
     struct generation *g = calloc(1, sizeof *g);
     if (g == NULL) {
@@ -56,23 +57,25 @@ void generation_free(struct generation *g)
 
 /* ------------------------------------------------------------------ submit */
 
-static struct phid_request_params request_params(const struct generation *g, const struct generation_request *r)
+static struct phid_request_params request_params(const struct generation *g,
+                                                 const struct generation_request *r)
 {
     const struct settings *s = &g->settings;
     struct phid_request_params p = {
-        .max_tokens = s->max_tokens < 0 || (uint64_t)s->max_tokens > g->api->context ? g->api->context
-                                                                                     : (size_t)s->max_tokens,
+        .max_tokens = s->max_tokens < 0 || (uint64_t)s->max_tokens > g->api->context
+                          ? g->api->context
+                          : (size_t)s->max_tokens,
         .min_tokens = (size_t)s->min_tokens,
         .ignore_eos = s->ignore_eos,
-        .sampling = { .temperature = (float)s->temperature,
-                      .top_p = (float)s->top_p,
-                      .top_k = s->top_k < 0 ? 0 : (int32_t)s->top_k,
-                      .min_p = (float)s->min_p,
-                      .repetition_penalty = (float)s->repetition_penalty,
-                      .frequency_penalty = (float)s->frequency_penalty,
-                      .presence_penalty = (float)s->presence_penalty,
-                      .logit_bias = s->biases,
-                      .logit_bias_count = s->bias_count },
+        .sampling = {.temperature = (float)s->temperature,
+                     .top_p = (float)s->top_p,
+                     .top_k = s->top_k < 0 ? 0 : (int32_t)s->top_k,
+                     .min_p = (float)s->min_p,
+                     .repetition_penalty = (float)s->repetition_penalty,
+                     .frequency_penalty = (float)s->frequency_penalty,
+                     .presence_penalty = (float)s->presence_penalty,
+                     .logit_bias = s->biases,
+                     .logit_bias_count = s->bias_count},
         .stops = s->stops,
         .stop_count = s->stop_count,
         .logprobs = (int32_t)g->logprobs,
@@ -104,14 +107,16 @@ static void init_choice(struct generation *g, size_t i)
     c->logprobs.skip_space = g->echo && lacks_first_space(&g->prompts[c->prompt]);
 }
 
-enum api_fault generation_submit(struct generation *g, const struct generation_request *r, struct api_error *err)
+enum api_fault generation_submit(struct generation *g, const struct generation_request *r,
+                                 struct api_error *err)
 {
     struct phid_request_params params = request_params(g, r);
     struct phid_error engine_error;
     size_t count = g->prompt_count * g->best_of;
     if (count > GENERATION_CHOICES_MAX) {
         return api_fail(err, API_INVALID_VALUE, g->prompt_count > 1 ? g->format->prompt_field : "n",
-                        "A request may ask for at most %d answers, prompts times candidates; this one asks for %zu.",
+                        "A request may ask for at most %d answers, prompts times candidates; this "
+                        "one asks for %zu.",
                         GENERATION_CHOICES_MAX, count);
     }
     g->choices = calloc(count, sizeof *g->choices);
@@ -124,15 +129,18 @@ enum api_fault generation_submit(struct generation *g, const struct generation_r
     }
     for (size_t i = 0; i < count; i++) {
         struct choice *c = &g->choices[i];
-        /* A given seed makes candidate j of every prompt repeatable; a drawn one makes all of them different. */
+        /* A given seed makes candidate j of every prompt repeatable; a drawn one makes all of them
+         * different. */
         uint64_t stream = g->settings.seed_given ? i % g->best_of : i;
         params.sampling.seed = settings_seed((uint64_t)g->settings.seed, stream);
         params.prompt = g->prompts[c->prompt].ids;
         params.prompt_count = g->prompts[c->prompt].count;
-        enum phid_status status = phid_engine_submit(g->api->engine, &params, &c->request, &engine_error);
+        enum phid_status status =
+            phid_engine_submit(g->api->engine, &params, &c->request, &engine_error);
         if (status != PHID_OK) {
             engine_error.status = status;
-            return api_fail_engine(err, &engine_error, status == PHID_ERR_CONTEXT ? g->format->prompt_field : NULL);
+            return api_fail_engine(err, &engine_error,
+                                   status == PHID_ERR_CONTEXT ? g->format->prompt_field : NULL);
         }
     }
     settings_fini(&g->settings);
@@ -192,7 +200,8 @@ static void finish_choice(struct generation *g, struct choice *c)
 static void pull_choice(struct generation *g, struct choice *c, size_t out_max)
 {
     struct phid_output output;
-    while (!g->done && c->request != NULL && g->out.size <= out_max && phid_request_poll(c->request, &output)) {
+    while (!g->done && c->request != NULL && g->out.size <= out_max &&
+           phid_request_poll(c->request, &output)) {
         if (output.finish == PHID_FINISH_ERROR || output.finish == PHID_FINISH_CANCELLED) {
             fail_from_engine(g, &output);
             return;

@@ -1,12 +1,14 @@
-/* One completion or chat request being answered: its prompts, its choices, and the answer as it grows.
+/* One completion or chat request being answered: its prompts, its choices, and the answer as it
+ * grows.
  *
- * A worker makes it (parse, tokenize, submit: everything that can fail), then hands it to the I/O thread, which
- * pulls output into it whenever the engine wakes it, and frees it. One owner at a time, no locks.
+ * A worker makes it (parse, tokenize, submit: everything that can fail), then hands it to the I/O
+ * thread, which pulls output into it whenever the engine wakes it, and frees it. One owner at a
+ * time, no locks.
  *
  *   generation_start -> [wake] -> generation_pull -> ... -> generation_done -> generation_free
  *
- * Streamed, `out` fills with server-sent events to send and drop; otherwise generation_write_reply gives the one
- * JSON body at the end. */
+ * Streamed, `out` fills with server-sent events to send and drop; otherwise generation_write_reply
+ * gives the one JSON body at the end. */
 #ifndef PHID_SERVER_API_GENERATION_H
 #define PHID_SERVER_API_GENERATION_H
 
@@ -14,7 +16,7 @@
 #include "server/api/logprobs.h"
 #include "server/api/settings.h"
 
-#define GENERATION_CHOICES_MAX 256       /* prompts times candidates of one request */
+#define GENERATION_CHOICES_MAX 256        /* prompts times candidates of one request */
 #define GENERATION_TEXT_MAX    (1u << 28) /* bytes of one growing buffer */
 
 struct prompt {
@@ -52,7 +54,8 @@ struct generation_format {
     /* Chunks for what is pending in `text` and `logprobs`, and the finish if it is reached. */
     void (*write_pending)(struct generation *g, struct choice *c);
     /* One element of `choices` in the whole reply. */
-    void (*write_choice)(const struct generation *g, const struct choice *c, size_t index, struct buf *out);
+    void (*write_choice)(const struct generation *g, const struct choice *c, size_t index,
+                         struct buf *out);
 };
 
 struct generation {
@@ -76,8 +79,9 @@ struct generation {
     uint64_t queue_ns, first_token_ns;
 };
 
-/* From a worker: reads the body of the endpoint that `format` names and queues all its choices, or none.
- * `wake` is called on the engine's thread, once after each time a pull found nothing; it must not block. */
+/* From a worker: reads the body of the endpoint that `format` names and queues all its choices, or
+ * none. `wake` is called on the engine's thread, once after each time a pull found nothing; it must
+ * not block. */
 struct generation_request {
     const struct api *api;
     struct str body;
@@ -85,15 +89,16 @@ struct generation_request {
     void (*wake)(void *user);
     void *wake_user;
 };
-enum api_fault generation_start_completion(const struct generation_request *r, struct generation **ret,
-                                           struct api_error *err);
+enum api_fault generation_start_completion(const struct generation_request *r,
+                                           struct generation **ret, struct api_error *err);
 enum api_fault generation_start_chat(const struct generation_request *r, struct generation **ret,
                                      struct api_error *err);
 
 /* Takes what the engine has. Stops early while more than out_max bytes wait in `out`. */
 void generation_pull(struct generation *g, size_t out_max);
 
-/* Ends it now with this error: an event in a stream, `error` otherwise. Nothing happens once it is done. */
+/* Ends it now with this error: an event in a stream, `error` otherwise. Nothing happens once it is
+ * done. */
 void generation_fail(struct generation *g, enum api_fault fault, const char *message);
 
 void generation_write_reply(struct generation *g, struct buf *out);
@@ -104,12 +109,16 @@ const char *generation_finish(const struct generation *g); /* of the first choic
 /* Cancels what still runs. NULL is fine. */
 void generation_free(struct generation *g);
 
-/* For the two endpoints. ------------------------------------------------------------------------------------ */
+/* For the two endpoints.
+ * ------------------------------------------------------------------------------------ */
 
-enum api_fault generation_new(const struct generation_request *r, const struct generation_format *format,
-                              struct generation **ret, struct api_error *err);
-struct prompt *generation_add_prompts(struct generation *g, size_t count); /* zeroed; NULL: out of memory */
-enum api_fault generation_submit(struct generation *g, const struct generation_request *r, struct api_error *err);
+enum api_fault generation_new(const struct generation_request *r,
+                              const struct generation_format *format, struct generation **ret,
+                              struct api_error *err);
+struct prompt *generation_add_prompts(struct generation *g,
+                                      size_t count); /* zeroed; NULL: out of memory */
+enum api_fault generation_submit(struct generation *g, const struct generation_request *r,
+                                 struct api_error *err);
 const char *generation_finish_name(enum phid_finish finish);
 
 #endif

@@ -1,6 +1,7 @@
 #include "server/api/json_scan.h"
 
-/* Skips a string; `i` is behind its opening quote. Returns the index behind the closing one (or the end). */
+/* Skips a string; `i` is behind its opening quote. Returns the index behind the closing one (or the
+ * end). */
 static size_t skip_string(struct str text, size_t i)
 {
     while (i < text.size && text.data[i] != '"') {
@@ -11,7 +12,8 @@ static size_t skip_string(struct str text, size_t i)
 
 static bool is_scalar_byte(char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '+' || c == '.';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+           c == '+' || c == '.';
 }
 
 enum api_fault json_scan(struct str text, struct api_error *err)
@@ -41,12 +43,14 @@ enum api_fault json_scan(struct str text, struct api_error *err)
             i++;
         }
         if (depth > JSON_DEPTH_MAX) {
-            return api_fail(err, API_INVALID_JSON, NULL, "The JSON body nests deeper than %d levels, at byte %zu.",
+            return api_fail(err, API_INVALID_JSON, NULL,
+                            "The JSON body nests deeper than %d levels, at byte %zu.",
                             JSON_DEPTH_MAX, i);
         }
         if (values > JSON_VALUES_MAX || numbers > JSON_NUMBERS_MAX) {
             return api_fail(err, API_INVALID_JSON, NULL,
-                            "The JSON body holds too many values (at most %d strings, arrays and objects and %d numbers).",
+                            "The JSON body holds too many values (at most %d strings, arrays and "
+                            "objects and %d numbers).",
                             JSON_VALUES_MAX, JSON_NUMBERS_MAX);
         }
     }

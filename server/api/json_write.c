@@ -39,7 +39,7 @@ void json_put_string(struct buf *out, struct str text)
     buf_append_byte(out, '"');
     while (i < text.size) {
         unsigned char c = (unsigned char)text.data[i];
-        size_t size = utf8_decode((struct str){ text.data + i, text.size - i }, &code_point);
+        size_t size = utf8_decode((struct str){text.data + i, text.size - i}, &code_point);
         if (size > 0 && c >= 0x20 && c != '"' && c != '\\' && c != 0x7f) {
             i += size;
             continue;

@@ -10,7 +10,7 @@
 
 void logprobs_init(struct logprobs *l, enum logprobs_form form, int64_t alternatives)
 {
-    *l = (struct logprobs){ .form = form, .alternatives = alternatives };
+    *l = (struct logprobs){.form = form, .alternatives = alternatives};
     buf_init(&l->entries, GENERATION_TEXT_MAX);
     buf_init(&l->values, GENERATION_TEXT_MAX);
     buf_init(&l->tops, GENERATION_TEXT_MAX);
@@ -48,17 +48,18 @@ static struct str token_bytes(const struct api *api, int32_t id)
     const unsigned char *bytes = NULL;
     size_t size = 0;
     phid_token_bytes(api->model, id, &bytes, &size);
-    return (struct str){ (const char *)bytes, size };
+    return (struct str){(const char *)bytes, size};
 }
 
-/* The token as a JSON string. A control token has no bytes; it shows as it is written in the vocabulary. */
+/* The token as a JSON string. A control token has no bytes; it shows as it is written in the
+ * vocabulary. */
 static void put_token(struct buf *out, const struct api *api, int32_t id)
 {
     char *written = NULL;
     size_t size = 0;
     if (phid_token_is_control(api->model, id) &&
         phid_detokenize(api->model, &id, 1, true, &written, &size, NULL) == PHID_OK) {
-        json_put_string(out, (struct str){ written, size });
+        json_put_string(out, (struct str){written, size});
         free(written);
         return;
     }
@@ -142,7 +143,8 @@ static void put_top_map(struct logprobs *l, const struct api *api, const struct 
     buf_append_byte(out, '}');
 }
 
-/* Where the token begins, and counts on. A token that begins inside a character belongs to that character. */
+/* Where the token begins, and counts on. A token that begins inside a character belongs to that
+ * character. */
 static size_t take_offset(struct logprobs *l, struct str bytes)
 {
     size_t offset = l->characters;
@@ -162,7 +164,8 @@ static size_t take_offset(struct logprobs *l, struct str bytes)
     return offset;
 }
 
-static void add_completion(struct logprobs *l, const struct api *api, const struct phid_token *token)
+static void add_completion(struct logprobs *l, const struct api *api,
+                           const struct phid_token *token)
 {
     const char *comma = l->entries.size > 0 ? "," : "";
     size_t offset = take_offset(l, token_bytes(api, token->id));
@@ -182,7 +185,8 @@ static void add_completion(struct logprobs *l, const struct api *api, const stru
 
 void logprobs_add(struct logprobs *l, const struct api *api, const struct phid_token *token)
 {
-    if (l->alternatives < 0 || (!token->is_prompt && phid_token_is_control(api->model, token->id))) {
+    if (l->alternatives < 0 ||
+        (!token->is_prompt && phid_token_is_control(api->model, token->id))) {
         return;
     }
     if (l->form == LOGPROBS_CHAT) {

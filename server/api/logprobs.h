@@ -1,5 +1,6 @@
-/* Log-probabilities of tokens as the two endpoints write them, collected as JSON fragments: the elements of the
- * arrays, without brackets, so that a stream can send and clear them piece by piece. Owned by a choice. */
+/* Log-probabilities of tokens as the two endpoints write them, collected as JSON fragments: the
+ * elements of the arrays, without brackets, so that a stream can send and clear them piece by
+ * piece. Owned by a choice. */
 #ifndef PHID_SERVER_API_LOGPROBS_H
 #define PHID_SERVER_API_LOGPROBS_H
 
@@ -15,7 +16,7 @@ struct logprobs {
     struct buf tops;      /* completion: top_logprobs[] */
     struct buf offsets;   /* completion: text_offset[], code points into the choice's text */
     size_t characters;    /* code points of the tokens so far */
-    bool skip_space;      /* the first text begins with a space that the echoed prompt does not have */
+    bool skip_space; /* the first text begins with a space that the echoed prompt does not have */
 };
 
 void logprobs_init(struct logprobs *l, enum logprobs_form form, int64_t alternatives);

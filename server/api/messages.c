@@ -8,13 +8,22 @@
 
 #define JOINED_MAX (1u << 28) /* bytes; a body is smaller */
 
-enum message_role { ROLE_SYSTEM, ROLE_DEVELOPER, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL, ROLE_FUNCTION };
+enum message_role {
+    ROLE_SYSTEM,
+    ROLE_DEVELOPER,
+    ROLE_USER,
+    ROLE_ASSISTANT,
+    ROLE_TOOL,
+    ROLE_FUNCTION
+};
 
-static const char *const role_names[] = { "system", "developer", "user", "assistant", "tool", "function", NULL };
+static const char *const role_names[] = {"system", "developer", "user", "assistant",
+                                         "tool",   "function",  NULL};
 
 static const enum phid_role engine_roles[] = {
-    [ROLE_SYSTEM] = PHID_ROLE_SYSTEM,       [ROLE_DEVELOPER] = PHID_ROLE_SYSTEM, [ROLE_USER] = PHID_ROLE_USER,
-    [ROLE_ASSISTANT] = PHID_ROLE_ASSISTANT, [ROLE_TOOL] = PHID_ROLE_TOOL,        [ROLE_FUNCTION] = PHID_ROLE_TOOL,
+    [ROLE_SYSTEM] = PHID_ROLE_SYSTEM, [ROLE_DEVELOPER] = PHID_ROLE_SYSTEM,
+    [ROLE_USER] = PHID_ROLE_USER,     [ROLE_ASSISTANT] = PHID_ROLE_ASSISTANT,
+    [ROLE_TOOL] = PHID_ROLE_TOOL,     [ROLE_FUNCTION] = PHID_ROLE_TOOL,
 };
 
 struct message_fields {
@@ -25,11 +34,15 @@ struct message_fields {
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 
 static const struct field fields[] = {
-    { .name = "role", .kind = FIELD_STRING, .offset = AT(role), .required = true, .values = role_names },
-    { .name = "content", .kind = FIELD_ANY, .offset = AT(content) },
-    { .name = "name", .kind = FIELD_STRING, .offset = FIELD_UNUSED },
-    { .name = "tool_calls", .kind = FIELD_ARRAY, .offset = AT(tool_calls) },
-    { .name = "tool_call_id", .kind = FIELD_STRING, .offset = FIELD_UNUSED },
+    {.name = "role",
+     .kind = FIELD_STRING,
+     .offset = AT(role),
+     .required = true,
+     .values = role_names},
+    {.name = "content", .kind = FIELD_ANY, .offset = AT(content)},
+    {.name = "name", .kind = FIELD_STRING, .offset = FIELD_UNUSED},
+    {.name = "tool_calls", .kind = FIELD_ARRAY, .offset = AT(tool_calls)},
+    {.name = "tool_call_id", .kind = FIELD_STRING, .offset = FIELD_UNUSED},
 };
 
 static enum message_role role_of(const json_t *name)
@@ -44,8 +57,8 @@ static enum message_role role_of(const json_t *name)
 /* ----------------------------------------------------------------- content */
 
 /* One part's text; assistants may also have refused. */
-static enum api_fault read_part(const json_t *part, const char *path, bool assistant, struct str *ret,
-                                struct api_error *err)
+static enum api_fault read_part(const json_t *part, const char *path, bool assistant,
+                                struct str *ret, struct api_error *err)
 {
     char param[API_PARAM_MAX];
     if (!json_is_object(part)) {
@@ -63,7 +76,8 @@ static enum api_fault read_part(const json_t *part, const char *path, bool assis
     bool refusal = assistant && strcmp(name, "refusal") == 0;
     if (strcmp(name, "text") != 0 && !refusal) {
         return api_fail(err, API_UNSUPPORTED_VALUE, param,
-                        "Unsupported value for '%s': '%.64s'. This model reads text only.", param, name);
+                        "Unsupported value for '%s': '%.64s'. This model reads text only.", param,
+                        name);
     }
     const json_t *text = field_get(part, refusal ? "refusal" : "text");
     field_path(param, path, refusal ? "refusal" : "text");
@@ -77,12 +91,13 @@ static enum api_fault read_part(const json_t *part, const char *path, bool assis
     return API_OK;
 }
 
-static enum api_fault join_parts(const json_t *parts, const char *path, bool assistant, struct buf *joined,
-                                 struct api_error *err)
+static enum api_fault join_parts(const json_t *parts, const char *path, bool assistant,
+                                 struct buf *joined, struct api_error *err)
 {
     char param[API_PARAM_MAX];
     if (json_array_size(parts) == 0) {
-        return api_fail(err, API_EMPTY_ARRAY, path, "Invalid '%s': empty array. Expected at least one part.", path);
+        return api_fail(err, API_EMPTY_ARRAY, path,
+                        "Invalid '%s': empty array. Expected at least one part.", path);
     }
     for (size_t i = 0; i < json_array_size(parts); i++) {
         struct str text;
@@ -101,7 +116,8 @@ static enum api_fault join_parts(const json_t *parts, const char *path, bool ass
 
 /* -------------------------------------------------------------- tool calls */
 
-/* {"name": .., "arguments": ..} of one earlier call, on a line of its own: arguments that are not JSON stay text. */
+/* {"name": .., "arguments": ..} of one earlier call, on a line of its own: arguments that are not
+ * JSON stay text. */
 static void put_call(struct buf *joined, struct str name, struct str arguments)
 {
     struct api_error ignored;
@@ -124,14 +140,15 @@ static void put_call(struct buf *joined, struct str name, struct str arguments)
     json_decref(parsed);
 }
 
-static enum api_fault read_call(const json_t *call, const char *path, struct buf *joined, struct api_error *err)
+static enum api_fault read_call(const json_t *call, const char *path, struct buf *joined,
+                                struct api_error *err)
 {
-    static const char *const types[] = { "function", "custom", NULL };
+    static const char *const types[] = {"function", "custom", NULL};
     static const struct field call_fields[] = {
-        { .name = "id", .kind = FIELD_STRING, .offset = FIELD_UNUSED },
-        { .name = "type", .kind = FIELD_STRING, .offset = FIELD_UNUSED, .values = types },
+        {.name = "id", .kind = FIELD_STRING, .offset = FIELD_UNUSED},
+        {.name = "type", .kind = FIELD_STRING, .offset = FIELD_UNUSED, .values = types},
     };
-    const json_t *inner[2] = { NULL, NULL };
+    const json_t *inner[2] = {NULL, NULL};
     char param[API_PARAM_MAX];
     if (!json_is_object(call)) {
         return field_wrong_type(call, path, "an object", err);
@@ -151,8 +168,11 @@ static enum api_fault read_call(const json_t *call, const char *path, struct buf
         return field_wrong_type(body, param, "an object", err);
     }
     const struct field body_fields[] = {
-        { .name = "name", .kind = FIELD_STRING, .offset = 0, .required = true },
-        { .name = custom ? "input" : "arguments", .kind = FIELD_STRING, .offset = sizeof inner[0], .required = true },
+        {.name = "name", .kind = FIELD_STRING, .offset = 0, .required = true},
+        {.name = custom ? "input" : "arguments",
+         .kind = FIELD_STRING,
+         .offset = sizeof inner[0],
+         .required = true},
     };
     fault = fields_read(body, param, body_fields, COUNT_OF(body_fields), inner, err);
     if (fault == API_OK) {
@@ -161,7 +181,8 @@ static enum api_fault read_call(const json_t *call, const char *path, struct buf
     return fault;
 }
 
-static enum api_fault read_calls(const json_t *calls, const char *path, struct buf *joined, struct api_error *err)
+static enum api_fault read_calls(const json_t *calls, const char *path, struct buf *joined,
+                                 struct api_error *err)
 {
     char list[API_PARAM_MAX];
     char param[API_PARAM_MAX];
@@ -179,8 +200,8 @@ static enum api_fault read_calls(const json_t *calls, const char *path, struct b
 /* ---------------------------------------------------------------- messages */
 
 /* Everything of a message as one text in `joined`; only for those that are not a plain string. */
-static enum api_fault join_content(const struct message_fields *f, bool assistant, const char *path, struct buf *joined,
-                                   struct api_error *err)
+static enum api_fault join_content(const struct message_fields *f, bool assistant, const char *path,
+                                   struct buf *joined, struct api_error *err)
 {
     char param[API_PARAM_MAX];
     enum api_fault fault = API_OK;
@@ -198,10 +219,11 @@ static enum api_fault join_content(const struct message_fields *f, bool assistan
     return fault;
 }
 
-static enum api_fault read_message(const json_t *object, const char *path, struct phid_message *message, char **joined,
+static enum api_fault read_message(const json_t *object, const char *path,
+                                   struct phid_message *message, char **joined,
                                    struct api_error *err)
 {
-    struct message_fields f = { 0 };
+    struct message_fields f = {0};
     char param[API_PARAM_MAX];
     if (!json_is_object(object)) {
         return field_wrong_type(object, path, "an object", err);
@@ -241,7 +263,7 @@ static enum api_fault read_message(const json_t *object, const char *path, struc
 enum api_fault messages_read(const json_t *body, struct messages *ret, struct api_error *err)
 {
     const json_t *list = field_get(body, "messages");
-    struct messages m = { 0 };
+    struct messages m = {0};
     char path[API_PARAM_MAX];
     if (list == NULL) {
         return field_missing("messages", err);
@@ -251,11 +273,13 @@ enum api_fault messages_read(const json_t *body, struct messages *ret, struct ap
     }
     size_t count = json_array_size(list);
     if (count == 0) {
-        return api_fail(err, API_EMPTY_ARRAY, "messages", "Invalid 'messages': empty array. Expected at least one message.");
+        return api_fail(err, API_EMPTY_ARRAY, "messages",
+                        "Invalid 'messages': empty array. Expected at least one message.");
     }
     if (count > MESSAGES_MAX) {
         return api_fail(err, API_ARRAY_TOO_LONG, "messages",
-                        "Invalid 'messages': array too long. Expected at most %d messages.", MESSAGES_MAX);
+                        "Invalid 'messages': array too long. Expected at most %d messages.",
+                        MESSAGES_MAX);
     }
     m.items = calloc(count, sizeof *m.items);
     m.joined = calloc(count, sizeof *m.joined);
@@ -266,7 +290,8 @@ enum api_fault messages_read(const json_t *body, struct messages *ret, struct ap
     }
     for (size_t i = 0; i < count; i++) {
         field_path_index(path, "messages", i);
-        enum api_fault fault = read_message(json_array_get(list, i), path, &m.items[i], &m.joined[i], err);
+        enum api_fault fault =
+            read_message(json_array_get(list, i), path, &m.items[i], &m.joined[i], err);
         if (fault != API_OK) {
             messages_fini(&m);
             return fault;
@@ -284,5 +309,5 @@ void messages_fini(struct messages *m)
     }
     free(m->joined);
     free(m->items);
-    *m = (struct messages){ 0 };
+    *m = (struct messages){0};
 }

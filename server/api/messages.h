@@ -1,7 +1,7 @@
 /* The `messages` of a chat request, as the engine's messages.
  *
- * Contents are views into the body, or texts of our own where parts had to be joined; both live until
- * messages_fini, which comes before the body is given back. */
+ * Contents are views into the body, or texts of our own where parts had to be joined; both live
+ * until messages_fini, which comes before the body is given back. */
 #ifndef PHID_SERVER_API_MESSAGES_H
 #define PHID_SERVER_API_MESSAGES_H
 

@@ -34,7 +34,8 @@ void api_write_models(const struct api *api, struct buf *out)
     buf_append_c(out, "]}");
 }
 
-enum api_fault api_write_model(const struct api *api, struct str name, struct buf *out, struct api_error *err)
+enum api_fault api_write_model(const struct api *api, struct str name, struct buf *out,
+                               struct api_error *err)
 {
     enum api_fault fault = api_check_model(api, name, err);
     if (fault == API_OK) {
@@ -54,5 +55,6 @@ void api_write_root(const struct api *api, struct buf *out)
 
 void api_write_health(bool ready, size_t running, size_t waiting, struct buf *out)
 {
-    buf_printf(out, "{\"status\":\"%s\",\"running\":%zu,\"waiting\":%zu}", ready ? "ok" : "draining", running, waiting);
+    buf_printf(out, "{\"status\":\"%s\",\"running\":%zu,\"waiting\":%zu}",
+               ready ? "ok" : "draining", running, waiting);
 }

@@ -11,37 +11,49 @@
 
 /* top_k: -1 and 0 are "off" in the clients that send it. */
 static const struct field fields[] = {
-    { .name = "temperature", .kind = FIELD_NUMBER, .offset = AT(temperature), .numbers = { 0, 2 } },
-    { .name = "top_p", .kind = FIELD_NUMBER, .offset = AT(top_p), .numbers = { 0, 1 } },
-    { .name = "min_p", .kind = FIELD_NUMBER, .offset = AT(min_p), .numbers = { 0, 1 } },
-    { .name = "top_k", .kind = FIELD_INTEGER, .offset = AT(top_k), .ints = { -1, INT32_MAX } },
-    { .name = "repetition_penalty", .kind = FIELD_NUMBER, .offset = AT(repetition_penalty), .numbers = { 0.01, 10 } },
-    { .name = "frequency_penalty", .kind = FIELD_NUMBER, .offset = AT(frequency_penalty), .numbers = { -2, 2 } },
-    { .name = "presence_penalty", .kind = FIELD_NUMBER, .offset = AT(presence_penalty), .numbers = { -2, 2 } },
-    { .name = "seed", .kind = FIELD_INTEGER, .offset = AT(seed), .ints = { INT64_MIN, INT64_MAX } },
-    { .name = "n", .kind = FIELD_INTEGER, .offset = AT(n), .ints = { 1, SETTINGS_N_MAX } },
-    { .name = "min_tokens", .kind = FIELD_INTEGER, .offset = AT(min_tokens), .ints = { 0, INT32_MAX } },
-    { .name = "ignore_eos", .kind = FIELD_BOOL, .offset = AT(ignore_eos) },
-    { .name = "stream", .kind = FIELD_BOOL, .offset = AT(stream) },
-    { .name = "user", .kind = FIELD_STRING, .offset = FIELD_UNUSED },
+    {.name = "temperature", .kind = FIELD_NUMBER, .offset = AT(temperature), .numbers = {0, 2}},
+    {.name = "top_p", .kind = FIELD_NUMBER, .offset = AT(top_p), .numbers = {0, 1}},
+    {.name = "min_p", .kind = FIELD_NUMBER, .offset = AT(min_p), .numbers = {0, 1}},
+    {.name = "top_k", .kind = FIELD_INTEGER, .offset = AT(top_k), .ints = {-1, INT32_MAX}},
+    {.name = "repetition_penalty",
+     .kind = FIELD_NUMBER,
+     .offset = AT(repetition_penalty),
+     .numbers = {0.01, 10}},
+    {.name = "frequency_penalty",
+     .kind = FIELD_NUMBER,
+     .offset = AT(frequency_penalty),
+     .numbers = {-2, 2}},
+    {.name = "presence_penalty",
+     .kind = FIELD_NUMBER,
+     .offset = AT(presence_penalty),
+     .numbers = {-2, 2}},
+    {.name = "seed", .kind = FIELD_INTEGER, .offset = AT(seed), .ints = {INT64_MIN, INT64_MAX}},
+    {.name = "n", .kind = FIELD_INTEGER, .offset = AT(n), .ints = {1, SETTINGS_N_MAX}},
+    {.name = "min_tokens", .kind = FIELD_INTEGER, .offset = AT(min_tokens), .ints = {0, INT32_MAX}},
+    {.name = "ignore_eos", .kind = FIELD_BOOL, .offset = AT(ignore_eos)},
+    {.name = "stream", .kind = FIELD_BOOL, .offset = AT(stream)},
+    {.name = "user", .kind = FIELD_STRING, .offset = FIELD_UNUSED},
 };
 
 static const struct field stream_fields[] = {
-    { .name = "include_usage", .kind = FIELD_BOOL, .offset = AT(include_usage) },
-    { .name = "include_obfuscation", .kind = FIELD_BOOL, .offset = FIELD_UNUSED },
+    {.name = "include_usage", .kind = FIELD_BOOL, .offset = AT(include_usage)},
+    {.name = "include_obfuscation", .kind = FIELD_BOOL, .offset = FIELD_UNUSED},
 };
 
-static enum api_fault read_stop(const json_t *value, const char *param, struct settings *s, struct api_error *err)
+static enum api_fault read_stop(const json_t *value, const char *param, struct settings *s,
+                                struct api_error *err)
 {
     size_t size = json_string_length(value);
     if (size == 0) {
-        return api_fail(err, API_INVALID_VALUE, param, "Invalid '%s': a stop string must not be empty.", param);
+        return api_fail(err, API_INVALID_VALUE, param,
+                        "Invalid '%s': a stop string must not be empty.", param);
     }
     if (size > SETTINGS_STOP_BYTES_MAX) {
-        return api_fail(err, API_STRING_TOO_LONG, param, "Invalid '%s': a stop string holds at most %d bytes.", param,
+        return api_fail(err, API_STRING_TOO_LONG, param,
+                        "Invalid '%s': a stop string holds at most %d bytes.", param,
                         SETTINGS_STOP_BYTES_MAX);
     }
-    s->stops[s->stop_count++] = (struct phid_stop){ json_string_value(value), size };
+    s->stops[s->stop_count++] = (struct phid_stop){json_string_value(value), size};
     return API_OK;
 }
 
@@ -57,7 +69,8 @@ static enum api_fault read_stops(const json_t *body, struct settings *s, struct 
     }
     size_t count = json_is_array(value) ? json_array_size(value) : 1;
     if (count > SETTINGS_STOPS_MAX) {
-        return api_fail(err, API_ARRAY_TOO_LONG, "stop", "Invalid 'stop': array too long. Expected at most %d strings.",
+        return api_fail(err, API_ARRAY_TOO_LONG, "stop",
+                        "Invalid 'stop': array too long. Expected at most %d strings.",
                         SETTINGS_STOPS_MAX);
     }
     s->stops = calloc(count + 1, sizeof *s->stops);
@@ -101,7 +114,8 @@ static bool parse_id(const char *text, size_t vocab_size, int32_t *ret)
     return true;
 }
 
-static enum api_fault read_biases(const struct api *api, const json_t *body, struct settings *s, struct api_error *err)
+static enum api_fault read_biases(const struct api *api, const json_t *body, struct settings *s,
+                                  struct api_error *err)
 {
     const json_t *object = field_get(body, "logit_bias");
     const char *key;
@@ -113,19 +127,21 @@ static enum api_fault read_biases(const struct api *api, const json_t *body, str
         return field_wrong_type(object, "logit_bias", "an object", err);
     }
     if (json_object_size(object) > SETTINGS_BIASES_MAX) {
-        return api_fail(err, API_INVALID_VALUE, "logit_bias", "Invalid 'logit_bias': at most %d entries.",
-                        SETTINGS_BIASES_MAX);
+        return api_fail(err, API_INVALID_VALUE, "logit_bias",
+                        "Invalid 'logit_bias': at most %d entries.", SETTINGS_BIASES_MAX);
     }
     s->biases = calloc(json_object_size(object) + 1, sizeof *s->biases);
     if (s->biases == NULL) {
         return api_fail(err, API_OVERLOADED, NULL, "The server is out of memory.");
     }
-    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
         struct phid_logit_bias *bias = &s->biases[s->bias_count];
         if (!parse_id(key, api->vocab_size, &bias->id)) {
-            return api_fail(err, API_INVALID_VALUE, "logit_bias",
-                            "Invalid key in 'logit_bias': '%.32s'. Expected a token id from 0 to %zu.", key,
-                            api->vocab_size - 1);
+            return api_fail(
+                err, API_INVALID_VALUE, "logit_bias",
+                "Invalid key in 'logit_bias': '%.32s'. Expected a token id from 0 to %zu.", key,
+                api->vocab_size - 1);
         }
         if (!json_is_number(value)) {
             return field_wrong_type(value, "logit_bias", "numbers", err);
@@ -133,7 +149,8 @@ static enum api_fault read_biases(const struct api *api, const json_t *body, str
         double number = json_number_value(value);
         if (number < -100 || number > 100) {
             return api_fail(err, API_INVALID_VALUE, "logit_bias",
-                            "Invalid value in 'logit_bias' for token %s: expected a number from -100 to 100, got %g.",
+                            "Invalid value in 'logit_bias' for token %s: expected a number from "
+                            "-100 to 100, got %g.",
                             key, number);
         }
         bias->bias = (float)number;
@@ -142,7 +159,8 @@ static enum api_fault read_biases(const struct api *api, const json_t *body, str
     return API_OK;
 }
 
-static enum api_fault read_stream_options(const json_t *body, struct settings *s, struct api_error *err)
+static enum api_fault read_stream_options(const json_t *body, struct settings *s,
+                                          struct api_error *err)
 {
     const json_t *options = field_get(body, "stream_options");
     if (options == NULL) {
@@ -159,11 +177,18 @@ static enum api_fault read_stream_options(const json_t *body, struct settings *s
 }
 
 /* max_completion_tokens is the newer name and wins. */
-static enum api_fault read_max_tokens(const json_t *body, int64_t min, struct settings *s, struct api_error *err)
+static enum api_fault read_max_tokens(const json_t *body, int64_t min, struct settings *s,
+                                      struct api_error *err)
 {
     const struct field limits[] = {
-        { .name = "max_tokens", .kind = FIELD_INTEGER, .offset = AT(max_tokens), .ints = { min, INT64_MAX } },
-        { .name = "max_completion_tokens", .kind = FIELD_INTEGER, .offset = AT(max_tokens), .ints = { min, INT64_MAX } },
+        {.name = "max_tokens",
+         .kind = FIELD_INTEGER,
+         .offset = AT(max_tokens),
+         .ints = {min, INT64_MAX}},
+        {.name = "max_completion_tokens",
+         .kind = FIELD_INTEGER,
+         .offset = AT(max_tokens),
+         .ints = {min, INT64_MAX}},
     };
     return fields_read(body, "", limits, COUNT_OF(limits), s, err);
 }
@@ -171,7 +196,11 @@ static enum api_fault read_max_tokens(const json_t *body, int64_t min, struct se
 enum api_fault settings_read(const struct api *api, const json_t *body, int64_t max_tokens_default,
                              int64_t max_tokens_min, struct settings *ret, struct api_error *err)
 {
-    struct settings s = { .temperature = 1, .top_p = 1, .repetition_penalty = 1, .n = 1, .max_tokens = max_tokens_default };
+    struct settings s = {.temperature = 1,
+                         .top_p = 1,
+                         .repetition_penalty = 1,
+                         .n = 1,
+                         .max_tokens = max_tokens_default};
     enum api_fault fault = fields_read(body, "", fields, COUNT_OF(fields), &s, err);
     if (fault == API_OK) {
         fault = read_max_tokens(body, max_tokens_min, &s, err);
@@ -186,7 +215,8 @@ enum api_fault settings_read(const struct api *api, const json_t *body, int64_t 
         fault = read_biases(api, body, &s, err);
     }
     s.seed_given = field_get(body, "seed") != NULL;
-    if (fault == API_OK && !s.seed_given && RAND_bytes((unsigned char *)&s.seed, sizeof s.seed) != 1) {
+    if (fault == API_OK && !s.seed_given &&
+        RAND_bytes((unsigned char *)&s.seed, sizeof s.seed) != 1) {
         fault = api_fail(err, API_INTERNAL, NULL, "The server has no source of randomness.");
     }
     if (fault != API_OK) {
@@ -205,7 +235,8 @@ void settings_fini(struct settings *s)
     s->biases = NULL;
 }
 
-/* The finalizer of splitmix64 (Steele, Lea, Flood 2014) over the seed advanced by its own increment. */
+/* The finalizer of splitmix64 (Steele, Lea, Flood 2014) over the seed advanced by its own
+ * increment. */
 uint64_t settings_seed(uint64_t seed, uint64_t index)
 {
     uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15u;

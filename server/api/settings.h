@@ -1,6 +1,7 @@
 /* The request fields that completions and chat share: sampling, limits, stop strings, streaming.
  *
- * Read once by a worker from the parsed body; stop strings are views into it, so the body outlives the settings. */
+ * Read once by a worker from the parsed body; stop strings are views into it, so the body outlives
+ * the settings. */
 #ifndef PHID_SERVER_API_SETTINGS_H
 #define PHID_SERVER_API_SETTINGS_H
 
@@ -30,7 +31,8 @@ enum api_fault settings_read(const struct api *api, const json_t *body, int64_t 
                              int64_t max_tokens_min, struct settings *ret, struct api_error *err);
 void settings_fini(struct settings *s);
 
-/* The generator's seed of candidate `index`: another stream for each, the same for the same seed. */
+/* The generator's seed of candidate `index`: another stream for each, the same for the same seed.
+ */
 uint64_t settings_seed(uint64_t seed, uint64_t index);
 
 #endif

@@ -28,9 +28,10 @@ void usage_write(const struct generation *g, struct buf *out)
     for (size_t i = 0; i < g->choice_count; i += g->best_of) {
         cached += g->choices[i].cached_tokens;
     }
-    buf_printf(out, "{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu", prompt, completion,
-               prompt + completion);
-    buf_printf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%zu,\"audio_tokens\":0}", cached);
+    buf_printf(out, "{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu", prompt,
+               completion, prompt + completion);
+    buf_printf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%zu,\"audio_tokens\":0}",
+               cached);
     buf_append_c(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":0,\"audio_tokens\":0,"
                       "\"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}");
 }

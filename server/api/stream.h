@@ -2,14 +2,15 @@
  *
  *   first chunk of each choice ... chunks ... finish of each choice [usage] data: [DONE]
  *
- * or, after a failure, an error frame and no [DONE]. Frames carry only `data:` lines: event names, ids and
- * retry lines break one official client or the other. */
+ * or, after a failure, an error frame and no [DONE]. Frames carry only `data:` lines: event names,
+ * ids and retry lines break one official client or the other. */
 #ifndef PHID_SERVER_API_STREAM_H
 #define PHID_SERVER_API_STREAM_H
 
 #include "server/api/generation.h"
 
-/* Opens `data: {"id":..,"choices":[`; the caller writes the element; stream_chunk_end closes the frame. */
+/* Opens `data: {"id":..,"choices":[`; the caller writes the element; stream_chunk_end closes the
+ * frame. */
 void stream_chunk_begin(struct generation *g);
 void stream_chunk_end(struct generation *g);
 

@@ -33,7 +33,7 @@ bool conn_open(struct io *io, int fd)
     buf_init(&c->to_client, BUFFER_MAX);
     head_scan_init(&c->scan);
     c->fd_events = EPOLLIN | EPOLLRDHUP;
-    struct epoll_event event = { .events = c->fd_events, .data.ptr = c };
+    struct epoll_event event = {.events = c->fd_events, .data.ptr = c};
     if ((io->tls != NULL && (c->tls = tls_session_new(io->tls, fd)) == NULL) ||
         epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         close(fd);
@@ -137,31 +137,29 @@ bool conn_is_idle(const struct conn *c)
 static void refuse(struct conn *c, const struct api_error *error)
 {
     struct reply reply;
-    char id[40];
+    char id[REPLY_ID_SIZE];
     if (c->answered) {
         conn_close(c);
         return;
     }
     reply_init(&reply);
     reply_error(&reply, error);
-    if (api_random_id(id, sizeof id, "req_", 32)) {
-        reply_header(&reply, "x-request-id", str_of(id));
-    } else {
-        id[0] = '\0';
-    }
+    (void)reply_make_id(id);
+    reply_header(&reply, "x-request-id", str_of(id));
     if (c->head.origin.size > 0) {
         cors_add_headers(&c->io->cors, &c->head, &reply);
     }
     reply_write(&reply, &c->to_client);
-    io_log(c->io, SERVER_LOG_INFO, "event=refused id=%s status=%u code=%s", id, reply.status, api_error_code(error->fault));
+    io_log(c->io, SERVER_LOG_INFO, "event=refused id=%s status=%u code=%s", id, reply.status,
+           api_error_code(error->fault));
     reply_fini(&reply);
     close_inner(c);
     c->state = CONN_LINGER;
     c->deadline_ms = c->io->now_ms + IO_LINGER_MS;
 }
 
-/* Everything is said: no more bytes from us, but what the client still sends is read, or its reset of the connection
- * could destroy our last words on their way. */
+/* Everything is said: no more bytes from us, but what the client still sends is read, or its reset
+ * of the connection could destroy our last words on their way. */
 static void linger(struct conn *c)
 {
     close_inner(c);
@@ -171,7 +169,8 @@ static void linger(struct conn *c)
 
 /* ------------------------------------------------------------ client's bytes */
 
-/* What libmicrohttpd is told: only what it needs to find the body and to end or keep the connection. */
+/* What libmicrohttpd is told: only what it needs to find the body and to end or keep the
+ * connection. */
 static void write_inner_head(struct conn *c)
 {
     struct buf *out = &c->to_inner;
@@ -195,7 +194,7 @@ static void write_inner_head(struct conn *c)
 static bool open_inner(struct conn *c)
 {
     struct io *io = c->io;
-    struct sockaddr_storage nobody = { .ss_family = AF_UNIX };
+    struct sockaddr_storage nobody = {.ss_family = AF_UNIX};
     int pair[2];
     if (c->inner >= 0) {
         return true;
@@ -205,7 +204,7 @@ static bool open_inner(struct conn *c)
     }
     c->inner_events = EPOLLIN;
     /* Bit 0 of the tag says which of the two sockets it is. */
-    struct epoll_event event = { .events = c->inner_events, .data.u64 = (uint64_t)(uintptr_t)c | 1 };
+    struct epoll_event event = {.events = c->inner_events, .data.u64 = (uint64_t)(uintptr_t)c | 1};
     if (epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, pair[0], &event) != 0) {
         close(pair[0]);
         close(pair[1]);
@@ -215,7 +214,8 @@ static bool open_inner(struct conn *c)
     c->inner_eof = false;
     io->adding = c;
     /* Closes pair[1] itself when it fails. */
-    enum MHD_Result added = MHD_add_connection(io->daemon, pair[1], (struct sockaddr *)&nobody, sizeof(struct sockaddr));
+    enum MHD_Result added = MHD_add_connection(io->daemon, pair[1], (struct sockaddr *)&nobody,
+                                               sizeof(struct sockaddr));
     io->adding = NULL;
     return added == MHD_YES && c->in_libmicrohttpd;
 }
@@ -232,15 +232,15 @@ static void begin_request(struct conn *c, size_t size)
 {
     struct api_error error;
     free(c->head_bytes);
-    c->head = (struct head){ 0 };
+    c->head = (struct head){0};
     c->answered = false;
-    c->head_bytes = str_dup((struct str){ c->in.data, size });
+    c->head_bytes = str_dup((struct str){c->in.data, size});
     if (c->head_bytes == NULL) {
         out_of_resources(c);
         return;
     }
     buf_drop(&c->in, size);
-    if (head_parse((struct str){ c->head_bytes, size }, &c->head, &error) != API_OK ||
+    if (head_parse((struct str){c->head_bytes, size}, &c->head, &error) != API_OK ||
         framing_init(&c->framing, &c->head, c->io->max_body_bytes, &error) != API_OK) {
         refuse(c, &error);
         return;
@@ -274,7 +274,7 @@ static bool advance_head(struct conn *c)
         return false;
     case HEAD_BAD:
         c->answered = false;
-        c->head = (struct head){ 0 };
+        c->head = (struct head){0};
         refuse(c, &error);
         return true;
     case HEAD_COMPLETE:
@@ -303,7 +303,7 @@ static bool advance_body(struct conn *c)
     struct api_error error;
     size_t taken = 0;
     while (taken < c->in.size && c->to_inner.size < INNER_MAX && c->framing.state != FRAMING_END) {
-        struct str rest = { c->in.data + taken, c->in.size - taken };
+        struct str rest = {c->in.data + taken, c->in.size - taken};
         struct str body;
         size_t used = 0;
         if (framing_next(&c->framing, rest, &used, &body, &error) != API_OK) {
@@ -350,7 +350,8 @@ static ssize_t client_receive(struct conn *c, void *bytes, size_t size)
 
 static ssize_t client_send(struct conn *c, const void *bytes, size_t size)
 {
-    return c->tls != NULL ? tls_session_write(c->tls, bytes, size) : send(c->fd, bytes, size, MSG_NOSIGNAL);
+    return c->tls != NULL ? tls_session_write(c->tls, bytes, size)
+                          : send(c->fd, bytes, size, MSG_NOSIGNAL);
 }
 
 static bool read_client(struct conn *c)
@@ -420,7 +421,8 @@ static void on_inner_eof(struct conn *c)
     if (c->state == CONN_HEAD) {
         close_inner(c); /* idle: the next request gets a new pair */
     } else if (!c->answered && !c->client_leaving) {
-        api_fail(&error, API_INTERNAL, NULL, "The server had an error while processing your request.");
+        api_fail(&error, API_INTERNAL, NULL,
+                 "The server had an error while processing your request.");
         refuse(c, &error);
     } else {
         linger(c);
@@ -457,7 +459,7 @@ static bool read_inner(struct conn *c)
 
 static void set_events(struct conn *c, int fd, uint32_t *current, uint32_t wanted, uint64_t tag)
 {
-    struct epoll_event event = { .events = wanted, .data.u64 = tag };
+    struct epoll_event event = {.events = wanted, .data.u64 = tag};
     if (*current != wanted && epoll_ctl(c->io->epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0) {
         *current = wanted;
     }
@@ -488,7 +490,8 @@ static bool check_client(struct conn *c)
         exchange_abandon(c->exchange);
     }
     bool nothing_left = c->client_eof && c->to_client.size == 0;
-    if (nothing_left && (c->state == CONN_HEAD || c->state == CONN_LINGER || (c->state == CONN_BODY && c->in.size == 0))) {
+    if (nothing_left && (c->state == CONN_HEAD || c->state == CONN_LINGER ||
+                         (c->state == CONN_BODY && c->in.size == 0))) {
         conn_close(c);
         return true;
     }
@@ -581,8 +584,9 @@ void conn_sweep(struct conn *c)
             return;
         }
         c->answered = false;
-        c->head = (struct head){ 0 };
-        api_fail(&error, API_HEAD_TIMEOUT, NULL, "The request head took longer than %d seconds.", IO_HEAD_MS / 1000);
+        c->head = (struct head){0};
+        api_fail(&error, API_HEAD_TIMEOUT, NULL, "The request head took longer than %d seconds.",
+                 IO_HEAD_MS / 1000);
         refuse(c, &error);
         conn_pump(c);
     } else if (c->state == CONN_BODY && now >= body_deadline(c)) {

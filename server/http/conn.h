@@ -1,11 +1,13 @@
-/* One client connection: bytes from the client are checked here before libmicrohttpd sees anything of them.
+/* One client connection: bytes from the client are checked here before libmicrohttpd sees anything
+ * of them.
  *
- *   HEAD: collect and parse a head    BODY: check and forward a body    WAIT: the answer is being made
- *   LINGER: all is said, wait for the client to close
+ *   HEAD: collect and parse a head    BODY: check and forward a body    WAIT: the answer is being
+ * made LINGER: all is said, wait for the client to close
  *
- * One request at a time is inside libmicrohttpd; pipelined ones wait in `in`. The head that goes on is written anew
- * from the parsed one, and a chunked body is chunked anew, so nothing ambiguous can pass.
- * Owned by the I/O thread. Lives until the client's socket is closed and libmicrohttpd has let go of its end. */
+ * One request at a time is inside libmicrohttpd; pipelined ones wait in `in`. The head that goes on
+ * is written anew from the parsed one, and a chunked body is chunked anew, so nothing ambiguous can
+ * pass. Owned by the I/O thread. Lives until the client's socket is closed and libmicrohttpd has
+ * let go of its end. */
 #ifndef PHID_SERVER_HTTP_CONN_H
 #define PHID_SERVER_HTTP_CONN_H
 
@@ -22,11 +24,11 @@ struct conn {
     struct conn *previous, *next; /* io->conns, then io->graveyard */
     struct conn *next_touched;
     enum conn_state state;
-    int fd;                        /* the client */
-    int inner;                     /* our end of the socketpair; -1 until the first request */
+    int fd;                           /* the client */
+    int inner;                        /* our end of the socketpair; -1 until the first request */
     uint32_t fd_events, inner_events; /* what epoll was last told */
-    struct tls_session *tls;       /* NULL: plain */
-    struct buf in;                 /* from the client, not yet forwarded */
+    struct tls_session *tls;          /* NULL: plain */
+    struct buf in;                    /* from the client, not yet forwarded */
     struct buf to_inner;
     struct buf to_client;
     struct head_scan scan;
@@ -38,20 +40,21 @@ struct conn {
     uint64_t body_since_ms;
     uint64_t stalled_ms; /* since when the client takes nothing; 0: it does */
     bool in_libmicrohttpd;
-    bool client_eof;    /* no more bytes will come */
+    bool client_eof;     /* no more bytes will come */
     bool client_leaving; /* its side is shut; bytes may still be in the socket */
     bool inner_eof;
     bool answered;  /* some of the current answer was relayed */
     bool completed; /* libmicrohttpd has written all of the answer */
     bool touched;
     bool said_goodbye; /* while lingering: our side is shut */
-    bool served; /* at least one request was answered */
+    bool served;       /* at least one request was answered */
 };
 
 /* Takes the socket. False: out of memory or descriptors; the socket is closed. */
 bool conn_open(struct io *io, int fd);
 
-/* Moves bytes wherever they can go. Called when either socket has something, and whenever else helps. */
+/* Moves bytes wherever they can go. Called when either socket has something, and whenever else
+ * helps. */
 void conn_pump(struct conn *c);
 void conn_on_client(struct conn *c, uint32_t events);
 void conn_sweep(struct conn *c);

@@ -5,9 +5,10 @@
 
 #define REQUESTED_HEADERS_MAX 4096 /* bytes of Access-Control-Request-Headers that are echoed */
 
-enum phid_status cors_init(struct cors *cors, const char *const *origins, size_t count, struct phid_error *err)
+enum phid_status cors_init(struct cors *cors, const char *const *origins, size_t count,
+                           struct phid_error *err)
 {
-    *cors = (struct cors){ 0 };
+    *cors = (struct cors){0};
     cors->origins = calloc(count + 1, sizeof *cors->origins);
     for (size_t i = 0; cors->origins != NULL && i < count; i++) {
         cors->origins[i] = str_dup(str_of(origins[i]));
@@ -30,7 +31,7 @@ void cors_fini(struct cors *cors)
         free(cors->origins[i]);
     }
     free(cors->origins);
-    *cors = (struct cors){ 0 };
+    *cors = (struct cors){0};
 }
 
 bool cors_allows(const struct cors *cors, struct str origin)
@@ -39,7 +40,8 @@ bool cors_allows(const struct cors *cors, struct str origin)
         return false;
     }
     for (size_t i = 0; i < cors->count; i++) {
-        if (origin.size == strlen(cors->origins[i]) && strncasecmp(origin.data, cors->origins[i], origin.size) == 0) {
+        if (origin.size == strlen(cors->origins[i]) &&
+            strncasecmp(origin.data, cors->origins[i], origin.size) == 0) {
             return true;
         }
     }
@@ -61,7 +63,8 @@ void cors_add_headers(const struct cors *cors, const struct head *head, struct r
     }
     add_origin(cors, head, reply);
     reply_header(reply, "Access-Control-Expose-Headers",
-                 STR("x-request-id, openai-processing-ms, openai-version, retry-after, retry-after-ms, x-should-retry"));
+                 STR("x-request-id, openai-processing-ms, openai-version, retry-after, "
+                     "retry-after-ms, x-should-retry"));
 }
 
 void cors_preflight(const struct cors *cors, const struct head *head, struct reply *reply)
@@ -89,7 +92,8 @@ bool cors_host_is_local(struct str host)
     const size_t local_size = sizeof local - 1;
     bool dotted = false;
     bool numeric = true;
-    const char *colon = host.size > 0 && host.data[0] != '[' ? memchr(host.data, ':', host.size) : NULL;
+    const char *colon =
+        host.size > 0 && host.data[0] != '[' ? memchr(host.data, ':', host.size) : NULL;
     size_t size = colon != NULL ? (size_t)(colon - host.data) : host.size;
     if (size == 0 || host.data[0] == '[') {
         return true; /* HTTP/1.0, or an IPv6 address */

@@ -1,6 +1,5 @@
 #include "server/http/exchange.h"
 
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,19 +11,6 @@
 
 /* -------------------------------------------------------------- life cycle */
 
-static bool make_id(char out[40])
-{
-    unsigned char random[16];
-    if (RAND_bytes(random, sizeof random) != 1) {
-        return false;
-    }
-    memcpy(out, "req_", 4);
-    for (size_t i = 0; i < sizeof random; i++) {
-        snprintf(out + 4 + 2 * i, 3, "%02x", random[i]);
-    }
-    return true;
-}
-
 static void copy_cut(char *out, size_t size, struct str text)
 {
     snprintf(out, size, "%.*s", (int)(text.size < size ? text.size : size - 1), text.data);
@@ -33,7 +19,7 @@ static void copy_cut(char *out, size_t size, struct str text)
 static struct exchange *exchange_new(struct conn *conn, struct MHD_Connection *mhd)
 {
     struct exchange *x = calloc(1, sizeof *x);
-    if (x == NULL || !make_id(x->id)) {
+    if (x == NULL || !reply_make_id(x->id)) {
         free(x);
         return NULL;
     }
@@ -81,19 +67,24 @@ static void log_request(const struct exchange *x)
     unsigned long long total_ms = x->io->now_ms - x->started_ms;
     enum server_log_level level = x->route.id == ROUTE_HEALTH ? SERVER_LOG_DEBUG : SERVER_LOG_INFO;
     if (g == NULL) {
-        io_log(x->io, level, "event=request id=%s method=%s path=%s status=%llu total_ms=%llu%s", x->id, x->method, x->path,
-               (unsigned long long)x->status_sent, total_ms, gone ? " finish=client_gone" : "");
+        io_log(x->io, level, "event=request id=%s method=%s path=%s status=%llu total_ms=%llu%s",
+               x->id, x->method, x->path, (unsigned long long)x->status_sent, total_ms,
+               gone ? " finish=client_gone" : "");
         return;
     }
     io_log(x->io, level,
-           "event=request id=%s method=%s path=%s status=%llu prompt_tokens=%zu completion_tokens=%zu queue_ms=%llu "
+           "event=request id=%s method=%s path=%s status=%llu prompt_tokens=%zu "
+           "completion_tokens=%zu queue_ms=%llu "
            "ttft_ms=%llu total_ms=%llu finish=%s",
-           x->id, x->method, x->path, (unsigned long long)x->status_sent, generation_prompt_tokens(g),
-           generation_completion_tokens(g), (unsigned long long)g->queue_ns / 1000000,
-           (unsigned long long)g->first_token_ns / 1000000, total_ms, gone ? "client_gone" : generation_finish(g));
+           x->id, x->method, x->path, (unsigned long long)x->status_sent,
+           generation_prompt_tokens(g), generation_completion_tokens(g),
+           (unsigned long long)g->queue_ns / 1000000,
+           (unsigned long long)g->first_token_ns / 1000000, total_ms,
+           gone ? "client_gone" : generation_finish(g));
 }
 
-void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchange, enum MHD_RequestTerminationCode code)
+void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchange,
+                           enum MHD_RequestTerminationCode code)
 {
     struct exchange *x = *exchange;
     if (x == NULL) {
@@ -130,7 +121,8 @@ static void resume(struct exchange *x)
     }
 }
 
-/* From the engine's step thread: hands x to the I/O thread, once until that has looked. The push is the last touch. */
+/* From the engine's step thread: hands x to the I/O thread, once until that has looked. The push is
+ * the last touch. */
 static void wake(void *user)
 {
     struct exchange *x = user;
@@ -141,7 +133,8 @@ static void wake(void *user)
     struct exchange *head = atomic_load_explicit(&io->woken, memory_order_relaxed);
     do {
         x->next_woken = head;
-    } while (!atomic_compare_exchange_weak_explicit(&io->woken, &head, x, memory_order_release, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&io->woken, &head, x, memory_order_release,
+                                                    memory_order_relaxed));
     io_poke(io);
 }
 
@@ -152,8 +145,8 @@ static void hand_back(struct exchange *x)
     struct exchange *head = atomic_load_explicit(&io->prepared, memory_order_relaxed);
     do {
         x->next_prepared = head;
-    } while (
-        !atomic_compare_exchange_weak_explicit(&io->prepared, &head, x, memory_order_release, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&io->prepared, &head, x, memory_order_release,
+                                                    memory_order_relaxed));
     io_poke(io);
 }
 
@@ -175,7 +168,8 @@ static enum MHD_Result queue(struct exchange *x, struct MHD_Response *response)
 {
     enum MHD_Result result = response != NULL && !x->reply.failed ? MHD_YES : MHD_NO;
     for (size_t i = 0; i < x->reply.header_count && result == MHD_YES; i++) {
-        result = MHD_add_response_header(response, x->reply.headers[i].name, x->reply.headers[i].value);
+        result =
+            MHD_add_response_header(response, x->reply.headers[i].name, x->reply.headers[i].value);
     }
     if (result == MHD_YES) {
         x->status_sent = x->reply.status;
@@ -199,12 +193,14 @@ static enum MHD_Result send_reply(struct exchange *x)
     }
     x->stage = EXCHANGE_REPLYING;
     add_common_headers(x);
-    int digits = snprintf(elapsed, sizeof elapsed, "%llu", (unsigned long long)(x->io->now_ms - x->started_ms));
-    reply_header(&x->reply, "openai-processing-ms", (struct str){ elapsed, (size_t)digits });
+    int digits = snprintf(elapsed, sizeof elapsed, "%llu",
+                          (unsigned long long)(x->io->now_ms - x->started_ms));
+    reply_header(&x->reply, "openai-processing-ms", (struct str){elapsed, (size_t)digits});
     if (buf_take(&x->reply.body, &body, &size, NULL) != PHID_OK) {
         return MHD_NO;
     }
-    struct MHD_Response *response = MHD_create_response_from_buffer(size, body, MHD_RESPMEM_MUST_FREE);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(size, body, MHD_RESPMEM_MUST_FREE);
     if (response == NULL) {
         free(body);
     }
@@ -264,7 +260,8 @@ static enum MHD_Result send_stream(struct exchange *x)
     reply_header(&x->reply, "Content-Type", STR("text/event-stream; charset=utf-8"));
     reply_header(&x->reply, "Cache-Control", STR("no-cache"));
     reply_header(&x->reply, "X-Accel-Buffering", STR("no"));
-    return queue(x, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, x, NULL));
+    return queue(
+        x, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, x, NULL));
 }
 
 /* ---------------------------------------------------------------- the head */
@@ -274,14 +271,17 @@ static enum api_fault check_head(struct exchange *x, struct api_error *err)
     const struct head *head = &x->conn->head;
     bool open = route_is_open(head->path);
     if (x->io->loopback && !keys_any(&x->io->keys) && !cors_host_is_local(head->host)) {
-        return api_fail(err, API_HOST_REFUSED, NULL, "This server listens on loopback only and does not answer to the name '%.*s'.",
-                        (int)(head->host.size < 64 ? head->host.size : 64), head->host.data);
+        return api_fail(
+            err, API_HOST_REFUSED, NULL,
+            "This server listens on loopback only and does not answer to the name '%.*s'.",
+            (int)(head->host.size < 64 ? head->host.size : 64), head->host.data);
     }
     if (!open && !keys_allow(&x->io->keys, head->authorization, head->api_key)) {
-        return api_fail(err, API_INVALID_KEY, NULL, "%s",
-                        head->authorization.size > 0 || head->api_key.size > 0
-                            ? "Incorrect API key provided."
-                            : "You did not provide an API key. Send it as 'Authorization: Bearer KEY'.");
+        return api_fail(
+            err, API_INVALID_KEY, NULL, "%s",
+            head->authorization.size > 0 || head->api_key.size > 0
+                ? "Incorrect API key provided."
+                : "You did not provide an API key. Send it as 'Authorization: Bearer KEY'.");
     }
     if (!open && io_refuses(x->io)) {
         return api_fail(err, API_DRAINING, NULL, "The server is shutting down.");
@@ -301,7 +301,8 @@ static bool begin(struct exchange *x)
         return false;
     }
     const struct head *head = &x->conn->head;
-    x->prompt_reply = str_equal_c(head->method, "POST") && (head->chunked || head->content_length > 0);
+    x->prompt_reply =
+        str_equal_c(head->method, "POST") && (head->chunked || head->content_length > 0);
     return x->prompt_reply;
 }
 
@@ -311,7 +312,8 @@ static void take_body(struct exchange *x, const char *data, size_t size)
         return;
     }
     if (x->io->buffered_bytes + size > x->io->max_buffered_bytes) {
-        api_fail(&x->refusal, API_OVERLOADED, NULL, "The server is busy with other large requests.");
+        api_fail(&x->refusal, API_OVERLOADED, NULL,
+                 "The server is busy with other large requests.");
         release_body(x);
         return;
     }
@@ -319,7 +321,8 @@ static void take_body(struct exchange *x, const char *data, size_t size)
     buf_append(&x->body, data, size);
     x->io->buffered_bytes += x->body.size - before;
     if (x->body.failed) {
-        api_fail(&x->refusal, API_OVERLOADED, NULL, "The server is out of memory for this request.");
+        api_fail(&x->refusal, API_OVERLOADED, NULL,
+                 "The server is out of memory for this request.");
     }
 }
 
@@ -329,11 +332,8 @@ static void take_body(struct exchange *x, const char *data, size_t size)
 static void prepare(struct job *job)
 {
     struct exchange *x = (struct exchange *)job;
-    struct generation_request request = { .api = &x->io->api,
-                                          .body = buf_view(&x->body),
-                                          .id = x->id,
-                                          .wake = wake,
-                                          .wake_user = x };
+    struct generation_request request = {
+        .api = &x->io->api, .body = buf_view(&x->body), .id = x->id, .wake = wake, .wake_user = x};
     struct generation *g = NULL;
     if (!atomic_load_explicit(&x->gone, memory_order_relaxed)) {
         if (x->route.id == ROUTE_CHAT) {
@@ -379,7 +379,8 @@ static void take_prepared(struct exchange *x)
     x->io->generating++;
     if (x->ended != API_OK || atomic_load_explicit(&x->gone, memory_order_relaxed)) {
         /* Nothing was sent yet: this can still be an ordinary error. */
-        api_fail(&x->error, x->ended != API_OK ? x->ended : API_INTERNAL, NULL, "%s", ending_message(x->ended));
+        api_fail(&x->error, x->ended != API_OK ? x->ended : API_INTERNAL, NULL, "%s",
+                 ending_message(x->ended));
         release_generation(x);
     } else if (x->generation->settings.stream) {
         x->stage = EXCHANGE_STREAMING;
@@ -475,13 +476,16 @@ static enum MHD_Result dispatch(struct exchange *x)
     return send_json(x);
 }
 
-enum MHD_Result exchange_on_request(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
-                                    const char *version, const char *data, size_t *size, void **exchange)
+enum MHD_Result exchange_on_request(void *cls, struct MHD_Connection *mhd, const char *url,
+                                    const char *method, const char *version, const char *data,
+                                    size_t *size, void **exchange)
 {
     struct exchange *x = *exchange;
     if (x == NULL) {
-        const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-        x = info != NULL && info->socket_context != NULL ? exchange_new(info->socket_context, mhd) : NULL;
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+        x = info != NULL && info->socket_context != NULL ? exchange_new(info->socket_context, mhd)
+                                                         : NULL;
         if (x == NULL) {
             return MHD_NO;
         }

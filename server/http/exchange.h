@@ -4,9 +4,10 @@
  *   READING -> PREPARING -> GENERATING -> REPLYING       a whole answer
  *   READING -> PREPARING -> STREAMING                    server-sent events
  *
- * Made at the first callback of a request, freed when libmicrohttpd says it is completed. While PREPARING the worker
- * owns `generation` and `error`; everything else belongs to the I/O thread. The connection is suspended while there
- * is nothing to send, and resumed exactly once for each suspension. */
+ * Made at the first callback of a request, freed when libmicrohttpd says it is completed. While
+ * PREPARING the worker owns `generation` and `error`; everything else belongs to the I/O thread.
+ * The connection is suspended while there is nothing to send, and resumed exactly once for each
+ * suspension. */
 #ifndef PHID_SERVER_HTTP_EXCHANGE_H
 #define PHID_SERVER_HTTP_EXCHANGE_H
 
@@ -30,8 +31,8 @@ struct exchange {
     struct MHD_Connection *mhd;
     struct exchange *next_woken;    /* list of io->woken */
     struct exchange *next_prepared; /* list of io->prepared */
-    char id[40];                 /* x-request-id */
-    char method[8], path[64];    /* for the log, cut */
+    char id[REPLY_ID_SIZE];         /* x-request-id */
+    char method[8], path[64];       /* for the log, cut */
     enum exchange_stage stage;
     struct route route;
     struct buf body;
@@ -44,17 +45,19 @@ struct exchange {
     uint64_t status_sent; /* for the log */
     bool suspended;
     bool ping_due;
-    bool prompt_reply; /* refused before its body: the connection ends */
-    bool completed;    /* libmicrohttpd is done with it */
+    bool prompt_reply;    /* refused before its body: the connection ends */
+    bool completed;       /* libmicrohttpd is done with it */
     enum api_fault ended; /* not API_OK: to be failed with this once prepared */
     atomic_bool gone;     /* the client left */
     atomic_bool woken;    /* it is in io->woken */
 };
 
 /* libmicrohttpd's callbacks. */
-enum MHD_Result exchange_on_request(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
-                                    const char *version, const char *data, size_t *size, void **exchange);
-void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchange, enum MHD_RequestTerminationCode code);
+enum MHD_Result exchange_on_request(void *cls, struct MHD_Connection *mhd, const char *url,
+                                    const char *method, const char *version, const char *data,
+                                    size_t *size, void **exchange);
+void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchange,
+                           enum MHD_RequestTerminationCode code);
 
 /* Takes the woken ones and lets them go on. */
 void exchange_run_woken(struct io *io);

@@ -6,9 +6,10 @@ static enum api_fault too_large(const struct framing *f, struct api_error *err)
                     (unsigned long long)f->max);
 }
 
-enum api_fault framing_init(struct framing *f, const struct head *head, uint64_t max, struct api_error *err)
+enum api_fault framing_init(struct framing *f, const struct head *head, uint64_t max,
+                            struct api_error *err)
 {
-    *f = (struct framing){ .chunked = head->chunked, .max = max };
+    *f = (struct framing){.chunked = head->chunked, .max = max};
     if (head->chunked) {
         f->state = FRAMING_SIZE;
         return API_OK;
@@ -41,9 +42,12 @@ static enum api_fault begin_chunk(struct framing *f, struct api_error *err)
 /* One byte of framing. */
 static enum api_fault step(struct framing *f, char c, struct api_error *err)
 {
-    bool extra = f->state == FRAMING_EXTENSION || f->state == FRAMING_TRAILER || f->state == FRAMING_TRAILER_START;
-    if (extra && c != '\r' && (((unsigned char)c < 0x20 && c != '\t') || c == 0x7f || ++f->extra > FRAMING_EXTRA_MAX)) {
-        return api_fail(err, API_BAD_REQUEST, NULL, "A chunk extension or trailer is malformed or too long.");
+    bool extra = f->state == FRAMING_EXTENSION || f->state == FRAMING_TRAILER ||
+                 f->state == FRAMING_TRAILER_START;
+    if (extra && c != '\r' &&
+        (((unsigned char)c < 0x20 && c != '\t') || c == 0x7f || ++f->extra > FRAMING_EXTRA_MAX)) {
+        return api_fail(err, API_BAD_REQUEST, NULL,
+                        "A chunk extension or trailer is malformed or too long.");
     }
     switch (f->state) {
     case FRAMING_SIZE:
@@ -97,11 +101,11 @@ static enum api_fault step(struct framing *f, char c, struct api_error *err)
     return api_fail(err, API_BAD_REQUEST, NULL, "The chunked request body is malformed.");
 }
 
-enum api_fault framing_next(struct framing *f, struct str bytes, size_t *ret_used, struct str *ret_body,
-                            struct api_error *err)
+enum api_fault framing_next(struct framing *f, struct str bytes, size_t *ret_used,
+                            struct str *ret_body, struct api_error *err)
 {
     size_t used = 0;
-    *ret_body = (struct str){ bytes.data, 0 };
+    *ret_body = (struct str){bytes.data, 0};
     while (used < bytes.size && f->state != FRAMING_DATA && f->state != FRAMING_END) {
         enum api_fault fault = step(f, bytes.data[used++], err);
         if (fault != API_OK) {
@@ -110,7 +114,7 @@ enum api_fault framing_next(struct framing *f, struct str bytes, size_t *ret_use
     }
     if (f->state == FRAMING_DATA && used < bytes.size) {
         size_t here = bytes.size - used < f->left ? bytes.size - used : (size_t)f->left;
-        *ret_body = (struct str){ bytes.data + used, here };
+        *ret_body = (struct str){bytes.data + used, here};
         used += here;
         f->left -= here;
         if (f->left == 0) {

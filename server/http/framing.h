@@ -1,5 +1,6 @@
-/* Where a request's body ends: a decoder for Content-Length and chunked bodies that lets nothing ambiguous through.
- * Trailers and chunk extensions are checked for size and dropped. Pure functions over bytes; no sockets. */
+/* Where a request's body ends: a decoder for Content-Length and chunked bodies that lets nothing
+ * ambiguous through. Trailers and chunk extensions are checked for size and dropped. Pure functions
+ * over bytes; no sockets. */
 #ifndef PHID_SERVER_HTTP_FRAMING_H
 #define PHID_SERVER_HTTP_FRAMING_H
 
@@ -32,11 +33,12 @@ struct framing {
 };
 
 /* Refuses a Content-Length above max at once. */
-enum api_fault framing_init(struct framing *f, const struct head *head, uint64_t max, struct api_error *err);
-
-/* Reads some of `bytes`: *ret_used of them, of which *ret_body (maybe empty) is body. Call again until the bytes are
- * used up or the state is FRAMING_END. */
-enum api_fault framing_next(struct framing *f, struct str bytes, size_t *ret_used, struct str *ret_body,
+enum api_fault framing_init(struct framing *f, const struct head *head, uint64_t max,
                             struct api_error *err);
+
+/* Reads some of `bytes`: *ret_used of them, of which *ret_body (maybe empty) is body. Call again
+ * until the bytes are used up or the state is FRAMING_END. */
+enum api_fault framing_next(struct framing *f, struct str bytes, size_t *ret_used,
+                            struct str *ret_body, struct api_error *err);
 
 #endif

@@ -6,7 +6,7 @@
 
 void head_scan_init(struct head_scan *s)
 {
-    *s = (struct head_scan){ .line_is_empty = true };
+    *s = (struct head_scan){.line_is_empty = true};
 }
 
 static enum head_state scan_fault(struct api_error *err, enum api_fault fault, const char *message)
@@ -18,7 +18,8 @@ static enum head_state scan_fault(struct api_error *err, enum api_fault fault, c
 size_t head_blank_lines(struct str bytes)
 {
     size_t i = 0;
-    while (i + 2 <= bytes.size && i < 2 * (size_t)HEAD_BLANKS_MAX && memcmp(bytes.data + i, "\r\n", 2) == 0) {
+    while (i + 2 <= bytes.size && i < 2 * (size_t)HEAD_BLANKS_MAX &&
+           memcmp(bytes.data + i, "\r\n", 2) == 0) {
         i += 2;
     }
     return i;
@@ -33,7 +34,8 @@ enum head_state head_scan(struct head_scan *s, struct str bytes, struct api_erro
                 return HEAD_MORE; /* look at the pair once it is whole */
             }
             if (bytes.data[s->at + 1] != '\n') {
-                return scan_fault(err, API_BAD_REQUEST, "The request head has a carriage return without a line feed.");
+                return scan_fault(err, API_BAD_REQUEST,
+                                  "The request head has a carriage return without a line feed.");
             }
             s->at += 2;
             s->lines++;
@@ -42,9 +44,11 @@ enum head_state head_scan(struct head_scan *s, struct str bytes, struct api_erro
             }
             s->line_is_empty = true;
         } else if (c == '\n') {
-            return scan_fault(err, API_BAD_REQUEST, "The request head has a line feed without a carriage return.");
+            return scan_fault(err, API_BAD_REQUEST,
+                              "The request head has a line feed without a carriage return.");
         } else if ((c < 0x20 && c != '\t') || c == 0x7f || (s->lines == 0 && c >= 0x7f)) {
-            return scan_fault(err, API_BAD_REQUEST, "The request head has a byte that is not allowed in HTTP.");
+            return scan_fault(err, API_BAD_REQUEST,
+                              "The request head has a byte that is not allowed in HTTP.");
         } else {
             s->line_is_empty = false;
             s->at++;
@@ -75,7 +79,8 @@ static bool is_letter(char c)
 static bool is_token(struct str s)
 {
     for (size_t i = 0; i < s.size; i++) {
-        if (!is_digit(s.data[i]) && !is_letter(s.data[i]) && memchr("!#$%&'*+-.^_`|~", s.data[i], 15) == NULL) {
+        if (!is_digit(s.data[i]) && !is_letter(s.data[i]) &&
+            memchr("!#$%&'*+-.^_`|~", s.data[i], 15) == NULL) {
             return false;
         }
     }
@@ -99,12 +104,13 @@ static struct str trimmed(struct str s)
     return s;
 }
 
-/* Cuts *rest at the first `separator` and returns what was before it; all of it when there is none. */
+/* Cuts *rest at the first `separator` and returns what was before it; all of it when there is none.
+ */
 static struct str cut(struct str *rest, char separator)
 {
     const char *found = rest->size > 0 ? memchr(rest->data, separator, rest->size) : NULL;
     size_t size = found != NULL ? (size_t)(found - rest->data) : rest->size;
-    struct str part = { rest->data, size };
+    struct str part = {rest->data, size};
     size_t used = found != NULL ? size + 1 : size;
     rest->data += used;
     rest->size -= used;
@@ -130,7 +136,8 @@ static enum api_fault bad(struct api_error *err, const char *message)
 static enum api_fault check_target(struct str target, struct api_error *err)
 {
     if (target.size > HEAD_TARGET_MAX) {
-        return api_fail(err, API_HEAD_TOO_LARGE, NULL, "The request target is longer than %d bytes.", HEAD_TARGET_MAX);
+        return api_fail(err, API_HEAD_TOO_LARGE, NULL,
+                        "The request target is longer than %d bytes.", HEAD_TARGET_MAX);
     }
     for (size_t i = 0; i < target.size; i++) {
         if (target.data[i] <= 0x20 || target.data[i] == '#') {
@@ -155,9 +162,10 @@ static enum api_fault parse_version(struct str version, struct head *head, struc
         head->keep_alive = !head->version_1_0;
         return API_OK;
     }
-    if (version.size == 8 && memcmp(version.data, "HTTP/", 5) == 0 && is_digit(version.data[5]) && version.data[6] == '.' &&
-        is_digit(version.data[7])) {
-        return api_fail(err, API_UNSUPPORTED_VERSION, NULL, "Only versions 1.1 and 1.0 of HTTP are spoken here.");
+    if (version.size == 8 && memcmp(version.data, "HTTP/", 5) == 0 && is_digit(version.data[5]) &&
+        version.data[6] == '.' && is_digit(version.data[7])) {
+        return api_fail(err, API_UNSUPPORTED_VERSION, NULL,
+                        "Only versions 1.1 and 1.0 of HTTP are spoken here.");
     }
     return bad(err, "The request line does not end in an HTTP version.");
 }
@@ -222,7 +230,8 @@ static enum api_fault parse_transfer(struct str value, struct head *head, struct
         head->chunked = true;
         return API_OK;
     }
-    return api_fail(err, API_UNSUPPORTED_FRAMING, NULL, "The only Transfer-Encoding known here is 'chunked'.");
+    return api_fail(err, API_UNSUPPORTED_FRAMING, NULL,
+                    "The only Transfer-Encoding known here is 'chunked'.");
 }
 
 static void parse_connection(struct str value, struct head *head)
@@ -250,14 +259,17 @@ static enum api_fault check_host(struct str value, struct api_error *err)
     return API_OK;
 }
 
-/* The headers that frame the message. Returns true when `name` was one of them; *ret is then its fault. */
-static bool parse_framing_header(struct str name, struct str value, struct head *head, struct seen *seen,
-                                 enum api_fault *ret, struct api_error *err)
+/* The headers that frame the message. Returns true when `name` was one of them; *ret is then its
+ * fault. */
+static bool parse_framing_header(struct str name, struct str value, struct head *head,
+                                 struct seen *seen, enum api_fault *ret, struct api_error *err)
 {
     if (equal_ignoring_case(name, "content-length")) {
-        *ret = repeated(&seen->length) ? bad(err, "Content-Length is given twice.") : parse_length(value, head, err);
+        *ret = repeated(&seen->length) ? bad(err, "Content-Length is given twice.")
+                                       : parse_length(value, head, err);
     } else if (equal_ignoring_case(name, "transfer-encoding")) {
-        *ret = repeated(&seen->transfer) ? bad(err, "Transfer-Encoding is given twice.") : parse_transfer(value, head, err);
+        *ret = repeated(&seen->transfer) ? bad(err, "Transfer-Encoding is given twice.")
+                                         : parse_transfer(value, head, err);
     } else if (equal_ignoring_case(name, "host")) {
         *ret = repeated(&seen->host) ? bad(err, "Host is given twice.") : check_host(value, err);
         head->host = value;
@@ -266,11 +278,13 @@ static bool parse_framing_header(struct str name, struct str value, struct head 
     } else if (equal_ignoring_case(name, "expect")) {
         head->expects_continue = equal_ignoring_case(value, "100-continue");
         if (repeated(&seen->expect) || !head->expects_continue) {
-            *ret = api_fail(err, API_UNSUPPORTED_EXPECT, NULL, "The only expectation met here is '100-continue'.");
+            *ret = api_fail(err, API_UNSUPPORTED_EXPECT, NULL,
+                            "The only expectation met here is '100-continue'.");
         }
     } else if (equal_ignoring_case(name, "content-encoding")) {
         if (value.size > 0 && !equal_ignoring_case(value, "identity")) {
-            *ret = api_fail(err, API_UNSUPPORTED_ENCODING, NULL, "Compressed request bodies are not accepted.");
+            *ret = api_fail(err, API_UNSUPPORTED_ENCODING, NULL,
+                            "Compressed request bodies are not accepted.");
         }
     } else {
         return false;
@@ -278,8 +292,8 @@ static bool parse_framing_header(struct str name, struct str value, struct head 
     return true;
 }
 
-static enum api_fault parse_other_header(struct str name, struct str value, struct head *head, struct seen *seen,
-                                         struct api_error *err)
+static enum api_fault parse_other_header(struct str name, struct str value, struct head *head,
+                                         struct seen *seen, struct api_error *err)
 {
     if (equal_ignoring_case(name, "authorization")) {
         head->authorization = value;
@@ -305,7 +319,8 @@ static enum api_fault parse_other_header(struct str name, struct str value, stru
     return API_OK;
 }
 
-static enum api_fault parse_header(struct str line, struct head *head, struct seen *seen, struct api_error *err)
+static enum api_fault parse_header(struct str line, struct head *head, struct seen *seen,
+                                   struct api_error *err)
 {
     if (line.data[0] == ' ' || line.data[0] == '\t') {
         return bad(err, "Folded header lines are not accepted.");
@@ -325,7 +340,8 @@ static enum api_fault parse_header(struct str line, struct head *head, struct se
     return parse_other_header(name, value, head, seen, err);
 }
 
-static enum api_fault check_whole(const struct head *head, const struct seen *seen, struct api_error *err)
+static enum api_fault check_whole(const struct head *head, const struct seen *seen,
+                                  struct api_error *err)
 {
     if (head->chunked && head->has_length) {
         return bad(err, "Content-Length and Transfer-Encoding exclude each other.");
@@ -349,8 +365,8 @@ static struct str next_line(struct str *bytes)
 
 enum api_fault head_parse(struct str bytes, struct head *ret, struct api_error *err)
 {
-    struct head head = { 0 };
-    struct seen seen = { 0 };
+    struct head head = {0};
+    struct seen seen = {0};
     struct str rest = bytes;
     enum api_fault fault = parse_request_line(next_line(&rest), &head, err);
     while (fault == API_OK && rest.size > 0) {

@@ -1,8 +1,9 @@
 /* The strict reader of a request's head: the bytes from the request line to the empty line.
  *
- * Whatever two readers could understand differently is refused here, so that nothing behind it needs to guess:
- * both kinds of framing at once, repeated lengths or hosts, bare line feeds, folded lines, spaces around names,
- * control bytes, unknown versions and transfer codings. Pure functions over bytes; no sockets. */
+ * Whatever two readers could understand differently is refused here, so that nothing behind it
+ * needs to guess: both kinds of framing at once, repeated lengths or hosts, bare line feeds, folded
+ * lines, spaces around names, control bytes, unknown versions and transfer codings. Pure functions
+ * over bytes; no sockets. */
 #ifndef PHID_SERVER_HTTP_HEAD_H
 #define PHID_SERVER_HTTP_HEAD_H
 
@@ -26,8 +27,8 @@ enum head_state { HEAD_MORE, HEAD_COMPLETE, HEAD_BAD };
 
 void head_scan_init(struct head_scan *s);
 
-/* bytes is everything since the head's first byte, growing from call to call. HEAD_COMPLETE: the head is the first
- * s->at bytes. HEAD_BAD: err says why. */
+/* bytes is everything since the head's first byte, growing from call to call. HEAD_COMPLETE: the
+ * head is the first s->at bytes. HEAD_BAD: err says why. */
 enum head_state head_scan(struct head_scan *s, struct str bytes, struct api_error *err);
 
 /* How many bytes of empty lines to drop before the request line. */

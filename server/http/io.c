@@ -17,7 +17,7 @@
 #include "server/http/exchange.h"
 
 #define EVENTS_MAX  256
-#define ACCEPTS_MAX 64   /* new connections of one round */
+#define ACCEPTS_MAX 64 /* new connections of one round */
 #define BACKLOG     4096
 #define MHD_POOL    16384 /* bytes a connection: its heads are ours and short */
 #define ENDING_MS   1500  /* for the last bytes to be taken */
@@ -72,7 +72,7 @@ static int listen_on(const struct addrinfo *address)
 
 static void note_address(struct io *io)
 {
-    struct sockaddr_storage bound = { 0 };
+    struct sockaddr_storage bound = {0};
     socklen_t size = sizeof bound;
     getsockname(io->listen_fd, (struct sockaddr *)&bound, &size);
     if (bound.ss_family == AF_INET6) {
@@ -87,16 +87,18 @@ static void note_address(struct io *io)
 }
 
 /* IPv4 first: "localhost" often means both, and most clients then try 127.0.0.1. */
-static enum phid_status open_listener(struct io *io, const char *host, uint16_t port, struct phid_error *err)
+static enum phid_status open_listener(struct io *io, const char *host, uint16_t port,
+                                      struct phid_error *err)
 {
-    static const int families[] = { AF_INET, AF_INET6 };
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+    static const int families[] = {AF_INET, AF_INET6};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
     char service[8];
     snprintf(service, sizeof service, "%u", port);
     int problem = getaddrinfo(host, service, &hints, &found);
     if (problem != 0) {
-        return phid_fail_at(err, PHID_ERR_ARGUMENT, "server.host", "server.host: '%s': %s", host, gai_strerror(problem));
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "server.host", "server.host: '%s': %s", host,
+                            gai_strerror(problem));
     }
     int reason = EADDRNOTAVAIL;
     for (size_t f = 0; f < 2 && io->listen_fd < 0; f++) {
@@ -109,13 +111,15 @@ static enum phid_status open_listener(struct io *io, const char *host, uint16_t 
     }
     freeaddrinfo(found);
     if (io->listen_fd < 0) {
-        return phid_fail_at(err, PHID_ERR_IO, "server.port", "cannot listen on %s port %u: %s", host, port, strerror(reason));
+        return phid_fail_at(err, PHID_ERR_IO, "server.port", "cannot listen on %s port %u: %s",
+                            host, port, strerror(reason));
     }
     note_address(io);
     return PHID_OK;
 }
 
-static void on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode code)
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
+                          enum MHD_ConnectionNotificationCode code)
 {
     struct io *io = cls;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
@@ -142,18 +146,20 @@ static void on_daemon_log(void *cls, const char *format, va_list args)
 
 static bool watch(struct io *io, int fd, uint64_t tag)
 {
-    struct epoll_event event = { .events = EPOLLIN, .data.u64 = tag };
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = tag};
     return epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 static bool open_daemon(struct io *io)
 {
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
-    io->daemon = MHD_start_daemon(flags, 0, NULL, NULL, exchange_on_request, io, MHD_OPTION_EXTERNAL_LOGGER, on_daemon_log,
-                                  io, MHD_OPTION_NOTIFY_CONNECTION, on_connection, io, MHD_OPTION_NOTIFY_COMPLETED,
-                                  exchange_on_completed, io, MHD_OPTION_CONNECTION_LIMIT,
-                                  (unsigned)(io->max_connections + 64), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                                  (size_t)MHD_POOL, MHD_OPTION_END);
+    unsigned flags =
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
+    io->daemon =
+        MHD_start_daemon(flags, 0, NULL, NULL, exchange_on_request, io, MHD_OPTION_EXTERNAL_LOGGER,
+                         on_daemon_log, io, MHD_OPTION_NOTIFY_CONNECTION, on_connection, io,
+                         MHD_OPTION_NOTIFY_COMPLETED, exchange_on_completed, io,
+                         MHD_OPTION_CONNECTION_LIMIT, (unsigned)(io->max_connections + 64),
+                         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MHD_POOL, MHD_OPTION_END);
     if (io->daemon == NULL) {
         return false;
     }
@@ -175,9 +181,11 @@ enum phid_status io_open(struct io *io, const char *host, uint16_t port, struct 
     if (status != PHID_OK) {
         goto fail;
     }
-    if (io->epoll_fd < 0 || io->wake_fd < 0 || io->scratch == NULL || !watch(io, io->wake_fd, TAG_WAKE) ||
-        !watch(io, io->listen_fd, TAG_LISTEN) || !open_daemon(io)) {
-        status = phid_fail(err, PHID_ERR_IO, "cannot set up the server's event loop: %s", strerror(errno));
+    if (io->epoll_fd < 0 || io->wake_fd < 0 || io->scratch == NULL ||
+        !watch(io, io->wake_fd, TAG_WAKE) || !watch(io, io->listen_fd, TAG_LISTEN) ||
+        !open_daemon(io)) {
+        status = phid_fail(err, PHID_ERR_IO, "cannot set up the server's event loop: %s",
+                           strerror(errno));
         goto fail;
     }
     io->accepting = true;
@@ -191,7 +199,7 @@ fail:
 
 static void set_accepting(struct io *io, bool accepting)
 {
-    struct epoll_event event = { .events = accepting ? EPOLLIN : 0, .data.u64 = TAG_LISTEN };
+    struct epoll_event event = {.events = accepting ? EPOLLIN : 0, .data.u64 = TAG_LISTEN};
     if (io->listen_fd >= 0 && io->accepting != accepting &&
         epoll_ctl(io->epoll_fd, EPOLL_CTL_MOD, io->listen_fd, &event) == 0) {
         io->accepting = accepting;
@@ -204,11 +212,13 @@ static void turn_away(const struct io *io, int fd)
     struct api_error error;
     struct reply reply;
     struct buf wire;
+    char id[REPLY_ID_SIZE];
     api_fail(&error, API_OVERLOADED, NULL, "The server has too many connections.");
     reply_init(&reply);
     buf_init(&wire, 4096);
     reply_error(&reply, &error);
-    reply_header(&reply, "x-request-id", STR("req_0"));
+    (void)reply_make_id(id);
+    reply_header(&reply, "x-request-id", str_of(id));
     reply_write(&reply, &wire);
     if (io->tls == NULL && !wire.failed) {
         ssize_t ignored = send(fd, wire.data, wire.size, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -306,14 +316,14 @@ static void sweep(struct io *io)
 
 static void enter(struct io *io, enum io_phase phase)
 {
-    static const char *const names[] = { "serving", "delaying", "draining", "ending" };
+    static const char *const names[] = {"serving", "delaying", "draining", "ending"};
     io->phase = phase;
     io->phase_since_ms = io->now_ms;
     io_log(io, SERVER_LOG_INFO, "event=phase phase=%s requests=%zu", names[phase], io->exchanges);
 }
 
-/* Closes what waits for another request; with `fresh`, also those that have not asked anything yet and would
- * otherwise be told to come back. */
+/* Closes what waits for another request; with `fresh`, also those that have not asked anything yet
+ * and would otherwise be told to come back. */
 static void close_idle(struct io *io, bool fresh)
 {
     struct conn *next;
@@ -404,8 +414,8 @@ void io_run(struct io *io)
     } while (advance_phase(io));
 }
 
-/* Lets go of every connection. libmicrohttpd aborts when it is stopped with suspended ones, so all are resumed and
- * run to their end first. */
+/* Lets go of every connection. libmicrohttpd aborts when it is stopped with suspended ones, so all
+ * are resumed and run to their end first. */
 static void close_connections(struct io *io)
 {
     while (io->conns != NULL) {

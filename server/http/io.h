@@ -1,12 +1,15 @@
-/* The I/O thread: one epoll loop that owns the listening socket, every connection, libmicrohttpd and every exchange.
+/* The I/O thread: one epoll loop that owns the listening socket, every connection, libmicrohttpd
+ * and every exchange.
  *
- * Nothing in server/http needs a lock, because all of it runs here; other threads only hand an exchange over by
- * io_wake (a lock-free list and an eventfd). Nothing here may block or parse a body.
+ * Nothing in server/http needs a lock, because all of it runs here; other threads only hand an
+ * exchange over by io_wake (a lock-free list and an eventfd). Nothing here may block or parse a
+ * body.
  *
- *   client socket -- conn.c: head and framing checked --> socketpair --> libmicrohttpd --> exchange.c
+ *   client socket -- conn.c: head and framing checked --> socketpair --> libmicrohttpd -->
+ * exchange.c
  *
- * libmicrohttpd runs without a thread of its own inside this loop and only ever sees request heads that conn.c has
- * written itself. */
+ * libmicrohttpd runs without a thread of its own inside this loop and only ever sees request heads
+ * that conn.c has written itself. */
 #ifndef PHID_SERVER_HTTP_IO_H
 #define PHID_SERVER_HTTP_IO_H
 
@@ -79,7 +82,8 @@ struct io {
     atomic_bool drain_asked, stop_asked;
 };
 
-/* Opens the listening socket and the epoll set, starts libmicrohttpd and the workers. io's constants are set. */
+/* Opens the listening socket and the epoll set, starts libmicrohttpd and the workers. io's
+ * constants are set. */
 enum phid_status io_open(struct io *io, const char *host, uint16_t port, struct phid_error *err);
 
 /* The loop; returns when a drain or stop is complete. */

@@ -5,12 +5,11 @@
 #include <stdlib.h>
 #include <strings.h>
 
-
 _Static_assert(KEY_DIGEST_BYTES == SHA256_DIGEST_LENGTH, "a digest is a SHA-256");
 
 void keys_init(struct keys *keys)
 {
-    *keys = (struct keys){ .mu = PTHREAD_MUTEX_INITIALIZER };
+    *keys = (struct keys){.mu = PTHREAD_MUTEX_INITIALIZER};
 }
 
 void keys_fini(struct keys *keys)
@@ -21,7 +20,8 @@ void keys_fini(struct keys *keys)
     pthread_mutex_destroy(&keys->mu);
 }
 
-enum phid_status keys_set(struct keys *keys, const char *const *texts, size_t count, struct phid_error *err)
+enum phid_status keys_set(struct keys *keys, const char *const *texts, size_t count,
+                          struct phid_error *err)
 {
     unsigned char(*digests)[KEY_DIGEST_BYTES] = calloc(count + 1, sizeof *digests);
     if (digests == NULL) {
@@ -30,7 +30,8 @@ enum phid_status keys_set(struct keys *keys, const char *const *texts, size_t co
     for (size_t i = 0; i < count; i++) {
         if (texts[i] == NULL || texts[i][0] == '\0') {
             free(digests);
-            return phid_fail_at(err, PHID_ERR_ARGUMENT, "server.api_keys", "API key %zu is empty", i + 1);
+            return phid_fail_at(err, PHID_ERR_ARGUMENT, "server.api_keys", "API key %zu is empty",
+                                i + 1);
         }
         SHA256((const unsigned char *)texts[i], strlen(texts[i]), digests[i]);
     }
@@ -46,11 +47,11 @@ enum phid_status keys_set(struct keys *keys, const char *const *texts, size_t co
 /* The credential behind "Bearer "; empty when the header is something else. */
 static struct str bearer(struct str authorization)
 {
-    struct str none = { "", 0 };
+    struct str none = {"", 0};
     if (authorization.size < 7 || strncasecmp(authorization.data, "Bearer ", 7) != 0) {
         return none;
     }
-    struct str key = { authorization.data + 7, authorization.size - 7 };
+    struct str key = {authorization.data + 7, authorization.size - 7};
     while (key.size > 0 && key.data[0] == ' ') {
         key.data++;
         key.size--;

@@ -20,9 +20,11 @@ void keys_init(struct keys *keys);
 void keys_fini(struct keys *keys);
 
 /* Replaces all of them. Empty keys are PHID_ERR_ARGUMENT. */
-enum phid_status keys_set(struct keys *keys, const char *const *texts, size_t count, struct phid_error *err);
+enum phid_status keys_set(struct keys *keys, const char *const *texts, size_t count,
+                          struct phid_error *err);
 
-/* Whether a request with these headers may come in: always when there are no keys. Every key is compared. */
+/* Whether a request with these headers may come in: always when there are no keys. Every key is
+ * compared. */
 bool keys_allow(struct keys *keys, struct str authorization, struct str api_key);
 bool keys_any(struct keys *keys);
 

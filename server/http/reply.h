@@ -1,4 +1,5 @@
-/* One answer: status, headers and a whole body, before it goes to the wire. The caller owns the struct. */
+/* One answer: status, headers and a whole body, before it goes to the wire. The caller owns the
+ * struct. */
 #ifndef PHID_SERVER_HTTP_REPLY_H
 #define PHID_SERVER_HTTP_REPLY_H
 
@@ -19,6 +20,12 @@ struct reply {
     size_t header_count;
     bool failed; /* out of memory: answer with a plain 500 */
 };
+
+#define REPLY_ID_SIZE 40
+
+/* A fresh x-request-id: "req_" and 32 hexadecimal digits. False when the system has no randomness;
+ * out is then "". */
+bool reply_make_id(char out[REPLY_ID_SIZE]);
 
 void reply_init(struct reply *r);
 void reply_fini(struct reply *r);

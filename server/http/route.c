@@ -6,14 +6,14 @@ static const struct route_row {
     enum route_id id;
     bool get, open;
 } rows[] = {
-    { "", "GET, HEAD", ROUTE_ROOT, true, false },
-    { "/health", "GET, HEAD", ROUTE_HEALTH, true, true },
-    { "/models", "GET, HEAD", ROUTE_MODELS, true, false },
-    { "/completions", "POST", ROUTE_COMPLETIONS, false, false },
-    { "/chat/completions", "POST", ROUTE_CHAT, false, false },
+    {"", "GET, HEAD", ROUTE_ROOT, true, false},
+    {"/health", "GET, HEAD", ROUTE_HEALTH, true, true},
+    {"/models", "GET, HEAD", ROUTE_MODELS, true, false},
+    {"/completions", "POST", ROUTE_COMPLETIONS, false, false},
+    {"/chat/completions", "POST", ROUTE_CHAT, false, false},
 };
 
-static const struct route_row model_row = { "/models/", "GET, HEAD", ROUTE_MODEL, true, false };
+static const struct route_row model_row = {"/models/", "GET, HEAD", ROUTE_MODEL, true, false};
 
 /* The path without doubled and trailing slashes. */
 static void normalize(struct str path, struct buf *out)
@@ -44,7 +44,8 @@ static void decode(struct str text, struct buf *out)
 {
     for (size_t i = 0; i < text.size; i++) {
         if (text.data[i] == '%' && i + 2 < text.size) {
-            buf_append_byte(out, (char)(hex_value(text.data[i + 1]) * 16 + hex_value(text.data[i + 2])));
+            buf_append_byte(out,
+                            (char)(hex_value(text.data[i + 1]) * 16 + hex_value(text.data[i + 2])));
             i += 2;
         } else {
             buf_append_byte(out, text.data[i]);
@@ -73,17 +74,19 @@ bool route_is_open(struct str path)
     return row != NULL && row->open;
 }
 
-enum api_fault route_find(struct str method, struct str path, struct route *ret, struct api_error *err)
+enum api_fault route_find(struct str method, struct str path, struct route *ret,
+                          struct api_error *err)
 {
     struct buf normal;
     enum api_fault fault = API_OK;
     buf_init(&normal, HEAD_TARGET_MAX);
-    *ret = (struct route){ 0 };
+    *ret = (struct route){0};
     buf_init(&ret->model, HEAD_TARGET_MAX);
     normalize(path, &normal);
     const struct route_row *row = normal.failed ? NULL : find_row(buf_view(&normal));
     if (row == NULL) {
-        fault = api_fail(err, API_UNKNOWN_URL, NULL, "Unknown request URL: %.*s %.*s. The API is under /v1.",
+        fault = api_fail(err, API_UNKNOWN_URL, NULL,
+                         "Unknown request URL: %.*s %.*s. The API is under /v1.",
                          (int)(method.size < 32 ? method.size : 32), method.data,
                          (int)(path.size < 128 ? path.size : 128), path.data);
         buf_fini(&normal);
@@ -93,12 +96,12 @@ enum api_fault route_find(struct str method, struct str path, struct route *ret,
     ret->allow = row->allow;
     bool get = str_equal_c(method, "GET") || str_equal_c(method, "HEAD");
     if (row->get ? !get : !str_equal_c(method, "POST")) {
-        fault = api_fail(err, API_WRONG_METHOD, NULL, "This URL answers %s, not %.*s.", row->allow, (int)method.size,
-                         method.data);
+        fault = api_fail(err, API_WRONG_METHOD, NULL, "This URL answers %s, not %.*s.", row->allow,
+                         (int)method.size, method.data);
     } else if (row->id == ROUTE_MODEL) {
         struct str below = without_version(buf_view(&normal));
         size_t prefix = strlen(model_row.path);
-        decode((struct str){ below.data + prefix, below.size - prefix }, &ret->model);
+        decode((struct str){below.data + prefix, below.size - prefix}, &ret->model);
     }
     buf_fini(&normal);
     return fault;

@@ -15,7 +15,8 @@ struct tls_session {
     int wants; /* SSL_ERROR_WANT_READ, _WRITE or none, of the last call that could not go on */
 };
 
-static enum phid_status tls_fail(struct tls *tls, const char *where, const char *path, struct phid_error *err)
+static enum phid_status tls_fail(struct tls *tls, const char *where, const char *path,
+                                 struct phid_error *err)
 {
     char reason[128];
     ERR_error_string_n(ERR_get_error(), reason, sizeof reason);
@@ -24,7 +25,8 @@ static enum phid_status tls_fail(struct tls *tls, const char *where, const char 
     return phid_fail_at(err, PHID_ERR_IO, where, "%s: %s", path, reason);
 }
 
-enum phid_status tls_new(const char *cert_path, const char *key_path, struct tls **ret, struct phid_error *err)
+enum phid_status tls_new(const char *cert_path, const char *key_path, struct tls **ret,
+                         struct phid_error *err)
 {
     struct tls *tls = calloc(1, sizeof *tls);
     if (tls == NULL || (tls->context = SSL_CTX_new(TLS_server_method())) == NULL) {
@@ -32,9 +34,10 @@ enum phid_status tls_new(const char *cert_path, const char *key_path, struct tls
         return phid_fail(err, PHID_ERR_MEMORY, "out of memory for TLS");
     }
     SSL_CTX_set_min_proto_version(tls->context, TLS1_2_VERSION);
-    SSL_CTX_set_options(tls->context, SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_COMPRESSION |
-                                          SSL_OP_IGNORE_UNEXPECTED_EOF);
-    SSL_CTX_set_mode(tls->context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+    SSL_CTX_set_options(tls->context, SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                          SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_mode(tls->context, SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                       SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                        SSL_MODE_RELEASE_BUFFERS);
     /* Forward secrecy and authenticated ciphers only; TLS 1.3 has nothing else. */
     if (SSL_CTX_set_cipher_list(tls->context, "ECDHE+AESGCM:ECDHE+CHACHA20") != 1) {

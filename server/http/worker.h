@@ -1,5 +1,5 @@
-/* Two threads that do what the I/O thread must not wait for: parsing and tokenizing request bodies. One takes the
- * large bodies, so that a megabyte of text delays nobody but its like.
+/* Two threads that do what the I/O thread must not wait for: parsing and tokenizing request bodies.
+ * One takes the large bodies, so that a megabyte of text delays nobody but its like.
  *
  * A job is memory of its owner, who must not touch it between workers_push and its `run`. */
 #ifndef PHID_SERVER_HTTP_WORKER_H

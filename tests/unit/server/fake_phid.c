@@ -46,9 +46,14 @@ struct phid_engine {
 struct phid_model *fake_model_new(void)
 {
     struct phid_model *model = calloc(1, sizeof *model);
-    model->info = (struct phid_model_info){ .architecture = "fake", .name = "fake", .template_name = "fake",
-                                            .vocab_size = FAKE_VOCAB, .context_length = 4096, .bos = FAKE_BOS,
-                                            .eos = FAKE_EOS, .has_weights = true };
+    model->info = (struct phid_model_info){.architecture = "fake",
+                                           .name = "fake",
+                                           .template_name = "fake",
+                                           .vocab_size = FAKE_VOCAB,
+                                           .context_length = 4096,
+                                           .bos = FAKE_BOS,
+                                           .eos = FAKE_EOS,
+                                           .has_weights = true};
     for (int i = 0; i < 256; i++) {
         model->bytes[i] = (unsigned char)i;
     }
@@ -70,7 +75,8 @@ bool phid_model_adds_bos(const struct phid_model *model)
     return true;
 }
 
-void phid_token_bytes(const struct phid_model *model, int32_t id, const unsigned char **ret_bytes, size_t *ret_size)
+void phid_token_bytes(const struct phid_model *model, int32_t id, const unsigned char **ret_bytes,
+                      size_t *ret_size)
 {
     *ret_bytes = id < 256 ? &model->bytes[id] : NULL;
     *ret_size = id < 256;
@@ -81,8 +87,9 @@ bool phid_token_is_control(const struct phid_model *model, int32_t id)
     return id >= 256;
 }
 
-enum phid_status phid_tokenize(const struct phid_model *model, const char *text, size_t size, bool special, bool bos,
-                               int32_t **ret_ids, size_t *ret_count, struct phid_error *err)
+enum phid_status phid_tokenize(const struct phid_model *model, const char *text, size_t size,
+                               bool special, bool bos, int32_t **ret_ids, size_t *ret_count,
+                               struct phid_error *err)
 {
     int32_t *ids = calloc(size + 1, sizeof *ids);
     size_t count = 0;
@@ -97,8 +104,9 @@ enum phid_status phid_tokenize(const struct phid_model *model, const char *text,
     return PHID_OK;
 }
 
-enum phid_status phid_detokenize(const struct phid_model *model, const int32_t *ids, size_t count, bool special,
-                                 char **ret_text, size_t *ret_size, struct phid_error *err)
+enum phid_status phid_detokenize(const struct phid_model *model, const int32_t *ids, size_t count,
+                                 bool special, char **ret_text, size_t *ret_size,
+                                 struct phid_error *err)
 {
     struct buf text;
     buf_init(&text, 1u << 20);
@@ -112,10 +120,11 @@ enum phid_status phid_detokenize(const struct phid_model *model, const int32_t *
     return buf_take(&text, ret_text, ret_size, err);
 }
 
-enum phid_status phid_chat_tokens(const struct phid_model *model, const struct phid_message *messages, size_t count,
+enum phid_status phid_chat_tokens(const struct phid_model *model,
+                                  const struct phid_message *messages, size_t count,
                                   int32_t **ret_ids, size_t *ret_count, struct phid_error *err)
 {
-    static const char *const names[] = { "S:", "U:", "A:", "T:" };
+    static const char *const names[] = {"S:", "U:", "A:", "T:"};
     struct buf text;
     buf_init(&text, 1u << 26);
     for (size_t i = 0; i < count; i++) {
@@ -123,7 +132,8 @@ enum phid_status phid_chat_tokens(const struct phid_model *model, const struct p
         buf_append(&text, messages[i].content, messages[i].content_size);
         buf_append_byte(&text, '\n');
     }
-    enum phid_status status = phid_tokenize(model, text.data, text.size, false, true, ret_ids, ret_count, err);
+    enum phid_status status =
+        phid_tokenize(model, text.data, text.size, false, true, ret_ids, ret_count, err);
     buf_fini(&text);
     return status;
 }
@@ -190,8 +200,12 @@ struct phid_engine *fake_engine_new(struct phid_model *model, const struct fake_
 {
     struct phid_engine *engine = calloc(1, sizeof *engine);
     engine->options = *options;
-    engine->info = (struct phid_engine_info){ .isa = "none", .devices = "none", .threads = 1, .max_running = 32,
-                                              .context = options->context > 0 ? options->context : 4096 };
+    engine->info =
+        (struct phid_engine_info){.isa = "none",
+                                  .devices = "none",
+                                  .threads = 1,
+                                  .max_running = 32,
+                                  .context = options->context > 0 ? options->context : 4096};
     pthread_mutex_init(&engine->mu, NULL);
     pthread_create(&engine->thread, NULL, steps, engine);
     return engine;
@@ -250,15 +264,16 @@ static void remember(struct phid_engine *engine, const struct phid_request_param
     engine->last_prompt[size] = '\0';
 }
 
-enum phid_status phid_engine_submit(struct phid_engine *engine, const struct phid_request_params *params,
+enum phid_status phid_engine_submit(struct phid_engine *engine,
+                                    const struct phid_request_params *params,
                                     struct phid_request **ret_request, struct phid_error *err)
 {
     enum phid_status status = PHID_OK;
     pthread_mutex_lock(&engine->mu);
     engine->submitted++;
     if (params->prompt_count >= engine->info.context) {
-        status = phid_fail(err, PHID_ERR_CONTEXT, "maximum context length is %zu tokens, got %zu", engine->info.context,
-                           params->prompt_count);
+        status = phid_fail(err, PHID_ERR_CONTEXT, "maximum context length is %zu tokens, got %zu",
+                           engine->info.context, params->prompt_count);
     } else if (engine->submitted == engine->options.fail_submit_at) {
         status = phid_fail(err, engine->options.fail_status, "made to fail");
     }
@@ -286,20 +301,20 @@ enum phid_status phid_engine_submit(struct phid_engine *engine, const struct phi
 static struct phid_token make_token(struct phid_request *r, int32_t id, bool is_prompt, bool first)
 {
     for (int i = 0; i < 4; i++) {
-        r->top[i] = (struct phid_top){ .id = 'a' + i, .logprob = -1.0f - (float)i };
+        r->top[i] = (struct phid_top){.id = 'a' + i, .logprob = -1.0f - (float)i};
     }
-    return (struct phid_token){ .id = id,
-                                .logprob = first ? NAN : -0.5f,
-                                .is_prompt = is_prompt,
-                                .top_count = r->params.logprobs > 4 ? 4 : (size_t)r->params.logprobs,
-                                .top = r->top };
+    return (struct phid_token){.id = id,
+                               .logprob = first ? NAN : -0.5f,
+                               .is_prompt = is_prompt,
+                               .top_count = r->params.logprobs > 4 ? 4 : (size_t)r->params.logprobs,
+                               .top = r->top};
 }
 
 static void fill(struct phid_request *r, struct phid_output *out)
 {
     const char *answer = r->engine->options.answer;
     size_t count = 0;
-    *out = (struct phid_output){ .text = r->text, .tokens = r->tokens };
+    *out = (struct phid_output){.text = r->text, .tokens = r->tokens};
     if (r->params.prompt_logprobs && r->params.logprobs >= 0 && !r->prompt_taken) {
         for (size_t i = 0; i < r->params.prompt_count; i++) {
             r->tokens[count++] = make_token(r, r->prompt[i], true, i == 0);

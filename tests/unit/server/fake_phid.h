@@ -1,5 +1,5 @@
-/* An engine without a model for the server's tests: a token is a byte, every answer is the same text at a chosen pace.
- * It implements engine/phid.h as far as the server uses it. */
+/* An engine without a model for the server's tests: a token is a byte, every answer is the same
+ * text at a chosen pace. It implements engine/phid.h as far as the server uses it. */
 #ifndef PHID_TESTS_FAKE_PHID_H
 #define PHID_TESTS_FAKE_PHID_H
 

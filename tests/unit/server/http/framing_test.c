@@ -6,15 +6,16 @@
 #include "server/http/framing.h"
 
 /* Feeds `text` in pieces of `piece` bytes; collects the body. */
-static enum api_fault feed(struct framing *f, struct str text, size_t piece, struct buf *body, size_t *ret_used,
-                           struct api_error *err)
+static enum api_fault feed(struct framing *f, struct str text, size_t piece, struct buf *body,
+                           size_t *ret_used, struct api_error *err)
 {
     size_t used = 0;
     while (used < text.size && f->state != FRAMING_END) {
         size_t size = text.size - used < piece ? text.size - used : piece;
         size_t taken = 0;
         struct str part;
-        enum api_fault fault = framing_next(f, (struct str){ text.data + used, size }, &taken, &part, err);
+        enum api_fault fault =
+            framing_next(f, (struct str){text.data + used, size}, &taken, &part, err);
         if (fault != API_OK) {
             return fault;
         }
@@ -28,7 +29,7 @@ static enum api_fault feed(struct framing *f, struct str text, size_t piece, str
 
 static void test_length(void **state)
 {
-    const struct head head = { .has_length = true, .content_length = 5 };
+    const struct head head = {.has_length = true, .content_length = 5};
     struct api_error err;
     for (size_t piece = 1; piece < 8; piece++) {
         struct framing f;
@@ -45,9 +46,9 @@ static void test_length(void **state)
 
 static void test_length_limits(void **state)
 {
-    const struct head none = { 0 };
-    const struct head six = { .has_length = true, .content_length = 6 };
-    const struct head huge = { .has_length = true, .content_length = UINT64_MAX };
+    const struct head none = {0};
+    const struct head six = {.has_length = true, .content_length = 6};
+    const struct head huge = {.has_length = true, .content_length = UINT64_MAX};
     struct framing f;
     struct api_error err;
     assert_int_equal(framing_init(&f, &none, 5, &err), API_OK);
@@ -58,8 +59,9 @@ static void test_length_limits(void **state)
 
 static void test_chunked(void **state)
 {
-    static const char text[] = "3\r\nhel\r\n002;a=b;c=\"d\"\r\nlo\r\n0\r\nTrailer: x\r\nB: y\r\n\r\nGET";
-    const struct head head = { .chunked = true };
+    static const char text[] =
+        "3\r\nhel\r\n002;a=b;c=\"d\"\r\nlo\r\n0\r\nTrailer: x\r\nB: y\r\n\r\nGET";
+    const struct head head = {.chunked = true};
     struct api_error err;
     for (size_t piece = 1; piece < sizeof text; piece++) {
         struct framing f;
@@ -81,23 +83,23 @@ static void test_chunked_refusals(void **state)
         const char *text;
         enum api_fault fault;
     } cases[] = {
-        { "FFFFFFFFFFFFFFFF\r\n", API_BODY_TOO_LARGE },
-        { "00000000000000001\r\n", API_BAD_REQUEST },
-        { "65\r\n", API_BODY_TOO_LARGE },
-        { "\r\n", API_BAD_REQUEST },
-        { "-1\r\n", API_BAD_REQUEST },
-        { "0x1\r\n", API_BAD_REQUEST },
-        { "1 \r\n", API_BAD_REQUEST },
-        { "zz\r\n", API_BAD_REQUEST },
-        { "1\nx", API_BAD_REQUEST },
-        { "1\r\nxy\r\n", API_BAD_REQUEST },
-        { "1\r\nx\n", API_BAD_REQUEST },
-        { "1\r\nx\r0", API_BAD_REQUEST },
-        { "1;\n\r\n", API_BAD_REQUEST },
-        { "0\r\nA: b\n\r\n", API_BAD_REQUEST },
-        { "0\r\n\rX", API_BAD_REQUEST },
+        {"FFFFFFFFFFFFFFFF\r\n", API_BODY_TOO_LARGE},
+        {"00000000000000001\r\n", API_BAD_REQUEST},
+        {"65\r\n", API_BODY_TOO_LARGE},
+        {"\r\n", API_BAD_REQUEST},
+        {"-1\r\n", API_BAD_REQUEST},
+        {"0x1\r\n", API_BAD_REQUEST},
+        {"1 \r\n", API_BAD_REQUEST},
+        {"zz\r\n", API_BAD_REQUEST},
+        {"1\nx", API_BAD_REQUEST},
+        {"1\r\nxy\r\n", API_BAD_REQUEST},
+        {"1\r\nx\n", API_BAD_REQUEST},
+        {"1\r\nx\r0", API_BAD_REQUEST},
+        {"1;\n\r\n", API_BAD_REQUEST},
+        {"0\r\nA: b\n\r\n", API_BAD_REQUEST},
+        {"0\r\n\rX", API_BAD_REQUEST},
     };
-    const struct head head = { .chunked = true };
+    const struct head head = {.chunked = true};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct framing f;
         struct buf body;
@@ -115,8 +117,8 @@ static void test_chunked_refusals(void **state)
 
 static void test_extra_bytes_are_bounded(void **state)
 {
-    static const char *const starts[] = { "1;", "0\r\n" };
-    const struct head head = { .chunked = true };
+    static const char *const starts[] = {"1;", "0\r\n"};
+    const struct head head = {.chunked = true};
     for (size_t i = 0; i < 2; i++) {
         struct framing f;
         struct buf text;
@@ -139,8 +141,10 @@ static void test_extra_bytes_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_length),           cmocka_unit_test(test_length_limits),
-        cmocka_unit_test(test_chunked),          cmocka_unit_test(test_chunked_refusals),
+        cmocka_unit_test(test_length),
+        cmocka_unit_test(test_length_limits),
+        cmocka_unit_test(test_chunked),
+        cmocka_unit_test(test_chunked_refusals),
         cmocka_unit_test(test_extra_bytes_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,35 +16,36 @@ static void test_routes(void **state)
         enum route_id id;
         const char *model;
     } cases[] = {
-        { "GET", "/", API_OK, ROUTE_ROOT, "" },
-        { "GET", "//", API_OK, ROUTE_ROOT, "" },
-        { "GET", "/health", API_OK, ROUTE_HEALTH, "" },
-        { "HEAD", "/health", API_OK, ROUTE_HEALTH, "" },
-        { "GET", "/v1/models", API_OK, ROUTE_MODELS, "" },
-        { "GET", "/models/", API_OK, ROUTE_MODELS, "" },
-        { "GET", "//v1///models//", API_OK, ROUTE_MODELS, "" },
-        { "GET", "/v1/models/a%2Fb", API_OK, ROUTE_MODEL, "a/b" },
-        { "GET", "/v1/models/a/b", API_OK, ROUTE_MODEL, "a/b" },
-        { "POST", "/v1/completions", API_OK, ROUTE_COMPLETIONS, "" },
-        { "POST", "/completions", API_OK, ROUTE_COMPLETIONS, "" },
-        { "POST", "/v1/chat/completions/", API_OK, ROUTE_CHAT, "" },
-        { "GET", "/v1/chat/completions", API_WRONG_METHOD, 0, "" },
-        { "POST", "/v1/models", API_WRONG_METHOD, 0, "" },
-        { "DELETE", "/v1/models/x", API_WRONG_METHOD, 0, "" },
-        { "get", "/health", API_WRONG_METHOD, 0, "" },
-        { "GET", "/v1", API_UNKNOWN_URL, 0, "" },
-        { "GET", "/v2/models", API_UNKNOWN_URL, 0, "" },
-        { "GET", "/v1/v1/models", API_UNKNOWN_URL, 0, "" },
-        { "GET", "/Health", API_UNKNOWN_URL, 0, "" },
-        { "GET", "/%68ealth", API_UNKNOWN_URL, 0, "" },
-        { "GET", "/v1/../health", API_UNKNOWN_URL, 0, "" },
-        { "GET", "/v1/chat/completions/abc", API_UNKNOWN_URL, 0, "" },
-        { "GET", "/health;x", API_UNKNOWN_URL, 0, "" },
+        {"GET", "/", API_OK, ROUTE_ROOT, ""},
+        {"GET", "//", API_OK, ROUTE_ROOT, ""},
+        {"GET", "/health", API_OK, ROUTE_HEALTH, ""},
+        {"HEAD", "/health", API_OK, ROUTE_HEALTH, ""},
+        {"GET", "/v1/models", API_OK, ROUTE_MODELS, ""},
+        {"GET", "/models/", API_OK, ROUTE_MODELS, ""},
+        {"GET", "//v1///models//", API_OK, ROUTE_MODELS, ""},
+        {"GET", "/v1/models/a%2Fb", API_OK, ROUTE_MODEL, "a/b"},
+        {"GET", "/v1/models/a/b", API_OK, ROUTE_MODEL, "a/b"},
+        {"POST", "/v1/completions", API_OK, ROUTE_COMPLETIONS, ""},
+        {"POST", "/completions", API_OK, ROUTE_COMPLETIONS, ""},
+        {"POST", "/v1/chat/completions/", API_OK, ROUTE_CHAT, ""},
+        {"GET", "/v1/chat/completions", API_WRONG_METHOD, 0, ""},
+        {"POST", "/v1/models", API_WRONG_METHOD, 0, ""},
+        {"DELETE", "/v1/models/x", API_WRONG_METHOD, 0, ""},
+        {"get", "/health", API_WRONG_METHOD, 0, ""},
+        {"GET", "/v1", API_UNKNOWN_URL, 0, ""},
+        {"GET", "/v2/models", API_UNKNOWN_URL, 0, ""},
+        {"GET", "/v1/v1/models", API_UNKNOWN_URL, 0, ""},
+        {"GET", "/Health", API_UNKNOWN_URL, 0, ""},
+        {"GET", "/%68ealth", API_UNKNOWN_URL, 0, ""},
+        {"GET", "/v1/../health", API_UNKNOWN_URL, 0, ""},
+        {"GET", "/v1/chat/completions/abc", API_UNKNOWN_URL, 0, ""},
+        {"GET", "/health;x", API_UNKNOWN_URL, 0, ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct route route;
         struct api_error err;
-        enum api_fault fault = route_find(str_of(cases[i].method), str_of(cases[i].path), &route, &err);
+        enum api_fault fault =
+            route_find(str_of(cases[i].method), str_of(cases[i].path), &route, &err);
         if (fault != cases[i].fault || (fault == API_OK && route.id != cases[i].id) ||
             !str_equal_c(buf_view(&route.model), cases[i].model)) {
             fail_msg("%s %s: fault %d, route %d", cases[i].method, cases[i].path, fault, route.id);
@@ -69,7 +70,7 @@ static const char *header(const struct reply *r, const char *name)
 
 static void test_cors_is_off_by_default(void **state)
 {
-    const struct head head = { .origin = STR("http://a.example") };
+    const struct head head = {.origin = STR("http://a.example")};
     struct cors cors;
     struct reply reply;
     assert_int_equal(cors_init(&cors, NULL, 0, NULL), PHID_OK);
@@ -85,10 +86,11 @@ static void test_cors_is_off_by_default(void **state)
 
 static void test_cors_list(void **state)
 {
-    static const char *const origins[] = { "http://a.example", "app://obsidian.md" };
-    const struct head good = { .origin = STR("app://obsidian.md"), .cors_headers = STR("authorization, x-new"),
-                               .cors_private_network = true };
-    const struct head bad = { .origin = STR("http://a.example.evil") };
+    static const char *const origins[] = {"http://a.example", "app://obsidian.md"};
+    const struct head good = {.origin = STR("app://obsidian.md"),
+                              .cors_headers = STR("authorization, x-new"),
+                              .cors_private_network = true};
+    const struct head bad = {.origin = STR("http://a.example.evil")};
     struct cors cors;
     struct reply reply;
     assert_int_equal(cors_init(&cors, origins, 2, NULL), PHID_OK);
@@ -113,8 +115,8 @@ static void test_cors_list(void **state)
 
 static void test_cors_any(void **state)
 {
-    static const char *const origins[] = { "*" };
-    const struct head head = { .origin = STR("null") };
+    static const char *const origins[] = {"*"};
+    const struct head head = {.origin = STR("null")};
     struct cors cors;
     struct reply reply;
     assert_int_equal(cors_init(&cors, origins, 1, NULL), PHID_OK);
@@ -127,8 +129,10 @@ static void test_cors_any(void **state)
 
 static void test_local_hosts(void **state)
 {
-    static const char *const local[] = { "", "localhost", "localhost:8080", "127.0.0.1:1", "[::1]:80", "a.localhost", "box:8080" };
-    static const char *const foreign[] = { "evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example" };
+    static const char *const local[] = {"",         "localhost",   "localhost:8080", "127.0.0.1:1",
+                                        "[::1]:80", "a.localhost", "box:8080"};
+    static const char *const foreign[] = {"evil.example", "localhost.evil.example:80",
+                                          "127.0.0.1.evil.example"};
     for (size_t i = 0; i < sizeof local / sizeof local[0]; i++) {
         assert_true(cors_host_is_local(str_of(local[i])));
     }
@@ -139,9 +143,9 @@ static void test_local_hosts(void **state)
 
 static void test_keys(void **state)
 {
-    static const char *const texts[] = { "sk-one", "sk-two" };
-    static const char *const empty[] = { "" };
-    const struct str none = { "", 0 };
+    static const char *const texts[] = {"sk-one", "sk-two"};
+    static const char *const empty[] = {""};
+    const struct str none = {"", 0};
     struct keys keys;
     keys_init(&keys);
     assert_true(keys_allow(&keys, none, none));
@@ -150,13 +154,21 @@ static void test_keys(void **state)
     assert_true(keys_allow(&keys, STR("Bearer sk-one"), none));
     assert_true(keys_allow(&keys, STR("bearer  sk-two"), none));
     assert_true(keys_allow(&keys, none, STR("sk-two")));
-    static const char *const wrong[] = { "", "Bearer", "Bearer ", "Bearer sk-on", "Bearer sk-onee", "Bearer SK-ONE", "Basic sk-one",
-                                         "sk-one", "Bearer\tsk-one" };
+    static const char *const wrong[] = {"",
+                                        "Bearer",
+                                        "Bearer ",
+                                        "Bearer sk-on",
+                                        "Bearer sk-onee",
+                                        "Bearer SK-ONE",
+                                        "Basic sk-one",
+                                        "sk-one",
+                                        "Bearer\tsk-one"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_false(keys_allow(&keys, str_of(wrong[i]), none));
     }
     assert_int_equal(keys_set(&keys, empty, 1, NULL), PHID_ERR_ARGUMENT);
-    assert_true(keys_allow(&keys, STR("Bearer sk-one"), none)); /* a failed change changes nothing */
+    assert_true(
+        keys_allow(&keys, STR("Bearer sk-one"), none)); /* a failed change changes nothing */
     assert_int_equal(keys_set(&keys, NULL, 0, NULL), PHID_OK);
     assert_true(keys_allow(&keys, none, none));
     keys_fini(&keys);
@@ -165,8 +177,9 @@ static void test_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_routes),   cmocka_unit_test(test_cors_is_off_by_default), cmocka_unit_test(test_cors_list),
-        cmocka_unit_test(test_cors_any), cmocka_unit_test(test_local_hosts),            cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_routes),      cmocka_unit_test(test_cors_is_off_by_default),
+        cmocka_unit_test(test_cors_list),   cmocka_unit_test(test_cors_any),
+        cmocka_unit_test(test_local_hosts), cmocka_unit_test(test_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
