@@ -33,6 +33,17 @@ static enum phid_status choose_isa(const char *name, enum cpuid_isa *ret, struct
     return PHID_OK;
 }
 
+/* AVX-512 without VNNI has nothing to multiply bytes with that AVX2 has not. */
+static const struct cpu_kernels *kernels_of(enum cpuid_isa isa)
+{
+#if defined(__x86_64__)
+    if (isa >= CPUID_AVX2) {
+        return &cpu_kernels_avx2;
+    }
+#endif
+    return &cpu_kernels_scalar;
+}
+
 static void cpu_close(struct backend *b)
 {
     if (b == NULL) {
@@ -61,7 +72,7 @@ static enum phid_status cpu_open(const struct backend_options *options, struct b
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for the CPU backend");
     }
     b->exact = options->exact;
-    b->kernels = &cpu_kernels_scalar;
+    b->kernels = b->exact ? &cpu_kernels_scalar : kernels_of(isa);
     b->max_rows = options->max_rows;
     status = pool_new(options->threads, &b->pool, err);
     if (status != PHID_OK) {

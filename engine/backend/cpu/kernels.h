@@ -26,9 +26,9 @@ struct q8_tile {
     size_t tokens;
     const int8_t *codes;        /* [cols / 4][tokens][4], -127..127 */
     const float *scale;         /* [blocks][tokens] */
-    const int32_t *sum;         /* [blocks][tokens]: sum of the block's codes */
-    const int32_t *half_sum;    /* [2 * blocks][tokens]: of each half block */
-    const float *scaled_sum;    /* scale * (float)sum */
+    const int32_t *minus_sum;   /* [blocks][tokens]: minus the sum of the block's codes */
+    const int32_t *minus_half_sum; /* [2 * blocks][tokens]: of each half block */
+    const float *scaled_sum;       /* scale * (float)sum of codes */
     const float *scaled_half_sum;
 };
 

@@ -7,8 +7,8 @@ void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t max_rows, size_t 
     size_t blocks = max_cols / R16_BLOCK;
     q8->codes = cpu_layout_part(layout, max_rows, max_cols);
     q8->scale = cpu_layout_part(layout, max_rows, blocks * sizeof(float));
-    q8->sum = cpu_layout_part(layout, max_rows, blocks * sizeof(int32_t));
-    q8->half_sum = cpu_layout_part(layout, max_rows, 2 * blocks * sizeof(int32_t));
+    q8->minus_sum = cpu_layout_part(layout, max_rows, blocks * sizeof(int32_t));
+    q8->minus_half_sum = cpu_layout_part(layout, max_rows, 2 * blocks * sizeof(int32_t));
     q8->scaled_sum = cpu_layout_part(layout, max_rows, blocks * sizeof(float));
     q8->scaled_half_sum = cpu_layout_part(layout, max_rows, 2 * blocks * sizeof(float));
 }
@@ -37,8 +37,8 @@ struct q8_tile q8_tile_view(const struct q8 *q8, size_t tile)
         .tokens = left < q8->tile_tokens ? left : q8->tile_tokens,
         .codes = q8->codes + before * q8->blocks * R16_BLOCK,
         .scale = q8->scale + before * q8->blocks,
-        .sum = q8->sum + before * q8->blocks,
-        .half_sum = q8->half_sum + before * q8->blocks * 2,
+        .minus_sum = q8->minus_sum + before * q8->blocks,
+        .minus_half_sum = q8->minus_half_sum + before * q8->blocks * 2,
         .scaled_sum = q8->scaled_sum + before * q8->blocks,
         .scaled_half_sum = q8->scaled_half_sum + before * q8->blocks * 2,
     };
@@ -70,10 +70,10 @@ void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t row, const 
         size_t first = 2 * before + 2 * b * stride + token;
         int32_t sum = halves[2 * b] + halves[2 * b + 1];
         q8->scale[at] = scale[b];
-        q8->sum[at] = sum;
+        q8->minus_sum[at] = -sum;
         q8->scaled_sum[at] = scale[b] * (float)sum;
         for (size_t half = 0; half < 2; half++) {
-            q8->half_sum[first + half * stride] = halves[2 * b + half];
+            q8->minus_half_sum[first + half * stride] = -halves[2 * b + half];
             q8->scaled_half_sum[first + half * stride] = scale[b] * (float)halves[2 * b + half];
         }
     }

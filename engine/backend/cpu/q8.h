@@ -12,7 +12,7 @@ struct q8 {
     size_t blocks; /* of a row now held */
     int8_t *codes;
     float *scale, *scaled_sum, *scaled_half_sum;
-    int32_t *sum, *half_sum;
+    int32_t *minus_sum, *minus_half_sum;
 };
 
 /* Takes its memory for up to max_rows rows of up to max_cols columns from the layout. */

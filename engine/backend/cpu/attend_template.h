@@ -1,0 +1,190 @@
+/* Attention over one page, for any instruction set. See multiply_template.h; needs f_exp of rows_template.h. */
+
+INLINE v16f kv_load(bool half, const void *base, size_t index)
+{
+    return half ? f_load_f16((const uint16_t *)base + index) : f_load((const float *)base + index);
+}
+
+/* The part of a page that query i sees: from .. to - 1. */
+INLINE int seen_from(const struct attention_block *b, size_t i, int32_t first_key)
+{
+    return b->begin[i] > first_key ? b->begin[i] - first_key : 0;
+}
+
+INLINE int seen_to(const struct attention_block *b, size_t i, int32_t first_key)
+{
+    return b->end[i] - first_key < CPU_PAGE_TOKENS ? b->end[i] - first_key : CPU_PAGE_TOKENS;
+}
+
+/* Scores of `queries` queries from `first` with `groups` groups of 16 keys. */
+INLINE void score_tile(bool half, const struct attention_block *b, size_t first, int queries, const void *keys,
+                       size_t group, int groups)
+{
+    const size_t dims = b->head_dim;
+    const float *q = b->q + first * dims;
+    v16f sums[VEC_FLOAT_TILE];
+    UNROLL for (int i = 0; i < queries * groups; i++)
+    {
+        sums[i] = f_zero();
+    }
+    for (size_t d = 0; d < dims; d++) {
+        UNROLL for (int g = 0; g < groups; g++)
+        {
+            v16f k = kv_load(half, keys, ((group + (size_t)g) * dims + d) * CPU_LANES);
+            UNROLL for (int i = 0; i < queries; i++)
+            {
+                sums[i * groups + g] = f_fma(f_set1(q[(size_t)i * dims + d]), k, sums[i * groups + g]);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < queries; i++)
+    {
+        UNROLL for (int g = 0; g < groups; g++)
+        {
+            f_store(b->scores + (first + (size_t)i) * CPU_PAGE_TOKENS + (group + (size_t)g) * CPU_LANES,
+                    sums[i * groups + g]);
+        }
+    }
+}
+
+/* All groups of keys from .. to - 1 for up to 4 queries. */
+INLINE void score_queries(bool half, const struct attention_block *b, size_t first, int queries, const void *keys,
+                          int from, int to)
+{
+    size_t group = (size_t)from / CPU_LANES;
+    const size_t end = ((size_t)to + CPU_LANES - 1) / CPU_LANES;
+    const int at_once = VEC_FLOAT_TILE / queries;
+    for (; group + (size_t)at_once <= end; group += (size_t)at_once) {
+        score_tile(half, b, first, queries, keys, group, at_once);
+    }
+    for (; group < end; group++) {
+        score_tile(half, b, first, queries, keys, group, 1);
+    }
+}
+
+/* Turns the scores of one query into what the keys count, 0 for those not seen. */
+INLINE void soften(struct attention_block *b, size_t i, int from, int to)
+{
+    float *scores = b->scores + i * CPU_PAGE_TOKENS;
+    float *total = b->total + i * CPU_LANES;
+    float *sums = b->sums + i * b->value_stride;
+    v16f largest = f_set1(b->maximum[i]);
+    for (int key = from / CPU_LANES * CPU_LANES; key < to; key += CPU_LANES) {
+        v16f masked = f_select_range(f_load(scores + key), f_set1(-INFINITY), from - key, to - key);
+        f_store(scores + key, masked);
+        largest = f_max(largest, masked);
+    }
+    const float maximum = from < to ? f_largest(largest) : b->maximum[i];
+    v16f totals = f_load(total);
+    if (maximum > b->maximum[i]) {
+        v16f factor = f_exp(f_set1(b->maximum[i] - maximum));
+        totals = f_mul(totals, factor);
+        for (size_t d = 0; d < b->value_stride; d += CPU_LANES) {
+            f_store(sums + d, f_mul(f_load(sums + d), factor));
+        }
+        b->maximum[i] = maximum;
+    }
+    for (int key = 0; key < CPU_PAGE_TOKENS; key += CPU_LANES) {
+        v16f p = f_zero();
+        if (key < to && key + CPU_LANES > from) {
+            p = f_exp(f_sub(f_load(scores + key), f_set1(maximum)));
+            totals = f_add(totals, p);
+        }
+        f_store(scores + key, p);
+    }
+    f_store(total, totals);
+}
+
+/* sums += p * values for `queries` queries and `parts` vectors of dimensions. */
+INLINE void value_tile(bool half, struct attention_block *b, size_t first, int queries, const void *values, size_t dim,
+                       int parts, int from, int to)
+{
+    const size_t stride = b->value_stride;
+    const float *p = b->scores + first * CPU_PAGE_TOKENS;
+    float *out = b->sums + first * stride + dim;
+    v16f sums[VEC_FLOAT_TILE];
+    UNROLL for (int i = 0; i < queries; i++)
+    {
+        UNROLL for (int j = 0; j < parts; j++)
+        {
+            sums[i * parts + j] = f_load(out + (size_t)i * stride + (size_t)j * CPU_LANES);
+        }
+    }
+    for (int key = from; key < to; key++) {
+        UNROLL for (int j = 0; j < parts; j++)
+        {
+            v16f v = kv_load(half, values, (size_t)key * stride + dim + (size_t)j * CPU_LANES);
+            UNROLL for (int i = 0; i < queries; i++)
+            {
+                sums[i * parts + j] = f_fma(f_set1(p[i * CPU_PAGE_TOKENS + key]), v, sums[i * parts + j]);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < queries; i++)
+    {
+        UNROLL for (int j = 0; j < parts; j++)
+        {
+            f_store(out + (size_t)i * stride + (size_t)j * CPU_LANES, sums[i * parts + j]);
+        }
+    }
+}
+
+INLINE void value_queries(bool half, struct attention_block *b, size_t first, int queries, const void *values, int from,
+                          int to)
+{
+    const size_t at_once = (size_t)(VEC_FLOAT_TILE / queries);
+    size_t dim = 0;
+    for (; dim + at_once * CPU_LANES <= b->value_stride; dim += at_once * CPU_LANES) {
+        value_tile(half, b, first, queries, values, dim, (int)at_once, from, to);
+    }
+    for (; dim < b->value_stride; dim += CPU_LANES) {
+        value_tile(half, b, first, queries, values, dim, 1, from, to);
+    }
+}
+
+INLINE void attend_queries(bool half, struct attention_block *b, size_t first, int queries, const void *keys,
+                           const void *values, int32_t first_key)
+{
+    int from = CPU_PAGE_TOKENS;
+    int to = 0;
+    for (size_t i = first; i < first + (size_t)queries; i++) {
+        int low = seen_from(b, i, first_key);
+        int high = seen_to(b, i, first_key);
+        if (low < high) {
+            from = low < from ? low : from;
+            to = high > to ? high : to;
+        }
+    }
+    if (from >= to) {
+        return;
+    }
+    score_queries(half, b, first, queries, keys, from, to);
+    for (size_t i = first; i < first + (size_t)queries; i++) {
+        soften(b, i, seen_from(b, i, first_key), seen_to(b, i, first_key));
+    }
+    value_queries(half, b, first, queries, values, from, to);
+}
+
+INLINE void attend_page(bool half, struct attention_block *b, const void *keys, const void *values, int32_t first_key)
+{
+    size_t i = 0;
+    for (; i + 4 <= b->queries; i += 4) {
+        attend_queries(half, b, i, 4, keys, values, first_key);
+    }
+    for (; i + 2 <= b->queries; i += 2) {
+        attend_queries(half, b, i, 2, keys, values, first_key);
+    }
+    if (i < b->queries) {
+        attend_queries(half, b, i, 1, keys, values, first_key);
+    }
+}
+
+static void attend_page_f16(struct attention_block *b, const void *keys, const void *values, int32_t first_key)
+{
+    attend_page(true, b, keys, values, first_key);
+}
+
+static void attend_page_f32(struct attention_block *b, const void *keys, const void *values, int32_t first_key)
+{
+    attend_page(false, b, keys, values, first_key);
+}

@@ -1,0 +1,79 @@
+/* Products of F32, F16 and BF16 weights with f32 activations, for any instruction set. See multiply_template.h. */
+
+INLINE v16f lanes_load(enum lanes_kind kind, const unsigned char *p)
+{
+    return kind == LANES_F32 ? f_load((const float *)(const void *)p)
+           : kind == LANES_F16 ? f_load_f16(p) : f_load_bf16(p);
+}
+
+/* `groups` row groups by `tokens` tokens at once, so many sums that their latency does not show. */
+INLINE void lanes_tile(enum lanes_kind kind, const struct lanes_matrix *m, size_t first, int groups, const float *x,
+                       size_t x_stride, int tokens, float *y, size_t y_stride)
+{
+    const size_t step = kind == LANES_F32 ? R16_ROWS * 4 : R16_ROWS * 2;
+    const unsigned char *weights = m->data + first * m->group_bytes;
+    v16f sums[VEC_FLOAT_TILE];
+    UNROLL for (int i = 0; i < groups * tokens; i++)
+    {
+        sums[i] = f_zero();
+    }
+    for (size_t col = 0; col < m->cols; col++, weights += step) {
+        UNROLL for (int g = 0; g < groups; g++)
+        {
+            v16f w = lanes_load(kind, weights + (size_t)g * m->group_bytes);
+            UNROLL for (int t = 0; t < tokens; t++)
+            {
+                sums[g * tokens + t] = f_fma(w, f_set1(x[(size_t)t * x_stride + col]), sums[g * tokens + t]);
+            }
+        }
+    }
+    UNROLL for (int g = 0; g < groups; g++)
+    {
+        size_t row = (first + (size_t)g) * R16_ROWS;
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            store_rows(sums[g * tokens + t], y + (size_t)t * y_stride + row, m->rows - row);
+        }
+    }
+}
+
+INLINE void multiply_lanes_kind(enum lanes_kind kind, const struct lanes_matrix *m, size_t first, size_t groups,
+                                const float *x, size_t x_stride, size_t tokens, float *y, size_t y_stride)
+{
+    size_t group = first;
+    size_t end = first + groups;
+    if (tokens == 1) {
+        for (; group + 4 <= end; group += 4) {
+            lanes_tile(kind, m, group, 4, x, x_stride, 1, y, y_stride);
+        }
+    } else if (tokens == 2) {
+        for (; group + 2 <= end; group += 2) {
+            lanes_tile(kind, m, group, 2, x, x_stride, 2, y, y_stride);
+        }
+    }
+    for (; group < end; group++) {
+        size_t t = 0;
+        for (; t + 4 <= tokens; t += 4) {
+            lanes_tile(kind, m, group, 1, x + t * x_stride, x_stride, 4, y + t * y_stride, y_stride);
+        }
+        for (; t < tokens; t++) {
+            lanes_tile(kind, m, group, 1, x + t * x_stride, x_stride, 1, y + t * y_stride, y_stride);
+        }
+    }
+}
+
+static void multiply_lanes(const struct lanes_matrix *m, size_t first, size_t groups, const float *x, size_t x_stride,
+                           size_t tokens, float *y, size_t y_stride)
+{
+    switch (m->kind) {
+    case LANES_F32:
+        multiply_lanes_kind(LANES_F32, m, first, groups, x, x_stride, tokens, y, y_stride);
+        break;
+    case LANES_F16:
+        multiply_lanes_kind(LANES_F16, m, first, groups, x, x_stride, tokens, y, y_stride);
+        break;
+    case LANES_BF16:
+        multiply_lanes_kind(LANES_BF16, m, first, groups, x, x_stride, tokens, y, y_stride);
+        break;
+    }
+}

@@ -1,0 +1,395 @@
+/* Products of weights and activations for any instruction set, in terms of vec_*.h. Included by one file for each, after
+ * its vec header. `kind` and `tokens` are constants wherever a function here is used, so that everything unrolls. */
+
+INLINE bool kind_is_signed(enum r16_kind kind)
+{
+    return kind == R16_Q8_0 || r16_types[kind].levels;
+}
+
+/* log2 of what the codes are above the values; -1: nothing. */
+INLINE int kind_offset_shift(enum r16_kind kind)
+{
+    if (kind_is_signed(kind)) {
+        return VEC_SIGNED_SHIFT;
+    }
+    switch (r16_types[kind].offset) {
+    case 4:
+        return 2;
+    case 8:
+        return 3;
+    case 16:
+        return 4;
+    case 32:
+        return 5;
+    default:
+        return -1;
+    }
+}
+
+/* The codes of step g of a packed block, or of an opened one. */
+INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *block, int g)
+{
+    const int low_bits = r16_types[kind].low_bits;
+    const int high_bits = r16_types[kind].high_bits;
+    if (opened) {
+        return c_load(block + g * R16_VECTOR);
+    }
+    if (low_bits == 8) {
+        return c_from_signed(c_load(block + g * R16_VECTOR));
+    }
+    v64 codes = low_bits == 4 ? c_bits(c_load(block + g % 4 * R16_VECTOR), 4 * (g / 4), 15)
+                              : c_bits(c_load(block + g / 4 * R16_VECTOR), 2 * (g % 4), 3);
+    const unsigned char *high = block + low_bits * R16_VECTOR;
+    if (high_bits == 1) {
+        codes = c_or(codes, c_bits(c_load(high), g - low_bits, 1 << low_bits));
+    } else if (high_bits == 2) {
+        codes = c_or(codes, c_bits(c_load(high + g / 4 * R16_VECTOR), 2 * (g % 4) - low_bits, 3 << low_bits));
+    }
+    if (r16_types[kind].levels) {
+        codes = c_from_signed(c_lookup(quant_iq4_values, codes));
+    }
+    return codes;
+}
+
+#if VEC_HAS_DOT4
+
+INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *block, int first, int steps,
+                      const int8_t *x, int tokens, v16i *acc)
+{
+    UNROLL for (int g = first; g < first + steps; g++)
+    {
+        v64 codes = step_codes(kind, opened, block, g);
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            acc[t] = i_dot4(acc[t], codes, x + (g * tokens + t) * 4);
+        }
+    }
+}
+
+#else
+
+/* How many steps of products fit 16 bits for the largest code times 127, twice a step. */
+INLINE int kind_narrow_steps(enum r16_kind kind)
+{
+    const int bits = r16_types[kind].low_bits + r16_types[kind].high_bits;
+    return bits <= 4 ? 8 : bits == 5 ? 4 : 2;
+}
+
+INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *block, int first, int steps,
+                      const int8_t *x, int tokens, v16i *acc)
+{
+    if (kind_is_signed(kind)) {
+        UNROLL for (int g = first; g < first + steps; g++)
+        {
+            v64 codes = step_codes(kind, opened, block, g);
+            v64 sizes = c_abs(codes);
+            UNROLL for (int t = 0; t < tokens; t++)
+            {
+                acc[t] = i_add_pairs(acc[t], w_signed_products(sizes, codes, x + (g * tokens + t) * 4));
+            }
+        }
+        return;
+    }
+    const int narrow = kind_narrow_steps(kind) < steps ? kind_narrow_steps(kind) : steps;
+    UNROLL for (int from = first; from < first + steps; from += narrow)
+    {
+        v64 pairs[CPU_TILE_TOKENS_MAX];
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            pairs[t] = w_zero();
+        }
+        UNROLL for (int g = from; g < from + narrow; g++)
+        {
+            v64 codes = step_codes(kind, opened, block, g);
+            UNROLL for (int t = 0; t < tokens; t++)
+            {
+                pairs[t] = w_add_products(pairs[t], codes, x + (g * tokens + t) * 4);
+            }
+        }
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            acc[t] = i_add_pairs(acc[t], pairs[t]);
+        }
+    }
+}
+
+#endif
+
+/* One term of the sums of all tokens: a block, or half of one. `block` is its number in x. */
+INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *codes, int half, v16f scale, v16f bias,
+                     const struct q8_tile *x, size_t block, int tokens, v16f *sums)
+{
+    const bool halves = r16_has_halves(kind);
+    const int steps = halves ? R16_STEPS / 2 : R16_STEPS;
+    const size_t at = block * (size_t)tokens;
+    const size_t term = halves ? (2 * block + (size_t)half) * (size_t)tokens : at;
+    const int32_t *minus = halves ? x->minus_half_sum + term : x->minus_sum + term;
+    const int shift = kind_offset_shift(kind);
+    v16i acc[CPU_TILE_TOKENS_MAX];
+    UNROLL for (int t = 0; t < tokens; t++)
+    {
+        acc[t] = i_zero();
+        if (shift >= 0 && VEC_HAS_DOT4) {
+            acc[t] = i_add_shifted(acc[t], minus[t], shift);
+        }
+    }
+    dot_steps(kind, opened, codes, half * steps, steps, x->codes + at * R16_BLOCK, tokens, acc);
+    UNROLL for (int t = 0; t < tokens; t++)
+    {
+        if (shift >= 0 && !VEC_HAS_DOT4) {
+            acc[t] = i_add_shifted(acc[t], minus[t], shift);
+        }
+        sums[t] = f_fma(f_from_i(acc[t]), f_mul(scale, f_set1(x->scale[at + (size_t)t])), sums[t]);
+        if (r16_has_bias(kind)) {
+            const float *codes_sum = halves ? x->scaled_half_sum : x->scaled_sum;
+            sums[t] = f_fma(bias, f_set1(codes_sum[term + (size_t)t]), sums[t]);
+        }
+    }
+}
+
+/* What all blocks of a unit share: d, and dmin with its sign turned. */
+struct unit_scales {
+    v16f d;
+    v16f minus_dmin;
+};
+
+INLINE struct unit_scales unit_scales_load(enum r16_kind kind, const unsigned char *unit)
+{
+    struct unit_scales u = { .d = f_zero(), .minus_dmin = f_zero() };
+    const int scales = r16_types[kind].scales;
+    if (scales != R16_SCALES_D && scales != R16_SCALES_DM) {
+        u.d = f_load_f16(unit);
+    }
+    if (scales == R16_SCALES_DSM || scales == R16_SCALES_DHM) {
+        u.minus_dmin = f_sub(f_zero(), f_load_f16(unit + R16_ROWS * 2));
+    }
+    return u;
+}
+
+INLINE void term_scales(enum r16_kind kind, const unsigned char *unit, const struct unit_scales *u, size_t blocks,
+                        size_t block, size_t half, v16f *scale, v16f *bias)
+{
+    const unsigned char *after_d = unit + R16_ROWS * 2;
+    const unsigned char *after_dmin = after_d + R16_ROWS * 2;
+    v16f high;
+    *bias = f_zero();
+    switch (r16_types[kind].scales) {
+    case R16_SCALES_D:
+        *scale = f_load_f16(unit + block * R16_ROWS * 2);
+        break;
+    case R16_SCALES_DM:
+        *scale = f_load_f16(unit + block * R16_ROWS * 2);
+        *bias = f_load_f16(unit + (blocks + block) * R16_ROWS * 2);
+        break;
+    case R16_SCALES_DS:
+        *scale = f_mul(u->d, f_load_s8(after_d + block * R16_ROWS));
+        break;
+    case R16_SCALES_DSM:
+        *scale = f_mul(u->d, f_load_u8(after_dmin + block * R16_ROWS));
+        *bias = f_mul(u->minus_dmin, f_load_u8(after_dmin + (blocks + block) * R16_ROWS));
+        break;
+    case R16_SCALES_DH:
+        *scale = f_mul(u->d, f_load_s8(after_d + (2 * block + half) * R16_ROWS));
+        break;
+    default:
+        f_load_nibbles(after_dmin + (2 * block + half) * R16_ROWS, scale, &high);
+        *scale = f_mul(u->d, *scale);
+        *bias = f_mul(u->minus_dmin, high);
+        break;
+    }
+}
+
+#define PREFETCH_BYTES 2048 /* ahead in the stream of weights: past the next page's edge before it is reached */
+
+INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t blocks, const struct q8_tile *x,
+                          size_t first_block, int tokens, v16f *sums)
+{
+    const size_t block_bytes = r16_block_bytes(kind);
+    const unsigned char *codes = unit + r16_header_bytes(kind, blocks);
+    struct unit_scales u = unit_scales_load(kind, unit);
+    for (size_t b = 0; b < blocks; b++, codes += block_bytes) {
+        for (size_t line = 0; line < block_bytes; line += 64) {
+            __builtin_prefetch(codes + PREFETCH_BYTES + line);
+        }
+        v16f scale;
+        v16f bias;
+        term_scales(kind, unit, &u, blocks, b, 0, &scale, &bias);
+        add_term(kind, false, codes, 0, scale, bias, x, first_block + b, tokens, sums);
+        if (r16_has_halves(kind)) {
+            term_scales(kind, unit, &u, blocks, b, 1, &scale, &bias);
+            add_term(kind, false, codes, 1, scale, bias, x, first_block + b, tokens, sums);
+        }
+    }
+}
+
+INLINE void store_rows(v16f x, float *y, size_t count)
+{
+    if (count >= R16_ROWS) {
+        f_store(y, x);
+        return;
+    }
+    float lanes[R16_ROWS];
+    f_store(lanes, x);
+    memcpy(y, lanes, count * sizeof(*y));
+}
+
+INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size_t first, size_t groups,
+                            const struct q8_tile *x, int tokens, float *y, size_t y_stride)
+{
+    const size_t all = m->cols / R16_BLOCK;
+    for (size_t group = first; group < first + groups; group++) {
+        const unsigned char *unit = m->data + group * m->group_bytes;
+        v16f sums[CPU_TILE_TOKENS_MAX];
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            sums[t] = f_zero();
+        }
+        size_t done = 0;
+        for (; done + R16_UNIT_BLOCKS <= all; done += R16_UNIT_BLOCKS) {
+            multiply_unit(kind, unit, R16_UNIT_BLOCKS, x, done, tokens, sums);
+            unit += r16_unit_bytes(kind, R16_UNIT_BLOCKS);
+        }
+        if (done < all) {
+            multiply_unit(kind, unit, all - done, x, done, tokens, sums);
+        }
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            store_rows(sums[t], y + (size_t)t * y_stride + group * R16_ROWS, m->rows - group * R16_ROWS);
+        }
+    }
+}
+
+INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size_t group, size_t first_block,
+                            size_t count, struct r16_panel *panel)
+{
+    const size_t halves = r16_has_halves(kind) ? 2 : 1;
+    const unsigned char *unit = m->data + group * m->group_bytes +
+                                first_block / R16_UNIT_BLOCKS * r16_unit_bytes(kind, R16_UNIT_BLOCKS);
+    for (size_t done = 0; done < count; done += R16_UNIT_BLOCKS) {
+        size_t blocks = count - done < R16_UNIT_BLOCKS ? count - done : R16_UNIT_BLOCKS;
+        const unsigned char *codes = unit + r16_header_bytes(kind, blocks);
+        struct unit_scales u = unit_scales_load(kind, unit);
+        for (size_t b = 0; b < blocks; b++) {
+            unsigned char *opened = panel->codes + (done + b) * R16_STEPS * R16_VECTOR;
+            UNROLL for (int g = 0; g < R16_STEPS; g++)
+            {
+                c_store(opened + g * R16_VECTOR, step_codes(kind, false, codes, g));
+            }
+            for (size_t half = 0; half < halves; half++) {
+                v16f scale;
+                v16f bias;
+                size_t at = ((done + b) * halves + half) * R16_ROWS;
+                term_scales(kind, unit, &u, blocks, b, half, &scale, &bias);
+                f_store(panel->scale + at, scale);
+                if (r16_has_bias(kind)) {
+                    f_store(panel->bias + at, bias);
+                }
+            }
+            codes += r16_block_bytes(kind);
+        }
+        unit += r16_unit_bytes(kind, blocks);
+    }
+}
+
+INLINE void continue_panel(enum r16_kind kind, const struct r16_panel *panel, size_t blocks, const struct q8_tile *x,
+                           size_t first_block, int tokens, v16f *sums)
+{
+    const unsigned char *codes = panel->codes;
+    const float *scale = panel->scale;
+    const float *bias = panel->bias;
+    for (size_t b = 0; b < blocks; b++, codes += R16_STEPS * R16_VECTOR) {
+        for (int half = 0; half < (r16_has_halves(kind) ? 2 : 1); half++) {
+            add_term(kind, true, codes, half, f_load(scale), r16_has_bias(kind) ? f_load(bias) : f_zero(), x,
+                     first_block + b, tokens, sums);
+            scale += R16_ROWS;
+            bias += R16_ROWS;
+        }
+    }
+}
+
+INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *panels, size_t groups, size_t blocks,
+                                   const struct q8_tile *x, size_t first_block, int tokens, float *out, bool start)
+{
+    for (size_t group = 0; group < groups; group++) {
+        v16f sums[CPU_TILE_TOKENS_MAX];
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            float *at = out + ((size_t)t * groups + group) * R16_ROWS;
+            sums[t] = start ? f_zero() : f_load(at);
+        }
+        continue_panel(kind, &panels[group], blocks, x, first_block, tokens, sums);
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            f_store(out + ((size_t)t * groups + group) * R16_ROWS, sums[t]);
+        }
+    }
+}
+
+/* Every kind with every number of tokens of a tile, as functions of its own; then tables of them. */
+#define EACH_KIND(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
+
+typedef void (*multiply_fn)(const struct r16_matrix *m, size_t first, size_t groups, const struct q8_tile *x, float *y,
+                            size_t y_stride);
+typedef void (*panels_fn)(const struct r16_panel *panels, size_t groups, size_t blocks, const struct q8_tile *x,
+                          size_t first_block, float *out, bool start);
+typedef void (*open_fn)(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
+                        struct r16_panel *panel);
+
+#define DEFINE_TOKENS(KIND, N)                                                                                     \
+    static void multiply_##KIND##_##N(const struct r16_matrix *m, size_t first, size_t groups,                     \
+                                      const struct q8_tile *x, float *y, size_t y_stride)                          \
+    {                                                                                                              \
+        multiply_tokens(R16_##KIND, m, first, groups, x, N, y, y_stride);                                          \
+    }                                                                                                              \
+    static void panels_##KIND##_##N(const struct r16_panel *panels, size_t groups, size_t blocks,                  \
+                                    const struct q8_tile *x, size_t first_block, float *out, bool start)           \
+    {                                                                                                              \
+        multiply_panels_tokens(R16_##KIND, panels, groups, blocks, x, first_block, N, out, start);                 \
+    }
+
+#define DEFINE_OPEN(KIND)                                                                                          \
+    static void open_##KIND(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,           \
+                            struct r16_panel *panel)                                                               \
+    {                                                                                                              \
+        open_panel_kind(R16_##KIND, m, group, first_block, blocks, panel);                                         \
+    }
+
+#if VEC_TILE_TOKENS == 4
+#define DEFINE_KIND(KIND)                                                                                          \
+    DEFINE_OPEN(KIND) DEFINE_TOKENS(KIND, 1) DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4)
+#define EACH_TOKENS(NAME, KIND) { NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3, NAME##_##KIND##_4 }
+#elif VEC_TILE_TOKENS == 8
+#define DEFINE_KIND(KIND)                                                                                          \
+    DEFINE_OPEN(KIND) DEFINE_TOKENS(KIND, 1) DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4)  \
+    DEFINE_TOKENS(KIND, 5) DEFINE_TOKENS(KIND, 6) DEFINE_TOKENS(KIND, 7) DEFINE_TOKENS(KIND, 8)
+#define EACH_TOKENS(NAME, KIND)                                                                                    \
+    { NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3, NAME##_##KIND##_4,                                  \
+      NAME##_##KIND##_5, NAME##_##KIND##_6, NAME##_##KIND##_7, NAME##_##KIND##_8 }
+#endif
+
+EACH_KIND(DEFINE_KIND)
+
+#define MULTIPLY_ENTRY(KIND) [R16_##KIND] = EACH_TOKENS(multiply, KIND),
+#define PANELS_ENTRY(KIND)   [R16_##KIND] = EACH_TOKENS(panels, KIND),
+#define OPEN_ENTRY(KIND)     [R16_##KIND] = open_##KIND,
+
+static void multiply(const struct r16_matrix *m, size_t first, size_t groups, const struct q8_tile *x, float *y,
+                     size_t y_stride)
+{
+    static const multiply_fn table[R16_KINDS][VEC_TILE_TOKENS] = { EACH_KIND(MULTIPLY_ENTRY) };
+    table[m->kind][x->tokens - 1](m, first, groups, x, y, y_stride);
+}
+
+static void open_panel(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
+                       struct r16_panel *panel)
+{
+    static const open_fn table[R16_KINDS] = { EACH_KIND(OPEN_ENTRY) };
+    table[m->kind](m, group, first_block, blocks, panel);
+}
+
+static void multiply_panels(enum r16_kind kind, const struct r16_panel *panels, size_t groups, size_t blocks,
+                            const struct q8_tile *x, size_t first_block, float *sums, bool start)
+{
+    static const panels_fn table[R16_KINDS][VEC_TILE_TOKENS] = { EACH_KIND(PANELS_ENTRY) };
+    table[kind][x->tokens - 1](panels, groups, blocks, x, first_block, sums, start);
+}

@@ -1,0 +1,102 @@
+/* What is done to single rows of activations, for any instruction set. See multiply_template.h. */
+
+INLINE v16f f_exp(v16f x)
+{
+    v16f limited = f_min(f_max(x, f_set1(CPU_EXP_MIN)), f_set1(CPU_EXP_MAX));
+    v16f n = f_rint(f_mul(limited, f_set1(CPU_EXP_LOG2E)));
+    v16f r = f_fma(n, f_set1(-CPU_EXP_LN2_HI), limited);
+    r = f_fma(n, f_set1(-CPU_EXP_LN2_LO), r);
+    v16f p = f_set1(cpu_exp_terms[0]);
+    UNROLL for (int i = 1; i < CPU_EXP_TERMS; i++)
+    {
+        p = f_fma(p, r, f_set1(cpu_exp_terms[i]));
+    }
+    return f_select_below(x, CPU_EXP_MIN, f_zero(), f_scale_by_power(p, n));
+}
+
+/* The last n % 16 elements, with zeros behind them. */
+INLINE v16f load_tail(const float *x, size_t count)
+{
+    float lanes[CPU_LANES] = { 0 };
+    memcpy(lanes, x, count * sizeof(*x));
+    return f_load(lanes);
+}
+
+INLINE void store_tail(float *y, v16f x, size_t count)
+{
+    float lanes[CPU_LANES];
+    f_store(lanes, x);
+    memcpy(y, lanes, count * sizeof(*y));
+}
+
+static void quantize(const float *x, size_t n, int8_t *codes, float *scale, int32_t *half_sums)
+{
+    for (size_t b = 0; b < n / R16_BLOCK; b++, x += R16_BLOCK, codes += R16_BLOCK) {
+        v16f first = f_load(x);
+        v16f second = f_load(x + 16);
+        float m = f_largest(f_max(f_abs(first), f_abs(second)));
+        const bool tiny = m < 0x1p-100f;
+        v16f inverse = f_set1(tiny ? 0.0f : 127.0f / m);
+        scale[b] = tiny ? 0.0f : m / 127.0f;
+        half_sums[2 * b] = f_store_s8(codes, f_mul(first, inverse));
+        half_sums[2 * b + 1] = f_store_s8(codes + 16, f_mul(second, inverse));
+    }
+}
+
+static void norm(const float *x, const float *weight, size_t n, float eps, float *y)
+{
+    const size_t whole = n / CPU_LANES * CPU_LANES;
+    v16f squares = f_zero();
+    for (size_t i = 0; i < whole; i += CPU_LANES) {
+        v16f v = f_load(x + i);
+        squares = f_fma(v, v, squares);
+    }
+    v16f tail = load_tail(x + whole, n - whole);
+    squares = f_fma(tail, tail, squares);
+    const float scale = 1.0f / sqrtf(f_sum(squares) / (float)n + eps);
+    for (size_t i = 0; i < whole; i += CPU_LANES) {
+        f_store(y + i, f_mul(f_mul(f_load(x + i), f_set1(scale)), f_load(weight + i)));
+    }
+    tail = f_mul(f_mul(tail, f_set1(scale)), load_tail(weight + whole, n - whole));
+    store_tail(y + whole, tail, n - whole);
+}
+
+INLINE v16f silu_mul_vector(v16f gate, v16f up)
+{
+    v16f e = f_exp(f_sub(f_zero(), gate));
+    return f_mul(f_div(gate, f_add(f_set1(1.0f), e)), up);
+}
+
+static void silu_mul(float *gate, const float *up, size_t n)
+{
+    const size_t whole = n / CPU_LANES * CPU_LANES;
+    for (size_t i = 0; i < whole; i += CPU_LANES) {
+        f_store(gate + i, silu_mul_vector(f_load(gate + i), f_load(up + i)));
+    }
+    v16f tail = silu_mul_vector(load_tail(gate + whole, n - whole), load_tail(up + whole, n - whole));
+    store_tail(gate + whole, tail, n - whole);
+}
+
+static void add(float *x, const float *y, size_t n)
+{
+    size_t i = 0;
+    for (; i + CPU_LANES <= n; i += CPU_LANES) {
+        f_store(x + i, f_add(f_load(x + i), f_load(y + i)));
+    }
+    for (; i < n; i++) {
+        x[i] += y[i];
+    }
+}
+
+static void to_f16(const float *x, uint16_t *y, size_t n)
+{
+    const size_t whole = n / CPU_LANES * CPU_LANES;
+    v16f high = f_set1(65504.0f);
+    v16f low = f_set1(-65504.0f);
+    for (size_t i = 0; i < whole; i += CPU_LANES) {
+        f_store_f16(y + i, f_max(f_min(f_load(x + i), high), low));
+    }
+    uint16_t tail[CPU_LANES];
+    f_store_f16(tail, f_max(f_min(load_tail(x + whole, n - whole), high), low));
+    memcpy(y + whole, tail, (n - whole) * sizeof(*y));
+}
