@@ -1,8 +1,9 @@
 /* chat_render: messages to spans, by a template's style. */
+#include "engine/text/chat.h"
+
 #include <stdlib.h>
 
 #include "engine/base/checked.h"
-#include "engine/text/chat.h"
 #include "engine/text/chat_style.h"
 #include "engine/text/space.h"
 

@@ -1,4 +1,6 @@
 /* tokenizer_encode: spans to one text, special tokens cut out of it, the rest merged. */
+#include "engine/text/tokenizer.h"
+
 #include <stdlib.h>
 
 #include "engine/base/checked.h"
@@ -6,7 +8,6 @@
 #include "engine/text/byte_level.h"
 #include "engine/text/parts.h"
 #include "engine/text/space.h"
-#include "engine/text/tokenizer.h"
 
 /* Node numbers and heap keys are 32 bits wide. */
 #define TEXT_MAX_BYTES ((size_t)1 << 30)
