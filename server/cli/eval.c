@@ -9,7 +9,7 @@
 #include "server/cli/ids.h"
 
 struct job {
-    const char *tokens, *prompt, *tokens_file, *logits, *format;
+    const char *tokens, *prompt, *tokens_file, *logits, *format, *isa;
     size_t count; /* -n */
     bool exact, special, ignore_eos;
     struct tokens ids;
@@ -59,6 +59,7 @@ static enum phid_status start_engine(struct job *job, const struct config *confi
     }
     options.max_running = 1;
     options.exact = job->exact;
+    options.isa = job->isa;
     return phid_engine_new(job->model, &options, &job->engine, err);
 }
 
@@ -250,6 +251,8 @@ int cli_eval(int argc, char **argv)
         { .name = "--ignore-eos", .kind = ARG_SWITCH, .dest = &job.ignore_eos, .help = "go on behind an end token" },
         { .name = "--exact", .kind = ARG_SWITCH, .dest = &job.exact,
           .help = "the reference path: f32 activations, keys and values, scalar kernels (slow)" },
+        { .name = "--isa", .kind = ARG_TEXT, .dest = &job.isa, .metavar = "NAME",
+          .help = "kernels of this instruction set (scalar, avx2, avx512, avx512vnni), if the machine has it" },
         { .name = "--json", .kind = ARG_SWITCH, .dest = &(bool){ false }, .help = "the result is JSON anyway" },
         { 0 },
     };

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/checked.h"
 #include "engine/gguf/gguf.h"
 #include "quant/format/format.h"
 #include "server/cli/cli.h"
@@ -49,6 +50,13 @@ static size_t count_types(const struct gguf_file *file, struct type_count *types
     return count;
 }
 
+/* A file may claim anything: sums of nonsense stop at the largest number. */
+static uint64_t times(uint64_t a, uint64_t b)
+{
+    uint64_t product;
+    return checked_mul_u64(a, b, &product) ? product : UINT64_MAX;
+}
+
 static const char *type_name(uint32_t type)
 {
     const char *name = quant_type_name(type);
@@ -90,7 +98,7 @@ static void gather(struct facts *facts, const struct config *config)
         facts->weight_bytes += t->size_bytes;
     }
     uint64_t element = config->engine.kv_type == CONFIG_KV_F32 ? 4 : 2;
-    facts->kv_bytes_per_token = facts->layers * facts->kv_heads * facts->head_size * 2 * element;
+    facts->kv_bytes_per_token = times(times(facts->layers, facts->kv_heads), times(facts->head_size, 2 * element));
     uint64_t most = facts->context < 4096 ? facts->context : 4096;
     facts->chosen_context = config->engine.context > 0 ? (uint64_t)config->engine.context : most;
 }
@@ -151,7 +159,7 @@ static enum phid_status put_json(const struct facts *facts, size_t array_max, st
                ",\"memory\":{\"weights_bytes\":%" PRIu64 ",\"kv_bytes_per_token\":%" PRIu64 ",\"context\":%" PRIu64
                ",\"kv_bytes\":%" PRIu64 "}",
                facts->weight_bytes, facts->kv_bytes_per_token, facts->chosen_context,
-               facts->kv_bytes_per_token * facts->chosen_context);
+               times(facts->kv_bytes_per_token, facts->chosen_context));
     put_tensors(facts, out);
     buf_append_c(out, ",\"metadata\":{");
     for (size_t i = 0; i < gguf_entry_count(facts->file); i++) {
@@ -196,7 +204,7 @@ static enum phid_status put_metadata_text(const struct facts *facts, struct buf 
 static enum phid_status put_text(const struct facts *facts, bool tensors, struct buf *out, struct phid_error *err)
 {
     char file_size[32], weights[32], kv[32], total[32];
-    uint64_t kv_bytes = facts->kv_bytes_per_token * facts->chosen_context;
+    uint64_t kv_bytes = times(facts->kv_bytes_per_token, facts->chosen_context);
     cli_size_text(gguf_file_bytes(facts->file), file_size, sizeof(file_size));
     cli_size_text(facts->weight_bytes, weights, sizeof(weights));
     cli_size_text(kv_bytes, kv, sizeof(kv));

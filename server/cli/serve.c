@@ -109,8 +109,9 @@ static enum phid_status start_server(struct service *s, struct phid_error *err)
         .tls_cert = c->server.tls_cert,
         .tls_key = c->server.tls_key,
         .model_id = s->model_id,
-        .aliases = (const char *const *)c->model.alias.items,
-        .alias_count = c->model.alias.count,
+        /* The first alias is the name itself. */
+        .aliases = (const char *const *)c->model.alias.items + (c->model.alias.count > 0 ? 1 : 0),
+        .alias_count = c->model.alias.count - (c->model.alias.count > 0 ? 1 : 0),
         .max_body_bytes = (size_t)c->server.max_body_bytes,
         .sse_ping_ms = ms_or(c->server.sse_ping_ms, UINT32_MAX),
         .drain_delay_ms = (uint32_t)c->server.drain_delay_ms,

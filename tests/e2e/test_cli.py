@@ -9,6 +9,8 @@ import struct
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -593,4 +595,50 @@ def test_serve_needs_a_free_port():
     server = Server(TINY)
     message = phid("serve", "-m", TINY, "--port", server.port, code=1)
     assert str(server.port) in message
+    assert server.stop() == 0
+
+
+def status_with(server, key):
+    request = urllib.request.Request(server.url + "/v1/models", headers={"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        with urllib.request.urlopen(request, timeout=20 * PATIENCE) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_serve_reads_the_keys_again_on_sighup(tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("# ours\nalice:sk-one\n")
+    keys.chmod(0o600)
+    server = Server(TINY, "--set", f"server.api_keys_file={keys}", "--api-key", "sk-flag")
+    assert [status_with(server, k) for k in (None, "sk-one", "sk-flag", "sk-two", "alice")] == [401, 200, 200, 401, 401]
+    keys.write_text("sk-two\n")
+    server.process.send_signal(signal.SIGHUP)
+    assert wait_until(lambda: status_with(server, "sk-two") == 200)
+    assert status_with(server, "sk-one") == 401 and status_with(server, "sk-flag") == 200
+    # A wrong file changes nothing.
+    keys.write_text("sk-three with spaces\n")
+    server.process.send_signal(signal.SIGHUP)
+    assert wait_until(lambda: "event=reload_failed" in server.log)
+    assert status_with(server, "sk-two") == 200
+    assert server.stop() == 0
+    assert "sk-" not in server.log
+
+
+def test_serve_second_signal_ends_it_at_once():
+    server = Server(TINY, "--set", "server.drain.timeout=10m", "--set", "server.drain.delay=10m")
+    server.terminate()
+    assert wait_until(lambda: "event=draining" in server.log)
+    assert server.alive()
+    start = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - start < 7 * PATIENCE
+
+
+def test_serve_name_and_aliases():
+    server = Server(TINY, "--set", "model.alias=[first, second]")
+    with urllib.request.urlopen(server.url + "/v1/models", timeout=20 * PATIENCE) as answer:
+        models = json.load(answer)["data"]
+    assert models[0]["id"] == "first" and len({m["id"] for m in models}) == len(models)
     assert server.stop() == 0
