@@ -21,9 +21,9 @@ class Phid:
     def __init__(self, program):
         self.program = str(program)
 
-    def run(self, *arguments, stdin=None):
+    def run(self, *arguments, stdin=None, seconds=600):
         command = [self.program, *map(str, arguments)]
-        done = subprocess.run(command, input=stdin, capture_output=True, timeout=600)
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=seconds)
         said = done.stderr.decode(errors="replace")
         assert done.returncode == 0, f"{' '.join(command)[:400]}\nexit {done.returncode}\n{said[-2000:]}"
         return done.stdout
@@ -45,7 +45,7 @@ class Phid:
     def tokenize(self, model, texts, *flags):
         """A list of ids for each text (or for each list of messages, with --chat)."""
         lines = "".join(json.dumps(text) + "\n" for text in texts)
-        raw = self.run("tokenize", "-m", model, *flags, stdin=lines.encode())
+        raw = self.run("tokenize", "-m", model, *flags, stdin=lines.encode(), seconds=120)
         out = [json.loads(line) for line in raw.splitlines()]
         assert len(out) == len(texts), f"{len(out)} lines for {len(texts)}"
         return out

@@ -322,12 +322,26 @@ def encode(case, name, x, kind):
     return gguf.quantize(x, QUANT[kind.upper()]), QUANT[kind.upper()]
 
 
-def write(case, path, kind=None):
-    """Write the case as GGUF; its matrices in another type when `kind` says so."""
+def split_qkv(case, tensors):
+    """The same tensors with each fused attn_qkv as attn_q, attn_k and attn_v, which some phi3 files have."""
+    out = {}
+    for name, x in tensors.items():
+        if "attn_qkv" in name:
+            q, kv = case.heads * case.head, case.kv_heads * case.head
+            for part, rows in zip("qkv", np.split(x, [q, q + kv])):
+                out[name.replace("attn_qkv", f"attn_{part}")] = rows
+        else:
+            out[name] = x
+    return out
+
+
+def write(case, path, kind=None, split=False):
+    """Write the case as GGUF; its matrices in another type when `kind` says so, qkv in three when `split`."""
     kind = kind or case.type
     w = gguf.GGUFWriter(str(path), case.arch)
     add_metadata(w, case, FILE_TYPES[kind])
-    for name, x in gguf_tensors(case).items():
+    tensors = gguf_tensors(case)
+    for name, x in (split_qkv(case, tensors) if split else tensors).items():
         if x.ndim == 1:
             w.add_tensor(name, x)
         else:

@@ -29,16 +29,18 @@ def test_exact_logits_equal_transformers(phid, model_file, references, name, len
 
 
 @pytest.mark.parametrize("name, length", INPUTS)
-def test_ordinary_logits_are_near_transformers(phid, model_file, references, name, length):
-    case = models.CASES[name]
-    logits = phid.logits(model_file(name), models.tokens(case, length), models.VOCAB, exact=False)
+def test_ordinary_logits_are_near(phid, model_file, name, length):
+    """Over every row: the noise of an f16 KV cache in the few stored rows alone varies by a factor of two."""
+    case, path = models.CASES[name], model_file(name)
+    tokens = models.tokens(case, length)
+    logits = phid.logits(path, tokens, models.VOCAB, exact=False)
     assert np.isfinite(logits).all()
-    assert compared(references, name, length, logits) <= ORDINARY[case.type]
+    assert relative_rms(logits, Model(path).logits(tokens)) <= ORDINARY[case.type]
 
 
 @pytest.mark.parametrize("name, length", INPUTS)
 def test_float64_forward_equals_transformers(model_file, references, name, length):
-    """Holds up the second reference, which the quantized tests below lean on."""
+    """Holds up the second reference, which the tests above and below lean on."""
     logits = Model(model_file(name)).logits(models.tokens(models.CASES[name], length))
     assert compared(references, name, length, logits) <= EXACT / 2
 
@@ -64,6 +66,16 @@ def test_quantized_shapes(phid, model_file, name, kind):
         assert relative_rms(phid.logits(path, tokens, models.VOCAB, exact=True), want) <= EXACT
         limit = ORDINARY.get(kind, QUANTIZED)
         assert relative_rms(phid.logits(path, tokens, models.VOCAB, exact=False), want) <= limit
+
+
+def test_split_qkv(phid, references, tmp_path):
+    """A phi3 file may hold q, k and v apart."""
+    name = "phi3-gqa"
+    case, path = models.CASES[name], tmp_path / "split.gguf"
+    models.write(case, path, split=True)
+    for length in case.lengths:
+        logits = phid.logits(path, models.tokens(case, length), models.VOCAB, exact=True)
+        assert compared(references, name, length, logits) <= EXACT
 
 
 @pytest.mark.parametrize("name", [case.name for case in models.CASES.values() if case.generate])

@@ -1,4 +1,5 @@
 """Token ids against the `tokenizers` package: stored vectors, and thousands of random strings made on the fly."""
+import functools
 import importlib.util
 import json
 import os
@@ -19,6 +20,8 @@ MODELS = {
     "smollm2": pathlib.Path(os.environ.get("PHID_SMOLLM2", ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf")),
 }
 MANY = 10000
+# SmolLM2's vocabulary has no token for these bytes; its tokenizer leaves the characters out.
+DROPPED = {"smollm2": set("\x04\x06\x13\x14\x16\x1d")}
 
 
 @pytest.fixture(params=MODELS)
@@ -40,6 +43,20 @@ def differences(inputs, got, want):
     return f"{len(wrong)} of {len(inputs)} differ", [(x, {"got": g, "want": w}) for _, x, g, w in wrong[:5]]
 
 
+@functools.cache
+def reference(name, special):
+    """The `tokenizers` tokenizer of a model; making one takes seconds."""
+    import build
+    make = build.byte_level if name == "smollm2" else build.sentencepiece
+    return make(MODELS[name], special)
+
+
+def reference_ids(name, special, inputs):
+    if importlib.util.find_spec("tokenizers") is None:
+        pytest.skip("the tokenizers package is not installed")
+    return [e.ids for e in reference(name, special).encode_batch(inputs, add_special_tokens=False)]
+
+
 def same(inputs, got, want):
     if got != want:
         pytest.fail("\n".join(map(str, differences(inputs, got, want))))
@@ -57,7 +74,7 @@ def test_stored_special(phid, name):
 
 def test_published_pairs(phid):
     """The .inp/.out pair published with the Phi-3 vocabulary."""
-    inputs = (HERE / "ggml-vocab-phi-3.gguf.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
+    inputs = (HERE / "ggml-vocab-phi-3.gguf.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")[:-1]
     want = [[int(i) for i in line.split()] for line in (HERE / "ggml-vocab-phi-3.gguf.out").read_text().splitlines()]
     assert len(inputs) == len(want) > 40
     same(inputs, phid.tokenize(MODELS["phi-3"], inputs), want)
@@ -71,7 +88,8 @@ def test_bos(phid):
 def test_decode_is_the_reverse(phid, name):
     """Decoding gives the text back; a literal U+2581 alone reads as a space in a SentencePiece vocabulary."""
     inputs, ids = stored(name, "plain")
-    kept = [(text, i) for text, i in zip(inputs, ids) if "▁" not in text]
+    lost = DROPPED.get(name, set()) | {"▁"}
+    kept = [(text, i) for text, i in zip(inputs, ids) if not lost & set(text)]
     assert len(kept) > 200
     got = phid.tokenize(MODELS[name], [i for _, i in kept], "--decode")
     same([i for _, i in kept], got, [text for text, _ in kept])
@@ -79,25 +97,18 @@ def test_decode_is_the_reverse(phid, name):
 
 @pytest.mark.parametrize("special", [False, True], ids=["plain", "special"])
 def test_many_random_strings(phid, name, special):
-    if importlib.util.find_spec("tokenizers") is None:
-        pytest.skip("the tokenizers package is not installed")
-    import build
-    reference = (build.byte_level if name == "smollm2" else build.sentencepiece)(MODELS[name], special)
     if special:
         tokens = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"] if name == "smollm2" else texts.SPECIAL
         inputs = texts.special(11, MANY, tokens=tokens)
     else:
         inputs = texts.plain(12, MANY) + texts.any_scalar(13, MANY // 10)
-    same(inputs, phid.tokenize(MODELS[name], inputs, *(["--special"] if special else [])),
-         build.ids(reference, inputs))
+    want = reference_ids(name, special, inputs)
+    same(inputs, phid.tokenize(MODELS[name], inputs, *(["--special"] if special else [])), want)
 
 
 @pytest.mark.parametrize("text", ["a" * 200000, " " * 200000, "ab " * 70000, "日" * 60000],
                          ids=["letters", "spaces", "words", "cjk"])
 def test_long_texts(phid, name, text):
     """Time must not grow with the square of the length (the run has a limit), nor may the ids change."""
-    if importlib.util.find_spec("tokenizers") is None:
-        pytest.skip("the tokenizers package is not installed")
-    import build
-    reference = (build.byte_level if name == "smollm2" else build.sentencepiece)(MODELS[name], False)
-    same([text], phid.tokenize(MODELS[name], [text]), build.ids(reference, [text]))
+    want = reference_ids(name, False, [text])
+    same([text], phid.tokenize(MODELS[name], [text]), want)

@@ -33,9 +33,9 @@ KNOWN = {
 
 def published():
     """[(text, ids)] of the .inp/.out pair."""
-    inputs = (HERE / "ggml-vocab-phi-3.gguf.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
+    inputs = (HERE / "ggml-vocab-phi-3.gguf.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")[:-1]
     outputs = (HERE / "ggml-vocab-phi-3.gguf.out").read_text().splitlines()
-    return [(text, [int(i) for i in line.split()]) for text, line in zip(inputs, outputs)]
+    return [(text, [int(i) for i in line.split()]) for text, line in zip(inputs, outputs, strict=True)]
 
 
 def write(name, plain, special, known):
