@@ -18,6 +18,7 @@ enum api_fault generation_new(const struct generation_request *r,
     g->created = (int64_t)time(NULL);
     g->best_of = 1;
     g->logprobs = -1;
+    buf_init(&g->chunk_head, GENERATION_TEXT_MAX);
     buf_init(&g->out, GENERATION_TEXT_MAX);
     if (!api_random_id(g->id, sizeof g->id, format->id_prefix, 29)) {
         generation_free(g);
@@ -51,6 +52,7 @@ void generation_free(struct generation *g)
     free(g->choices);
     free(g->prompts);
     settings_fini(&g->settings);
+    buf_fini(&g->chunk_head);
     buf_fini(&g->out);
     free(g);
 }

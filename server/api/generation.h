@@ -72,8 +72,9 @@ struct generation {
     size_t prompt_count;
     struct choice *choices; /* by prompt, then candidate */
     size_t choice_count;
-    size_t finished; /* choices */
-    struct buf out;  /* streamed: events to send */
+    size_t finished;       /* choices */
+    struct buf chunk_head; /* streamed: what every chunk begins with */
+    struct buf out;        /* streamed: events to send */
     bool done;
     struct api_error error; /* fault is API_OK unless the generation failed */
     uint64_t queue_ns, first_token_ns;

@@ -38,8 +38,12 @@ void usage_write(const struct generation *g, struct buf *out)
 
 void stream_chunk_begin(struct generation *g)
 {
-    buf_append_c(&g->out, "data: ");
-    reply_begin(g, g->format->chunk_object, &g->out);
+    if (g->chunk_head.size == 0) {
+        buf_append_c(&g->chunk_head, "data: ");
+        reply_begin(g, g->format->chunk_object, &g->chunk_head);
+        g->out.failed |= g->chunk_head.failed;
+    }
+    buf_append_str(&g->out, buf_view(&g->chunk_head));
 }
 
 void stream_chunk_end(struct generation *g)

@@ -7,13 +7,12 @@
 #include <unistd.h>
 
 #include "server/http/exchange.h"
+#include "server/http/intake.h"
 #include "server/http/tls.h"
 
 #define IN_MAX     ((size_t)65536)  /* bytes read ahead from a client */
 #define OUT_MAX    ((size_t)131072) /* bytes of answer waiting for a client */
-#define INNER_MAX  ((size_t)65536)
-#define BUFFER_MAX ((size_t)1 << 20) /* never reached: the limits above stop reading first */
-#define ROUNDS_MAX 8                 /* turns of one pump before others get theirs */
+#define ROUNDS_MAX 8                /* turns of one pump before others get theirs */
 
 /* -------------------------------------------------------------- life cycle */
 
@@ -28,9 +27,9 @@ bool conn_open(struct io *io, int fd)
     c->fd = fd;
     c->inner = -1;
     c->deadline_ms = io->now_ms + IO_HEAD_MS;
-    buf_init(&c->in, BUFFER_MAX);
-    buf_init(&c->to_inner, BUFFER_MAX);
-    buf_init(&c->to_client, BUFFER_MAX);
+    buf_init(&c->in, CONN_BUFFER_MAX);
+    buf_init(&c->to_inner, CONN_BUFFER_MAX);
+    buf_init(&c->to_client, CONN_BUFFER_MAX);
     head_scan_init(&c->scan);
     c->fd_events = EPOLLIN | EPOLLRDHUP;
     struct epoll_event event = {.events = c->fd_events, .data.ptr = c};
@@ -57,7 +56,7 @@ static void bury(struct conn *c)
     c->io->graveyard = c;
 }
 
-static void close_inner(struct conn *c)
+void conn_close_inner(struct conn *c)
 {
     if (c->inner >= 0) {
         close(c->inner);
@@ -74,7 +73,7 @@ void conn_close(struct conn *c)
     tls_session_free(c->tls);
     c->tls = NULL;
     close(c->fd);
-    close_inner(c);
+    conn_close_inner(c);
     if (c->exchange != NULL) {
         exchange_abandon(c->exchange);
     }
@@ -87,7 +86,7 @@ void conn_close(struct conn *c)
         c->next->previous = c->previous;
     }
     c->io->conn_count--;
-    if (!c->in_libmicrohttpd) {
+    if (c->held == 0) {
         bury(c);
     }
 }
@@ -119,9 +118,9 @@ void conn_completed(struct conn *c)
 
 void conn_released(struct conn *c)
 {
-    c->in_libmicrohttpd = false;
+    c->held--;
     touch(c);
-    if (c->state == CONN_CLOSED) {
+    if (c->state == CONN_CLOSED && c->held == 0) {
         bury(c);
     }
 }
@@ -129,211 +128,6 @@ void conn_released(struct conn *c)
 bool conn_is_idle(const struct conn *c)
 {
     return c->state == CONN_HEAD && c->in.size == 0 && c->to_client.size == 0;
-}
-
-/* ---------------------------------------------------------- our own answers */
-
-/* Answers without libmicrohttpd, ends the connection after it. */
-static void refuse(struct conn *c, const struct api_error *error)
-{
-    struct reply reply;
-    char id[REPLY_ID_SIZE];
-    if (c->answered) {
-        conn_close(c);
-        return;
-    }
-    reply_init(&reply);
-    reply_error(&reply, error);
-    (void)reply_make_id(id);
-    reply_header(&reply, "x-request-id", str_of(id));
-    if (c->head.origin.size > 0) {
-        cors_add_headers(&c->io->cors, &c->head, &reply);
-    }
-    reply_write(&reply, &c->to_client);
-    io_log(c->io, SERVER_LOG_INFO, "event=refused id=%s status=%u code=%s", id, reply.status,
-           api_error_code(error->fault));
-    reply_fini(&reply);
-    close_inner(c);
-    c->state = CONN_LINGER;
-    c->deadline_ms = c->io->now_ms + IO_LINGER_MS;
-}
-
-/* Everything is said: no more bytes from us, but what the client still sends is read, or its reset
- * of the connection could destroy our last words on their way. */
-static void linger(struct conn *c)
-{
-    close_inner(c);
-    c->state = CONN_LINGER;
-    c->deadline_ms = c->io->now_ms + IO_LINGER_MS;
-}
-
-/* ------------------------------------------------------------ client's bytes */
-
-/* What libmicrohttpd is told: only what it needs to find the body and to end or keep the
- * connection. */
-static void write_inner_head(struct conn *c)
-{
-    struct buf *out = &c->to_inner;
-    const struct head *head = &c->head;
-    buf_append_str(out, head->method);
-    buf_append_c(out, " / HTTP/1.");
-    buf_append_c(out, head->version_1_0 ? "0\r\n" : "1\r\n");
-    buf_append_c(out, "Host: phid\r\n");
-    buf_append_c(out, head->keep_alive ? "Connection: Keep-Alive\r\n" : "Connection: close\r\n");
-    if (head->chunked) {
-        buf_append_c(out, "Transfer-Encoding: chunked\r\n");
-    } else if (head->has_length) {
-        buf_printf(out, "Content-Length: %llu\r\n", (unsigned long long)head->content_length);
-    }
-    if (head->expects_continue && !head->version_1_0) {
-        buf_append_c(out, "Expect: 100-continue\r\n");
-    }
-    buf_append_c(out, "\r\n");
-}
-
-static bool open_inner(struct conn *c)
-{
-    struct io *io = c->io;
-    struct sockaddr_storage nobody = {.ss_family = AF_UNIX};
-    int pair[2];
-    if (c->inner >= 0) {
-        return true;
-    }
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
-        return false;
-    }
-    c->inner_events = EPOLLIN;
-    /* Bit 0 of the tag says which of the two sockets it is. */
-    struct epoll_event event = {.events = c->inner_events, .data.u64 = (uint64_t)(uintptr_t)c | 1};
-    if (epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, pair[0], &event) != 0) {
-        close(pair[0]);
-        close(pair[1]);
-        return false;
-    }
-    c->inner = pair[0];
-    c->inner_eof = false;
-    io->adding = c;
-    /* Closes pair[1] itself when it fails. */
-    enum MHD_Result added = MHD_add_connection(io->daemon, pair[1], (struct sockaddr *)&nobody,
-                                               sizeof(struct sockaddr));
-    io->adding = NULL;
-    return added == MHD_YES && c->in_libmicrohttpd;
-}
-
-static void out_of_resources(struct conn *c)
-{
-    struct api_error error;
-    api_fail(&error, API_OVERLOADED, NULL, "The server has too many connections.");
-    refuse(c, &error);
-}
-
-/* A whole head has come: `size` bytes of c->in. */
-static void begin_request(struct conn *c, size_t size)
-{
-    struct api_error error;
-    free(c->head_bytes);
-    c->head = (struct head){0};
-    c->answered = false;
-    c->head_bytes = str_dup((struct str){c->in.data, size});
-    if (c->head_bytes == NULL) {
-        out_of_resources(c);
-        return;
-    }
-    buf_drop(&c->in, size);
-    if (head_parse((struct str){c->head_bytes, size}, &c->head, &error) != API_OK ||
-        framing_init(&c->framing, &c->head, c->io->max_body_bytes, &error) != API_OK) {
-        refuse(c, &error);
-        return;
-    }
-    if (!open_inner(c)) {
-        out_of_resources(c);
-        return;
-    }
-    write_inner_head(c);
-    c->completed = false;
-    c->served = true;
-    c->state = c->framing.state == FRAMING_END ? CONN_WAIT : CONN_BODY;
-    c->body_since_ms = c->io->now_ms;
-}
-
-static bool advance_head(struct conn *c)
-{
-    struct api_error error;
-    if (c->scan.at == 0) {
-        buf_drop(&c->in, head_blank_lines(buf_view(&c->in)));
-    }
-    if (c->in.size == 0) {
-        return false;
-    }
-    size_t seen = c->scan.at;
-    switch (head_scan(&c->scan, buf_view(&c->in), &error)) {
-    case HEAD_MORE:
-        if (seen == 0 && c->served) {
-            c->deadline_ms = c->io->now_ms + IO_HEAD_MS; /* it was the idle deadline until now */
-        }
-        return false;
-    case HEAD_BAD:
-        c->answered = false;
-        c->head = (struct head){0};
-        refuse(c, &error);
-        return true;
-    case HEAD_COMPLETE:
-        break;
-    }
-    size_t size = c->scan.at;
-    head_scan_init(&c->scan);
-    begin_request(c, size);
-    return true;
-}
-
-static void forward_piece(struct conn *c, struct str body)
-{
-    if (!c->framing.chunked) {
-        buf_append_str(&c->to_inner, body);
-    } else if (body.size > 0) {
-        buf_printf(&c->to_inner, "%zx\r\n", body.size);
-        buf_append_str(&c->to_inner, body);
-        buf_append_c(&c->to_inner, "\r\n");
-    }
-}
-
-/* Forwards as much of the body as fits, chunked anew. */
-static bool advance_body(struct conn *c)
-{
-    struct api_error error;
-    size_t taken = 0;
-    while (taken < c->in.size && c->to_inner.size < INNER_MAX && c->framing.state != FRAMING_END) {
-        struct str rest = {c->in.data + taken, c->in.size - taken};
-        struct str body;
-        size_t used = 0;
-        if (framing_next(&c->framing, rest, &used, &body, &error) != API_OK) {
-            refuse(c, &error);
-            return true;
-        }
-        forward_piece(c, body);
-        taken += used;
-    }
-    buf_drop(&c->in, taken);
-    if (c->framing.state == FRAMING_END) {
-        if (c->framing.chunked) {
-            buf_append_c(&c->to_inner, "0\r\n\r\n");
-        }
-        c->state = CONN_WAIT;
-        return true;
-    }
-    return taken > 0;
-}
-
-/* The answer is out of libmicrohttpd and relayed: on to the next request. */
-static void end_request(struct conn *c)
-{
-    c->completed = false;
-    c->state = CONN_HEAD;
-    c->deadline_ms = c->io->now_ms + (c->in.size > 0 ? IO_HEAD_MS : IO_IDLE_MS);
-    if (c->in.size == 0) {
-        buf_fini(&c->in);
-        buf_init(&c->in, BUFFER_MAX);
-    }
 }
 
 /* ---------------------------------------------------------------- transfers */
@@ -356,10 +150,12 @@ static ssize_t client_send(struct conn *c, const void *bytes, size_t size)
 
 static bool read_client(struct conn *c)
 {
-    if (c->client_eof || (c->state != CONN_LINGER && c->in.size >= IN_MAX)) {
+    if (!c->readable || c->client_eof || (c->state != CONN_LINGER && c->in.size >= IN_MAX)) {
         return false;
     }
     ssize_t size = client_receive(c, c->io->scratch, IO_SCRATCH);
+    /* TLS may hold more than the socket shows. */
+    c->readable = size == IO_SCRATCH || (size > 0 && c->tls != NULL);
     if (size > 0) {
         if (c->state != CONN_LINGER) {
             buf_append(&c->in, c->io->scratch, (size_t)size);
@@ -419,22 +215,24 @@ static void on_inner_eof(struct conn *c)
     struct api_error error;
     c->inner_eof = true;
     if (c->state == CONN_HEAD) {
-        close_inner(c); /* idle: the next request gets a new pair */
+        conn_close_inner(c); /* idle: the next request gets a new pair */
     } else if (!c->answered && !c->client_leaving) {
         api_fail(&error, API_INTERNAL, NULL,
                  "The server had an error while processing your request.");
-        refuse(c, &error);
+        intake_refuse(c, &error);
     } else {
-        linger(c);
+        intake_linger(c);
     }
 }
 
 static bool read_inner(struct conn *c)
 {
-    if (c->inner < 0 || c->inner_eof || c->to_client.size >= OUT_MAX) {
+    bool worth_it = c->inner_readable || (c->completed && c->state == CONN_WAIT);
+    if (c->inner < 0 || c->inner_eof || c->to_client.size >= OUT_MAX || !worth_it) {
         return false;
     }
     ssize_t size = recv(c->inner, c->io->scratch, IO_SCRATCH, 0);
+    c->inner_readable = size == IO_SCRATCH;
     if (size > 0) {
         buf_append(&c->to_client, c->io->scratch, (size_t)size);
         /* An interim "100 Continue" is no answer yet. */
@@ -446,7 +244,7 @@ static bool read_inner(struct conn *c)
     }
     if (size < 0 && would_block()) {
         if (c->completed && c->state == CONN_WAIT) {
-            end_request(c);
+            intake_end_request(c);
             return true;
         }
         return false;
@@ -512,27 +310,12 @@ static void say_goodbye(struct conn *c)
     shutdown(c->fd, SHUT_WR);
 }
 
-static bool advance(struct conn *c)
-{
-    switch (c->state) {
-    case CONN_HEAD:
-        return advance_head(c);
-    case CONN_BODY:
-        return advance_body(c);
-    case CONN_WAIT:
-    case CONN_LINGER:
-    case CONN_CLOSED:
-        break;
-    }
-    return false;
-}
-
 void conn_pump(struct conn *c)
 {
     bool progress = true;
     for (int round = 0; round < ROUNDS_MAX && progress && c->state != CONN_CLOSED; round++) {
         progress = read_client(c);
-        progress |= c->state != CONN_CLOSED && advance(c);
+        progress |= c->state != CONN_CLOSED && intake_advance(c);
         progress |= c->state != CONN_CLOSED && write_inner(c);
         progress |= c->state != CONN_CLOSED && read_inner(c);
         progress |= c->state != CONN_CLOSED && write_client(c);
@@ -561,7 +344,16 @@ void conn_on_client(struct conn *c, uint32_t events)
         return;
     }
     c->client_leaving |= (events & EPOLLRDHUP) != 0;
+    c->readable |= (events & (EPOLLIN | EPOLLRDHUP)) != 0 || c->tls != NULL;
     conn_pump(c);
+}
+
+void conn_on_inner(struct conn *c, uint32_t events)
+{
+    if (c->state != CONN_CLOSED) {
+        c->inner_readable |= (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0;
+        conn_pump(c);
+    }
 }
 
 static uint64_t body_deadline(const struct conn *c)
@@ -587,11 +379,11 @@ void conn_sweep(struct conn *c)
         c->head = (struct head){0};
         api_fail(&error, API_HEAD_TIMEOUT, NULL, "The request head took longer than %d seconds.",
                  IO_HEAD_MS / 1000);
-        refuse(c, &error);
+        intake_refuse(c, &error);
         conn_pump(c);
     } else if (c->state == CONN_BODY && now >= body_deadline(c)) {
         api_fail(&error, API_BODY_TIMEOUT, NULL, "The request body took too long.");
-        refuse(c, &error);
+        intake_refuse(c, &error);
         if (c->state != CONN_CLOSED) {
             conn_pump(c);
         }

@@ -14,6 +14,9 @@
 #include "server/http/framing.h"
 #include "server/http/io.h"
 
+#define CONN_INNER_MAX  ((size_t)65536)   /* bytes on their way to libmicrohttpd */
+#define CONN_BUFFER_MAX ((size_t)1 << 20) /* never reached: reading stops first */
+
 struct exchange;
 struct tls_session;
 
@@ -38,10 +41,11 @@ struct conn {
     struct exchange *exchange; /* borrowed; NULL while nothing is being answered */
     uint64_t deadline_ms;      /* of the head, the body or the lingering */
     uint64_t body_since_ms;
-    uint64_t stalled_ms; /* since when the client takes nothing; 0: it does */
-    bool in_libmicrohttpd;
-    bool client_eof;     /* no more bytes will come */
-    bool client_leaving; /* its side is shut; bytes may still be in the socket */
+    uint64_t stalled_ms;           /* since when the client takes nothing; 0: it does */
+    unsigned held;                 /* sockets of ours that libmicrohttpd has */
+    bool readable, inner_readable; /* epoll said so, and no read has come up short since */
+    bool client_eof;               /* no more bytes will come */
+    bool client_leaving;           /* its side is shut; bytes may still be in the socket */
     bool inner_eof;
     bool answered;  /* some of the current answer was relayed */
     bool completed; /* libmicrohttpd has written all of the answer */
@@ -57,6 +61,8 @@ bool conn_open(struct io *io, int fd);
  * helps. */
 void conn_pump(struct conn *c);
 void conn_on_client(struct conn *c, uint32_t events);
+void conn_on_inner(struct conn *c, uint32_t events);
+void conn_close_inner(struct conn *c);
 void conn_sweep(struct conn *c);
 void conn_close(struct conn *c);
 void conn_free(struct conn *c); /* once closed and let go by libmicrohttpd */

@@ -135,7 +135,10 @@ static void wake(void *user)
         x->next_woken = head;
     } while (!atomic_compare_exchange_weak_explicit(&io->woken, &head, x, memory_order_release,
                                                     memory_order_relaxed));
-    io_poke(io);
+    if (head == NULL) {
+        io_poke(
+            io); /* whoever pushed onto a list that was not empty relies on the first one's poke */
+    }
 }
 
 /* From a worker that is done with x. The push is the last touch. */
@@ -147,7 +150,10 @@ static void hand_back(struct exchange *x)
         x->next_prepared = head;
     } while (!atomic_compare_exchange_weak_explicit(&io->prepared, &head, x, memory_order_release,
                                                     memory_order_relaxed));
-    io_poke(io);
+    if (head == NULL) {
+        io_poke(
+            io); /* whoever pushed onto a list that was not empty relies on the first one's poke */
+    }
 }
 
 /* ----------------------------------------------------------------- replies */

@@ -16,7 +16,8 @@
 #include "server/http/conn.h"
 #include "server/http/exchange.h"
 
-#define EVENTS_MAX  256
+#define EVENTS_MAX                                                                                 \
+    4096 /* of one round: all of them, so that no connection waits for several rounds */
 #define ACCEPTS_MAX 64 /* new connections of one round */
 #define BACKLOG     4096
 #define MHD_POOL    16384 /* bytes a connection: its heads are ours and short */
@@ -125,7 +126,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         *context = io->adding;
         if (io->adding != NULL) {
-            io->adding->in_libmicrohttpd = true;
+            io->adding->held++;
         }
     } else if (*context != NULL) {
         conn_released(*context);
@@ -173,6 +174,7 @@ enum phid_status io_open(struct io *io, const char *host, uint16_t port, struct 
     io->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     io->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     io->scratch = malloc(IO_SCRATCH);
+    io->events = calloc(EVENTS_MAX, sizeof *io->events);
     io->now_ms = io->swept_ms = now_ms();
     enum phid_status status = open_listener(io, host, port, err);
     if (status == PHID_OK) {
@@ -181,7 +183,7 @@ enum phid_status io_open(struct io *io, const char *host, uint16_t port, struct 
     if (status != PHID_OK) {
         goto fail;
     }
-    if (io->epoll_fd < 0 || io->wake_fd < 0 || io->scratch == NULL ||
+    if (io->epoll_fd < 0 || io->wake_fd < 0 || io->scratch == NULL || io->events == NULL ||
         !watch(io, io->wake_fd, TAG_WAKE) || !watch(io, io->listen_fd, TAG_LISTEN) ||
         !open_daemon(io)) {
         status = phid_fail(err, PHID_ERR_IO, "cannot set up the server's event loop: %s",
@@ -266,8 +268,8 @@ static void on_event(struct io *io, const struct epoll_event *event)
         struct conn *c = (struct conn *)(uintptr_t)(tag & ~(uint64_t)1);
         if ((tag & 1) == 0) {
             conn_on_client(c, event->events);
-        } else if (c->state != CONN_CLOSED) {
-            conn_pump(c);
+        } else {
+            conn_on_inner(c, event->events);
         }
     }
 }
@@ -397,12 +399,11 @@ static int round_timeout(struct io *io)
 
 void io_run(struct io *io)
 {
-    struct epoll_event events[EVENTS_MAX];
     do {
-        int count = epoll_wait(io->epoll_fd, events, EVENTS_MAX, round_timeout(io));
+        int count = epoll_wait(io->epoll_fd, io->events, EVENTS_MAX, round_timeout(io));
         io->now_ms = now_ms();
         for (int i = 0; i < count; i++) {
-            on_event(io, &events[i]);
+            on_event(io, &io->events[i]);
         }
         exchange_run_woken(io);
         MHD_run(io->daemon);
@@ -448,5 +449,7 @@ void io_close(struct io *io)
         close(io->epoll_fd);
     }
     free(io->scratch);
+    free(io->events);
     io->scratch = NULL;
+    io->events = NULL;
 }

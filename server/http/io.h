@@ -75,6 +75,7 @@ struct io {
     enum io_phase phase;
     uint64_t phase_since_ms;
     char *scratch; /* [IO_SCRATCH] */
+    struct epoll_event *events;
 
     /* pushed by other threads, release; taken whole by the I/O thread, acquire */
     _Atomic(struct exchange *) woken;    /* by the engine: there is output */
