@@ -64,6 +64,10 @@ const struct quant_format *quant_format_at(size_t index); /* NULL past the end *
  */
 size_t quant_row_bytes(const struct quant_format *format, size_t n);
 
+/* Whether all n weights decode to finite numbers. Only the floats in the blocks are looked at, so
+ * it costs a fraction of decoding. n as for decode. */
+bool quant_weights_finite(const struct quant_format *format, const void *src, size_t n);
+
 /* IEEE half <-> float, bfloat16 <-> float; round to nearest even, NaN stays NaN. */
 float quant_f16_to_f32(uint16_t h);
 uint16_t quant_f32_to_f16(float f);

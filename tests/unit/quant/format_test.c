@@ -348,6 +348,38 @@ static void test_format_floats_keep_nan_and_inf(void **state)
     }
 }
 
+/* Against decoding: random blocks, of which some have a NaN or infinite scale. */
+static void test_format_weights_finite(void **state)
+{
+    struct rng rng;
+    rng_init(&rng, 9);
+    for (size_t f = 0; quant_format_at(f) != NULL; f++) {
+        const struct quant_format *format = quant_format_at(f);
+        size_t found[2] = {0};
+        for (int round = 0; round < 20000; round++) {
+            unsigned char blocks[2 * 256];
+            float weights[2 * 256];
+            size_t n = 2 * format->block_weights;
+            for (size_t i = 0; i < 2 * format->block_bytes; i++) {
+                blocks[i] = (unsigned char)rng_next(&rng);
+            }
+            format->decode(blocks, weights, n);
+            bool finite = true;
+            for (size_t i = 0; i < n; i++) {
+                finite = finite && isfinite(weights[i]);
+            }
+            bool said = quant_weights_finite(format, blocks, n);
+            /* An infinite scale shows under codes of zero too: zero times infinity is NaN. */
+            if (said != finite) {
+                fail_msg("%s, round %d: said %d, decoded %d", format->name, round, said, finite);
+            }
+            found[finite]++;
+        }
+        assert_true(found[0] > 0 && found[1] > 0);
+    }
+    assert_true(quant_weights_finite(quant_format_find(QUANT_Q4_K), NULL, 0));
+}
+
 int main(int argc, char **argv)
 {
     struct phid_error error;
@@ -367,6 +399,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_format_encode_is_stable),
         cmocka_unit_test(test_format_encode_extremes_stay_finite),
         cmocka_unit_test(test_format_floats_keep_nan_and_inf),
+        cmocka_unit_test(test_format_weights_finite),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     file_map_close(&vectors);
