@@ -53,9 +53,15 @@ INLINE void score_queries(bool half, const struct attention_block *b, size_t fir
 {
     size_t group = (size_t)from / CPU_LANES;
     const size_t end = ((size_t)to + CPU_LANES - 1) / CPU_LANES;
-    const int at_once = VEC_FLOAT_TILE / queries;
-    for (; group + (size_t)at_once <= end; group += (size_t)at_once) {
-        score_tile(half, b, first, queries, keys, group, at_once);
+    if (VEC_FLOAT_TILE >= 4 * queries) {
+        for (; group + 4 <= end; group += 4) {
+            score_tile(half, b, first, queries, keys, group, 4);
+        }
+    }
+    if (VEC_FLOAT_TILE >= 2 * queries) {
+        for (; group + 2 <= end; group += 2) {
+            score_tile(half, b, first, queries, keys, group, 2);
+        }
     }
     for (; group < end; group++) {
         score_tile(half, b, first, queries, keys, group, 1);
@@ -132,10 +138,16 @@ INLINE void value_tile(bool half, struct attention_block *b, size_t first, int q
 INLINE void value_queries(bool half, struct attention_block *b, size_t first, int queries, const void *values, int from,
                           int to)
 {
-    const size_t at_once = (size_t)(VEC_FLOAT_TILE / queries);
     size_t dim = 0;
-    for (; dim + at_once * CPU_LANES <= b->value_stride; dim += at_once * CPU_LANES) {
-        value_tile(half, b, first, queries, values, dim, (int)at_once, from, to);
+    if (VEC_FLOAT_TILE >= 4 * queries) {
+        for (; dim + 4 * CPU_LANES <= b->value_stride; dim += 4 * CPU_LANES) {
+            value_tile(half, b, first, queries, values, dim, 4, from, to);
+        }
+    }
+    if (VEC_FLOAT_TILE >= 2 * queries) {
+        for (; dim + 2 * CPU_LANES <= b->value_stride; dim += 2 * CPU_LANES) {
+            value_tile(half, b, first, queries, values, dim, 2, from, to);
+        }
     }
     for (; dim < b->value_stride; dim += CPU_LANES) {
         value_tile(half, b, first, queries, values, dim, 1, from, to);

@@ -37,6 +37,9 @@ static enum phid_status choose_isa(const char *name, enum cpuid_isa *ret, struct
 static const struct cpu_kernels *kernels_of(enum cpuid_isa isa)
 {
 #if defined(__x86_64__)
+    if (isa >= CPUID_AVX512VNNI) {
+        return &cpu_kernels_avx512vnni;
+    }
     if (isa >= CPUID_AVX2) {
         return &cpu_kernels_avx2;
     }

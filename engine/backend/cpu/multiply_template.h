@@ -51,17 +51,26 @@ INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *bloc
     return codes;
 }
 
+/* Products of `steps` steps, from `first`, of one or two row groups with all tokens: acc [groups][tokens]. Two groups
+ * share the loads of the activations. x: activations of the block. */
 #if VEC_HAS_DOT4
 
-INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *block, int first, int steps,
-                      const int8_t *x, int tokens, v16i *acc)
+INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *const *blocks, int groups, int first,
+                      int steps, const int8_t *x, int tokens, v16i *acc)
 {
     UNROLL for (int g = first; g < first + steps; g++)
     {
-        v64 codes = step_codes(kind, opened, block, g);
+        v64 codes[CPU_PANEL_GROUPS];
+        UNROLL for (int i = 0; i < groups; i++)
+        {
+            codes[i] = step_codes(kind, opened, blocks[i], g);
+        }
         UNROLL for (int t = 0; t < tokens; t++)
         {
-            acc[t] = i_dot4(acc[t], codes, x + (g * tokens + t) * 4);
+            UNROLL for (int i = 0; i < groups; i++)
+            {
+                acc[i * tokens + t] = i_dot4(acc[i * tokens + t], codes[i], x + (g * tokens + t) * 4);
+            }
         }
     }
 }
@@ -75,21 +84,23 @@ INLINE int kind_narrow_steps(enum r16_kind kind)
     return bits <= 4 ? 8 : bits == 5 ? 4 : 2;
 }
 
-INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *block, int first, int steps,
-                      const int8_t *x, int tokens, v16i *acc)
+INLINE void dot_steps_signed(enum r16_kind kind, bool opened, const unsigned char *block, int first, int steps,
+                             const int8_t *x, int tokens, v16i *acc)
 {
-    if (kind_is_signed(kind)) {
-        UNROLL for (int g = first; g < first + steps; g++)
+    UNROLL for (int g = first; g < first + steps; g++)
+    {
+        v64 codes = step_codes(kind, opened, block, g);
+        v64 sizes = c_abs(codes);
+        UNROLL for (int t = 0; t < tokens; t++)
         {
-            v64 codes = step_codes(kind, opened, block, g);
-            v64 sizes = c_abs(codes);
-            UNROLL for (int t = 0; t < tokens; t++)
-            {
-                acc[t] = i_add_pairs(acc[t], w_signed_products(sizes, codes, x + (g * tokens + t) * 4));
-            }
+            acc[t] = i_add_pairs(acc[t], w_signed_products(sizes, codes, x + (g * tokens + t) * 4));
         }
-        return;
     }
+}
+
+INLINE void dot_steps_unsigned(enum r16_kind kind, bool opened, const unsigned char *block, int first, int steps,
+                               const int8_t *x, int tokens, v16i *acc)
+{
     const int narrow = kind_narrow_steps(kind) < steps ? kind_narrow_steps(kind) : steps;
     UNROLL for (int from = first; from < first + steps; from += narrow)
     {
@@ -113,36 +124,53 @@ INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *bloc
     }
 }
 
+INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *const *blocks, int groups, int first,
+                      int steps, const int8_t *x, int tokens, v16i *acc)
+{
+    UNROLL for (int i = 0; i < groups; i++)
+    {
+        if (kind_is_signed(kind)) {
+            dot_steps_signed(kind, opened, blocks[i], first, steps, x, tokens, acc + i * tokens);
+        } else {
+            dot_steps_unsigned(kind, opened, blocks[i], first, steps, x, tokens, acc + i * tokens);
+        }
+    }
+}
+
 #endif
 
-/* One term of the sums of all tokens: a block, or half of one. `block` is its number in x. */
-INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *codes, int half, v16f scale, v16f bias,
-                     const struct q8_tile *x, size_t block, int tokens, v16f *sums)
+/* One term of the sums [groups][tokens]: a block, or half of one. `block` is its number in x. */
+INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *const *codes, int groups, int half,
+                     const v16f *scale, const v16f *bias, const struct q8_tile *x, size_t block, int tokens,
+                     v16f *sums)
 {
     const bool halves = r16_has_halves(kind);
     const int steps = halves ? R16_STEPS / 2 : R16_STEPS;
     const size_t at = block * (size_t)tokens;
     const size_t term = halves ? (2 * block + (size_t)half) * (size_t)tokens : at;
     const int32_t *minus = halves ? x->minus_half_sum + term : x->minus_sum + term;
+    const float *codes_sum = halves ? x->scaled_half_sum + term : x->scaled_sum + term;
     const int shift = kind_offset_shift(kind);
-    v16i acc[CPU_TILE_TOKENS_MAX];
+    v16i acc[CPU_PANEL_GROUPS * CPU_TILE_TOKENS_MAX];
     UNROLL for (int t = 0; t < tokens; t++)
     {
-        acc[t] = i_zero();
-        if (shift >= 0 && VEC_HAS_DOT4) {
-            acc[t] = i_add_shifted(acc[t], minus[t], shift);
+        v16i start = shift >= 0 ? i_add_shifted(i_zero(), minus[t], shift) : i_zero();
+        UNROLL for (int i = 0; i < groups; i++)
+        {
+            acc[i * tokens + t] = start;
         }
     }
-    dot_steps(kind, opened, codes, half * steps, steps, x->codes + at * R16_BLOCK, tokens, acc);
+    dot_steps(kind, opened, codes, groups, half * steps, steps, x->codes + at * R16_BLOCK, tokens, acc);
     UNROLL for (int t = 0; t < tokens; t++)
     {
-        if (shift >= 0 && !VEC_HAS_DOT4) {
-            acc[t] = i_add_shifted(acc[t], minus[t], shift);
-        }
-        sums[t] = f_fma(f_from_i(acc[t]), f_mul(scale, f_set1(x->scale[at + (size_t)t])), sums[t]);
-        if (r16_has_bias(kind)) {
-            const float *codes_sum = halves ? x->scaled_half_sum : x->scaled_sum;
-            sums[t] = f_fma(bias, f_set1(codes_sum[term + (size_t)t]), sums[t]);
+        v16f x_scale = f_set1(x->scale[at + (size_t)t]);
+        UNROLL for (int i = 0; i < groups; i++)
+        {
+            v16f *sum = &sums[i * tokens + t];
+            *sum = f_fma(f_from_i(acc[i * tokens + t]), f_mul(scale[i], x_scale), *sum);
+            if (r16_has_bias(kind)) {
+                *sum = f_fma(bias[i], f_set1(codes_sum[t]), *sum);
+            }
         }
     }
 }
@@ -214,10 +242,10 @@ INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t 
         v16f scale;
         v16f bias;
         term_scales(kind, unit, &u, blocks, b, 0, &scale, &bias);
-        add_term(kind, false, codes, 0, scale, bias, x, first_block + b, tokens, sums);
+        add_term(kind, false, &codes, 1, 0, &scale, &bias, x, first_block + b, tokens, sums);
         if (r16_has_halves(kind)) {
             term_scales(kind, unit, &u, blocks, b, 1, &scale, &bias);
-            add_term(kind, false, codes, 1, scale, bias, x, first_block + b, tokens, sums);
+            add_term(kind, false, &codes, 1, 1, &scale, &bias, x, first_block + b, tokens, sums);
         }
     }
 }
@@ -291,18 +319,47 @@ INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size
     }
 }
 
-INLINE void continue_panel(enum r16_kind kind, const struct r16_panel *panel, size_t blocks, const struct q8_tile *x,
-                           size_t first_block, int tokens, v16f *sums)
+/* sums: [groups][tokens] */
+INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, int groups, size_t blocks,
+                            const struct q8_tile *x, size_t first_block, int tokens, v16f *sums)
 {
-    const unsigned char *codes = panel->codes;
-    const float *scale = panel->scale;
-    const float *bias = panel->bias;
-    for (size_t b = 0; b < blocks; b++, codes += R16_STEPS * R16_VECTOR) {
-        for (int half = 0; half < (r16_has_halves(kind) ? 2 : 1); half++) {
-            add_term(kind, true, codes, half, f_load(scale), r16_has_bias(kind) ? f_load(bias) : f_zero(), x,
-                     first_block + b, tokens, sums);
-            scale += R16_ROWS;
-            bias += R16_ROWS;
+    const int halves = r16_has_halves(kind) ? 2 : 1;
+    for (size_t b = 0; b < blocks; b++) {
+        UNROLL for (int half = 0; half < halves; half++)
+        {
+            const unsigned char *codes[CPU_PANEL_GROUPS];
+            v16f scale[CPU_PANEL_GROUPS];
+            v16f bias[CPU_PANEL_GROUPS];
+            const size_t at = (b * (size_t)halves + (size_t)half) * R16_ROWS;
+            UNROLL for (int i = 0; i < groups; i++)
+            {
+                codes[i] = panels[i].codes + b * R16_STEPS * R16_VECTOR;
+                scale[i] = f_load(panels[i].scale + at);
+                bias[i] = r16_has_bias(kind) ? f_load(panels[i].bias + at) : f_zero();
+            }
+            add_term(kind, true, codes, groups, half, scale, bias, x, first_block + b, tokens, sums);
+        }
+    }
+}
+
+/* `groups` is a constant here; out: [tokens][groups][R16_ROWS] */
+INLINE void multiply_panels_groups(enum r16_kind kind, const struct r16_panel *panels, int groups, size_t blocks,
+                                   const struct q8_tile *x, size_t first_block, int tokens, float *out, bool start)
+{
+    v16f sums[CPU_PANEL_GROUPS * CPU_TILE_TOKENS_MAX];
+    UNROLL for (int i = 0; i < groups; i++)
+    {
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            sums[i * tokens + t] = start ? f_zero() : f_load(out + (t * groups + i) * R16_ROWS);
+        }
+    }
+    continue_panels(kind, panels, groups, blocks, x, first_block, tokens, sums);
+    UNROLL for (int i = 0; i < groups; i++)
+    {
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            f_store(out + (t * groups + i) * R16_ROWS, sums[i * tokens + t]);
         }
     }
 }
@@ -310,18 +367,10 @@ INLINE void continue_panel(enum r16_kind kind, const struct r16_panel *panel, si
 INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *panels, size_t groups, size_t blocks,
                                    const struct q8_tile *x, size_t first_block, int tokens, float *out, bool start)
 {
-    for (size_t group = 0; group < groups; group++) {
-        v16f sums[CPU_TILE_TOKENS_MAX];
-        UNROLL for (int t = 0; t < tokens; t++)
-        {
-            float *at = out + ((size_t)t * groups + group) * R16_ROWS;
-            sums[t] = start ? f_zero() : f_load(at);
-        }
-        continue_panel(kind, &panels[group], blocks, x, first_block, tokens, sums);
-        UNROLL for (int t = 0; t < tokens; t++)
-        {
-            f_store(out + ((size_t)t * groups + group) * R16_ROWS, sums[t]);
-        }
+    if (VEC_PANEL_GROUPS == 2 && groups == 2) {
+        multiply_panels_groups(kind, panels, 2, blocks, x, first_block, tokens, out, start);
+    } else {
+        multiply_panels_groups(kind, panels, 1, blocks, x, first_block, tokens, out, start);
     }
 }
 
@@ -358,13 +407,13 @@ typedef void (*open_fn)(const struct r16_matrix *m, size_t group, size_t first_b
 #define DEFINE_KIND(KIND)                                                                                          \
     DEFINE_OPEN(KIND) DEFINE_TOKENS(KIND, 1) DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4)
 #define EACH_TOKENS(NAME, KIND) { NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3, NAME##_##KIND##_4 }
-#elif VEC_TILE_TOKENS == 8
+#elif VEC_TILE_TOKENS == 6
 #define DEFINE_KIND(KIND)                                                                                          \
     DEFINE_OPEN(KIND) DEFINE_TOKENS(KIND, 1) DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4)  \
-    DEFINE_TOKENS(KIND, 5) DEFINE_TOKENS(KIND, 6) DEFINE_TOKENS(KIND, 7) DEFINE_TOKENS(KIND, 8)
+    DEFINE_TOKENS(KIND, 5) DEFINE_TOKENS(KIND, 6)
 #define EACH_TOKENS(NAME, KIND)                                                                                    \
-    { NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3, NAME##_##KIND##_4,                                  \
-      NAME##_##KIND##_5, NAME##_##KIND##_6, NAME##_##KIND##_7, NAME##_##KIND##_8 }
+    { NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3,                                                     \
+      NAME##_##KIND##_4, NAME##_##KIND##_5, NAME##_##KIND##_6 }
 #endif
 
 EACH_KIND(DEFINE_KIND)

@@ -1,0 +1,29 @@
+/* The kernels for AVX-512 with VNNI. */
+#include "engine/backend/cpu/vec_avx512.h"
+
+#include <math.h>
+
+#include "quant/format/block.h"
+
+#include "engine/backend/cpu/multiply_template.h"
+#include "engine/backend/cpu/lanes_template.h"
+#include "engine/backend/cpu/rows_template.h"
+#include "engine/backend/cpu/attend_template.h"
+
+const struct cpu_kernels cpu_kernels_avx512vnni = {
+    .name = "avx512vnni",
+    .tile_tokens = VEC_TILE_TOKENS,
+    .panel_groups = VEC_PANEL_GROUPS,
+    .panel_blocks = VEC_PANEL_BLOCKS,
+    .quantize = quantize,
+    .multiply = multiply,
+    .open_panel = open_panel,
+    .multiply_panels = multiply_panels,
+    .multiply_lanes = multiply_lanes,
+    .attend_page_f16 = attend_page_f16,
+    .attend_page_f32 = attend_page_f32,
+    .norm = norm,
+    .silu_mul = silu_mul,
+    .add = add,
+    .to_f16 = to_f16,
+};

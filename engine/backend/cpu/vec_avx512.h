@@ -1,0 +1,242 @@
+/* The vectors that the kernel templates are written in, as AVX-512 with VNNI has them: 16 lanes are one register.
+ * The same names as vec_avx2.h, see there. The kernel tests compile this a second time with VEC_EMULATED, where the
+ * instructions come from a header that imitates them. */
+#ifndef PHID_BACKEND_CPU_VEC_AVX512_H
+#define PHID_BACKEND_CPU_VEC_AVX512_H
+
+#ifdef VEC_EMULATED
+#define INLINE static /* a template's constants are then ordinary arguments: slow, and quick to compile */
+#define UNROLL
+#else
+#include <immintrin.h>
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "engine/backend/cpu/kernels.h"
+
+#define VEC_TILE_TOKENS  6 /* 32 rows by 6 tokens: 12 sums of products and 12 f32 sums in 32 registers */
+#define VEC_PANEL_GROUPS 2
+#define VEC_PANEL_BLOCKS 16 /* two panels of 8 KiB of codes, a third of a 48 KiB first-level cache */
+#define VEC_FLOAT_TILE   8  /* f32 sums that hide the latency of multiply-adds */
+#define VEC_SIGNED_SHIFT 7  /* signed codes become unsigned by adding 128 */
+#define VEC_HAS_DOT4     1
+
+typedef __m512 v16f;
+typedef __m512i v16i;
+typedef __m512i v64;
+
+INLINE v16f f_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+
+INLINE v16f f_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+INLINE v16f f_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+INLINE void f_store(float *p, v16f x)
+{
+    _mm512_storeu_ps(p, x);
+}
+
+INLINE v16f f_load_f16(const void *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+INLINE v16f f_load_bf16(const void *p)
+{
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+
+INLINE v16f f_load_u8(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+INLINE v16f f_load_s8(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+INLINE void f_load_nibbles(const void *p, v16f *low, v16f *high)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)p);
+    __m128i lo = _mm_and_si128(bytes, _mm_set1_epi8(15));
+    __m128i hi = _mm_and_si128(_mm_srli_epi16(bytes, 4), _mm_set1_epi8(15));
+    *low = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(lo));
+    *high = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(hi));
+}
+
+INLINE void f_store_f16(uint16_t *p, v16f x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+INLINE v16f f_add(v16f x, v16f y)
+{
+    return _mm512_add_ps(x, y);
+}
+
+INLINE v16f f_sub(v16f x, v16f y)
+{
+    return _mm512_sub_ps(x, y);
+}
+
+INLINE v16f f_mul(v16f x, v16f y)
+{
+    return _mm512_mul_ps(x, y);
+}
+
+INLINE v16f f_div(v16f x, v16f y)
+{
+    return _mm512_div_ps(x, y);
+}
+
+INLINE v16f f_fma(v16f x, v16f y, v16f z)
+{
+    return _mm512_fmadd_ps(x, y, z);
+}
+
+INLINE v16f f_min(v16f x, v16f y)
+{
+    return _mm512_min_ps(x, y);
+}
+
+INLINE v16f f_max(v16f x, v16f y)
+{
+    return _mm512_max_ps(x, y);
+}
+
+INLINE v16f f_abs(v16f x)
+{
+    return _mm512_abs_ps(x);
+}
+
+INLINE v16f f_rint(v16f x)
+{
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+INLINE __m256 upper_half(v16f x)
+{
+    return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
+}
+
+INLINE float f_sum(v16f x)
+{
+    __m256 v = _mm256_add_ps(_mm512_castps512_ps256(x), upper_half(x));
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+INLINE float f_largest(v16f x)
+{
+    __m256 v = _mm256_max_ps(_mm512_castps512_ps256(x), upper_half(x));
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+
+INLINE v16f f_select_range(v16f x, v16f y, int from, int to)
+{
+    const uint32_t below_to = to >= 16 ? 0xffffu : to <= 0 ? 0u : (1u << to) - 1;
+    const uint32_t below_from = from >= 16 ? 0xffffu : from <= 0 ? 0u : (1u << from) - 1;
+    return _mm512_mask_blend_ps((__mmask16)(below_to & ~below_from), y, x);
+}
+
+INLINE v16f f_select_below(v16f x, float limit, v16f y, v16f z)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(limit), _CMP_LT_OQ), z, y);
+}
+
+INLINE v16f f_scale_by_power(v16f x, v16f n)
+{
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23)));
+}
+
+INLINE v16f f_from_i(v16i x)
+{
+    return _mm512_cvtepi32_ps(x);
+}
+
+INLINE int32_t f_store_s8(int8_t *p, v16f x)
+{
+    __m512i whole = _mm512_cvtps_epi32(x);
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtsepi32_epi8(whole));
+    __m256i sums = _mm256_add_epi32(_mm512_castsi512_si256(whole), _mm512_extracti64x4_epi64(whole, 1));
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+    return _mm_cvtsi128_si32(s);
+}
+
+INLINE v64 c_load(const unsigned char *p)
+{
+    return _mm512_load_si512((const void *)p);
+}
+
+INLINE void c_store(unsigned char *p, v64 x)
+{
+    _mm512_store_si512((void *)p, x);
+}
+
+INLINE v64 c_or(v64 x, v64 y)
+{
+    return _mm512_or_si512(x, y);
+}
+
+/* `right` is a constant, though not to the preprocessor: the shift by a register costs no more. */
+INLINE v64 c_bits(v64 x, int right, int mask)
+{
+    if (right > 0) {
+        x = _mm512_srl_epi16(x, _mm_cvtsi32_si128(right));
+    } else if (right < 0) {
+        x = _mm512_sll_epi16(x, _mm_cvtsi32_si128(-right));
+    }
+    return _mm512_and_si512(x, _mm512_set1_epi8((char)mask));
+}
+
+INLINE v64 c_lookup(const int8_t table[16], v64 x)
+{
+    __m512i t = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)table));
+    return _mm512_shuffle_epi8(t, x);
+}
+
+INLINE v64 c_from_signed(v64 x)
+{
+    return _mm512_xor_si512(x, _mm512_set1_epi8((char)0x80));
+}
+
+INLINE v16i i_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+
+INLINE v16i i_add_shifted(v16i x, int32_t y, int shift)
+{
+    return _mm512_add_epi32(x, _mm512_set1_epi32((int32_t)((uint32_t)y << shift)));
+}
+
+/* x + the four products of the unsigned codes of a lane and the bytes at p. */
+INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p)
+{
+    int32_t word;
+    memcpy(&word, p, sizeof(word));
+    return _mm512_dpbusd_epi32(x, codes, _mm512_set1_epi32(word));
+}
+
+#endif

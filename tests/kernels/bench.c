@@ -1,0 +1,267 @@
+/* Times of the kernels: from the caches (the same small data again and again) and from memory (data too large for any
+ * cache, read once a pass). One thread. GB/s counts the packed weights, or keys and values; GMAC/s multiply-adds. */
+#include "tests/kernels/harness.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/backend/cpu/lanes.h"
+#include "engine/base/clock.h"
+
+#define BENCH_NS ((uint64_t)60000000)
+
+struct timed {
+    void (*run)(void *context);
+    void *context;
+    double bytes, macs; /* of one run */
+};
+
+static void bench(const char *filter, const char *name, const struct timed *t)
+{
+    if (filter != NULL && strstr(name, filter) == NULL) {
+        return;
+    }
+    t->run(t->context);
+    double best = 1e30;
+    uint64_t begin = clock_now_ns();
+    do {
+        uint64_t start = clock_now_ns();
+        size_t runs = 0;
+        do {
+            t->run(t->context);
+            runs++;
+        } while (clock_now_ns() - start < BENCH_NS / 10);
+        double each = (double)(clock_now_ns() - start) / (double)runs;
+        best = each < best ? each : best;
+    } while (clock_now_ns() - begin < BENCH_NS);
+    printf("%-36s %10.2f us", name, best * 1e-3);
+    if (t->bytes > 0) {
+        printf(" %8.2f GB/s", t->bytes / best);
+    }
+    if (t->macs > 0) {
+        printf(" %8.2f GMAC/s", t->macs / best);
+    }
+    printf("\n");
+}
+
+struct multiply_bench {
+    const struct cpu_kernels *k;
+    struct r16_matrix m;
+    struct q8_tile tile;
+    struct r16_panel *panels;
+    float *y;
+};
+
+static void run_multiply(void *context)
+{
+    struct multiply_bench *b = context;
+    b->k->multiply(&b->m, 0, r16_groups(b->m.rows), &b->tile, b->y, b->m.rows);
+}
+
+static void run_open(void *context)
+{
+    struct multiply_bench *b = context;
+    b->k->open_panel(&b->m, 0, 0, b->k->panel_blocks, b->panels);
+}
+
+static void run_panels(void *context)
+{
+    struct multiply_bench *b = context;
+    b->k->multiply_panels(b->m.kind, b->panels, b->k->panel_groups, b->k->panel_blocks, &b->tile, 0, b->y, true);
+}
+
+static void bench_multiply(struct harness *h, const char *filter, enum r16_kind kind, size_t rows, size_t tokens,
+                           const char *from)
+{
+    const size_t cols = 1024;
+    char name[64];
+    struct multiply_bench b = { .k = h->kernels, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE) };
+    struct tile_memory t;
+    tile_init(h, &t, tokens, cols, false);
+    b.tile = t.tile;
+    b.y = guarded_new(rows * tokens * sizeof(float));
+    struct timed timed = { run_multiply, &b, (double)(b.m.group_bytes * r16_groups(rows)),
+                           (double)rows * (double)cols * (double)tokens };
+    snprintf(name, sizeof(name), "multiply %s tokens=%zu %s", kind_names[kind], tokens, from);
+    bench(filter, name, &timed);
+    guarded_free(b.y);
+    tile_fini(&t);
+    random_matrix_free(&b.m);
+}
+
+static void bench_panels(struct harness *h, const char *filter, enum r16_kind kind)
+{
+    const struct cpu_kernels *k = h->kernels;
+    const size_t cols = k->panel_blocks * R16_BLOCK;
+    const size_t rows = k->panel_groups * R16_ROWS;
+    char name[64];
+    struct multiply_bench b = { .k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE) };
+    struct tile_memory t;
+    tile_init(h, &t, k->tile_tokens, cols, false);
+    b.tile = t.tile;
+    b.panels = guarded_new(k->panel_groups * sizeof(*b.panels));
+    b.y = guarded_new(rows * k->tile_tokens * sizeof(float));
+    for (size_t i = 0; i < k->panel_groups; i++) {
+        k->open_panel(&b.m, i, 0, k->panel_blocks, &b.panels[i]);
+    }
+    struct timed open = { run_open, &b, (double)b.m.group_bytes, 0 };
+    snprintf(name, sizeof(name), "open_panel %s", kind_names[kind]);
+    bench(filter, name, &open);
+    struct timed timed = { run_panels, &b, 0, (double)rows * (double)cols * (double)k->tile_tokens };
+    snprintf(name, sizeof(name), "multiply_panels %s tokens=%zu", kind_names[kind], k->tile_tokens);
+    bench(filter, name, &timed);
+    guarded_free(b.y);
+    guarded_free(b.panels);
+    tile_fini(&t);
+    random_matrix_free(&b.m);
+}
+
+struct lanes_bench {
+    const struct cpu_kernels *k;
+    struct lanes_matrix m;
+    float *x, *y;
+    size_t tokens;
+};
+
+static void run_lanes(void *context)
+{
+    struct lanes_bench *b = context;
+    b->k->multiply_lanes(&b->m, 0, r16_groups(b->m.rows), b->x, b->m.cols, b->tokens, b->y, b->m.rows);
+}
+
+static void bench_lanes(struct harness *h, const char *filter, size_t rows, size_t tokens, const char *from)
+{
+    const size_t cols = 1024;
+    char name[64];
+    struct lanes_bench b = { .k = h->kernels, .tokens = tokens };
+    b.m = (struct lanes_matrix){ .kind = LANES_F16, .rows = rows, .cols = cols };
+    b.m.group_bytes = lanes_group_bytes(LANES_F16, cols);
+    size_t bytes = b.m.group_bytes * r16_groups(rows);
+    unsigned char *data = guarded_new(bytes);
+    memset(data, 0x11, bytes);
+    b.m.data = data;
+    b.x = guarded_new(tokens * cols * sizeof(float));
+    random_floats(h, b.x, tokens * cols, 1.0f);
+    b.y = guarded_new(tokens * rows * sizeof(float));
+    struct timed timed = { run_lanes, &b, (double)bytes, (double)rows * (double)cols * (double)tokens };
+    snprintf(name, sizeof(name), "multiply_lanes F16 tokens=%zu %s", tokens, from);
+    bench(filter, name, &timed);
+    guarded_free(b.y);
+    guarded_free(b.x);
+    guarded_free(data);
+}
+
+struct attention_bench {
+    const struct cpu_kernels *k;
+    struct attention_block block;
+    unsigned char *kv;
+    size_t page_bytes, key_bytes, pages;
+};
+
+static void run_attention(void *context)
+{
+    struct attention_bench *b = context;
+    for (size_t page = 0; page < b->pages; page++) {
+        const unsigned char *keys = b->kv + page * b->page_bytes;
+        b->k->attend_page_f16(&b->block, keys, keys + b->key_bytes, (int32_t)(page * CPU_PAGE_TOKENS));
+    }
+}
+
+static void bench_attention(struct harness *h, const char *filter, size_t dims, size_t queries, size_t pages,
+                            const char *from)
+{
+    char name[64];
+    struct attention_bench b = { .k = h->kernels, .pages = pages };
+    b.key_bytes = CPU_PAGE_TOKENS * dims * 2;
+    b.page_bytes = 2 * b.key_bytes;
+    b.kv = guarded_new(pages * b.page_bytes);
+    memset(b.kv, 0x11, pages * b.page_bytes);
+    float *floats = guarded_new(CPU_QUERIES_MAX * (2 * dims + CPU_LANES + CPU_PAGE_TOKENS) * sizeof(float));
+    memset(floats, 0, CPU_QUERIES_MAX * (2 * dims + CPU_LANES + CPU_PAGE_TOKENS) * sizeof(float));
+    b.block = (struct attention_block){ .queries = queries, .head_dim = dims, .value_stride = dims, .q = floats };
+    b.block.sums = floats + CPU_QUERIES_MAX * dims;
+    b.block.total = b.block.sums + CPU_QUERIES_MAX * dims;
+    b.block.scores = b.block.total + CPU_QUERIES_MAX * CPU_LANES;
+    for (size_t i = 0; i < queries; i++) {
+        b.block.end[i] = (int32_t)(pages * CPU_PAGE_TOKENS);
+    }
+    struct timed timed = { run_attention, &b, (double)(pages * b.page_bytes),
+                           2.0 * (double)dims * (double)queries * (double)(pages * CPU_PAGE_TOKENS) };
+    snprintf(name, sizeof(name), "attend f16 dims=%zu queries=%zu %s", dims, queries, from);
+    bench(filter, name, &timed);
+    guarded_free(floats);
+    guarded_free(b.kv);
+}
+
+struct row_bench {
+    const struct cpu_kernels *k;
+    float *x, *y;
+    int8_t *codes;
+    float *scale;
+    int32_t *sums;
+};
+
+#define ROW 3072
+
+static void run_quantize(void *context)
+{
+    struct row_bench *b = context;
+    b->k->quantize(b->x, ROW, b->codes, b->scale, b->sums);
+}
+
+static void run_norm(void *context)
+{
+    struct row_bench *b = context;
+    b->k->norm(b->x, b->x, ROW, 1e-5f, b->y);
+}
+
+static void run_silu(void *context)
+{
+    struct row_bench *b = context;
+    memcpy(b->y, b->x, ROW * sizeof(float));
+    b->k->silu_mul(b->y, b->x, ROW);
+}
+
+static void bench_rows(struct harness *h, const char *filter)
+{
+    struct row_bench b = { .k = h->kernels };
+    b.x = guarded_new(ROW * sizeof(float));
+    b.y = guarded_new(ROW * sizeof(float));
+    b.codes = guarded_new(ROW);
+    b.scale = guarded_new(ROW / 32 * sizeof(float));
+    b.sums = guarded_new(ROW / 16 * sizeof(int32_t));
+    random_floats(h, b.x, ROW, 1.0f);
+    struct timed quantize = { run_quantize, &b, ROW * 4.0, 0 };
+    struct timed norm = { run_norm, &b, ROW * 4.0, 0 };
+    struct timed silu = { run_silu, &b, ROW * 8.0, 0 };
+    bench(filter, "quantize 3072", &quantize);
+    bench(filter, "norm 3072", &norm);
+    bench(filter, "silu_mul 3072", &silu);
+    guarded_free(b.x);
+    guarded_free(b.y);
+    guarded_free(b.codes);
+    guarded_free(b.scale);
+    guarded_free(b.sums);
+}
+
+/* A first-level cache holds 16 rows of 1,024 columns, a second-level cache 256 of them, none 131,072. */
+void bench_tier(struct harness *h, const char *filter)
+{
+    for (int kind = 0; kind < R16_KINDS; kind++) {
+        bench_panels(h, filter, (enum r16_kind)kind);
+        bench_multiply(h, filter, (enum r16_kind)kind, 16, 1, "from L1");
+        bench_multiply(h, filter, (enum r16_kind)kind, 256, 1, "from L2");
+        bench_multiply(h, filter, (enum r16_kind)kind, 131072, 1, "from memory");
+        bench_multiply(h, filter, (enum r16_kind)kind, 131072, h->kernels->tile_tokens, "from memory");
+    }
+    bench_lanes(h, filter, 64, 1, "from L2");
+    bench_lanes(h, filter, 65536, 1, "from memory");
+    bench_lanes(h, filter, 64, 64, "from L2");
+    for (size_t queries = 1; queries <= CPU_QUERIES_MAX; queries *= 4) {
+        bench_attention(h, filter, 96, queries, 4, "from L2");
+        bench_attention(h, filter, 96, queries, 4096, "from memory");
+    }
+    bench_rows(h, filter);
+}

@@ -1,0 +1,203 @@
+#include "tests/kernels/harness.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/backend/cpu/lanes.h"
+#include "quant/format/block.h"
+#include "quant/format/format.h"
+
+/* Random bytes are blocks of any type once the half floats in them are finite. */
+static void make_finite(uint32_t type, unsigned char *blocks, size_t count, size_t block_bytes)
+{
+    size_t first = 0;
+    size_t halves = 1;
+    switch (type) {
+    case QUANT_Q4_1:
+    case QUANT_Q5_1:
+    case QUANT_Q4_K:
+    case QUANT_Q5_K:
+        halves = 2;
+        break;
+    case QUANT_Q2_K:
+        first = offsetof(struct block_q2_k, d);
+        halves = 2;
+        break;
+    case QUANT_Q3_K:
+        first = offsetof(struct block_q3_k, d);
+        break;
+    case QUANT_Q6_K:
+        first = offsetof(struct block_q6_k, d);
+        break;
+    default:
+        break;
+    }
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < halves; j++) {
+            blocks[i * block_bytes + first + 2 * j + 1] &= 0xbf;
+        }
+    }
+}
+
+void check_pack(struct harness *h)
+{
+    for (int kind = 0; kind < R16_KINDS; kind++) {
+        const struct quant_format *format = quant_format_find(kind_types[kind]);
+        size_t step = kind_columns((enum r16_kind)kind);
+        for (size_t rows = 1; rows <= 16; rows += 5) {
+            size_t cols = step * (1 + rng_below(&h->rng, step == 32 ? 20 : 3));
+            size_t row_bytes = quant_row_bytes(format, cols);
+            unsigned char *file = guarded_new(rows * row_bytes);
+            for (size_t i = 0; i < rows * row_bytes; i++) {
+                file[i] = (unsigned char)rng_next(&h->rng);
+            }
+            make_finite(kind_types[kind], file, rows * cols / format->block_weights, format->block_bytes);
+            struct r16_matrix m = { .kind = (enum r16_kind)kind, .rows = rows, .cols = cols };
+            m.group_bytes = r16_group_bytes(m.kind, cols);
+            unsigned char *packed = guarded_new(m.group_bytes);
+            m.data = packed;
+            r16_pack_group(m.kind, file, row_bytes, rows, cols, packed);
+            float *expected = guarded_new(cols * sizeof(float));
+            float *got = guarded_new(cols * sizeof(float));
+            bool same = true;
+            for (size_t row = 0; row < rows; row++) {
+                format->decode(file + row * row_bytes, expected, cols);
+                r16_row(&m, row, got);
+                same = same && same_floats(got, expected, cols);
+            }
+            bool clean = guarded_free(got);
+            clean = guarded_free(expected) && clean;
+            clean = guarded_free(packed) && clean;
+            clean = guarded_free(file) && clean;
+            check(h, same && clean, "pack %s rows=%zu cols=%zu", kind_names[kind], rows, cols);
+        }
+    }
+}
+
+static void check_multiply_one(struct harness *h, enum r16_kind kind, size_t rows, size_t cols, size_t tokens,
+                               enum extreme extreme)
+{
+    struct r16_matrix m = random_matrix(h, kind, rows, cols, extreme);
+    struct tile_memory t;
+    tile_init(h, &t, tokens, cols, extreme != EXTREME_NONE);
+    size_t stride = rows + 3;
+    size_t bytes = tokens * stride * sizeof(float);
+    float *expected = guarded_new(bytes);
+    float *got = guarded_new(bytes);
+    size_t groups = r16_groups(rows);
+    cpu_kernels_scalar.multiply(&m, 0, groups, &t.tile, expected, stride);
+    size_t half = groups / 2;
+    h->kernels->multiply(&m, 0, half, &t.tile, got, stride);
+    h->kernels->multiply(&m, half, groups - half, &t.tile, got, stride);
+    bool same = same_floats(got, expected, tokens * stride); /* the gaps hold the same poison */
+    bool clean = guarded_free(got);
+    clean = guarded_free(expected) && clean;
+    check(h, same && clean, "multiply %s rows=%zu cols=%zu tokens=%zu extreme=%d%s", kind_names[kind], rows, cols,
+          tokens, (int)extreme, clean ? "" : ", guard overwritten");
+    tile_fini(&t);
+    random_matrix_free(&m);
+}
+
+void check_multiply(struct harness *h)
+{
+    for (int kind = 0; kind < R16_KINDS; kind++) {
+        size_t step = kind_columns((enum r16_kind)kind);
+        for (size_t tokens = 1; tokens <= h->kernels->tile_tokens; tokens++) {
+            for (int extreme = 0; extreme < EXTREME_COUNT; extreme++) {
+                size_t cols = step * (1 + rng_below(&h->rng, step == 32 ? 20 : 3));
+                size_t rows = 1 + rng_below(&h->rng, 40);
+                check_multiply_one(h, (enum r16_kind)kind, rows, cols, tokens, (enum extreme)extreme);
+            }
+        }
+    }
+}
+
+/* Two panels' worth of columns, the second one shorter. */
+static void check_panels_one(struct harness *h, enum r16_kind kind, size_t groups, size_t tokens, enum extreme extreme)
+{
+    const struct cpu_kernels *k = h->kernels;
+    size_t step = kind_columns(kind);
+    size_t cols = k->panel_blocks * R16_BLOCK + step * (1 + rng_below(&h->rng, step == 32 ? 9 : 2));
+    size_t rows = groups * R16_ROWS;
+    struct r16_matrix m = random_matrix(h, kind, rows, cols, extreme);
+    struct tile_memory t;
+    tile_init(h, &t, tokens, cols, extreme != EXTREME_NONE);
+    struct r16_panel *panels = guarded_new(groups * sizeof(*panels));
+    float *expected = guarded_new(tokens * rows * sizeof(float));
+    float *got = guarded_new(tokens * rows * sizeof(float));
+    cpu_kernels_scalar.multiply(&m, 0, groups, &t.tile, expected, rows);
+    size_t all = cols / R16_BLOCK;
+    for (size_t done = 0; done < all; done += k->panel_blocks) {
+        size_t blocks = all - done < k->panel_blocks ? all - done : k->panel_blocks;
+        for (size_t i = 0; i < groups; i++) {
+            k->open_panel(&m, i, done, blocks, &panels[i]);
+        }
+        k->multiply_panels(kind, panels, groups, blocks, &t.tile, done, got, done == 0);
+    }
+    bool same = same_floats(got, expected, tokens * rows); /* both are [tokens][rows] here */
+    bool clean = guarded_free(got);
+    clean = guarded_free(expected) && clean;
+    clean = guarded_free(panels) && clean;
+    check(h, same && clean, "panels %s groups=%zu cols=%zu tokens=%zu extreme=%d%s", kind_names[kind], groups, cols,
+          tokens, (int)extreme, clean ? "" : ", guard overwritten");
+    tile_fini(&t);
+    random_matrix_free(&m);
+}
+
+void check_panels(struct harness *h)
+{
+    for (int kind = 0; kind < R16_KINDS; kind++) {
+        for (size_t tokens = 1; tokens <= h->kernels->tile_tokens; tokens++) {
+            for (size_t groups = 1; groups <= h->kernels->panel_groups; groups++) {
+                enum extreme extreme = (enum extreme)rng_below(&h->rng, EXTREME_COUNT);
+                check_panels_one(h, (enum r16_kind)kind, groups, tokens, EXTREME_NONE);
+                check_panels_one(h, (enum r16_kind)kind, groups, tokens, extreme);
+            }
+        }
+    }
+}
+
+static void check_lanes_one(struct harness *h, enum lanes_kind kind, size_t rows, size_t cols, size_t tokens)
+{
+    size_t element = lanes_element_bytes(kind);
+    struct lanes_matrix m = { .kind = kind, .rows = rows, .cols = cols, .group_bytes = lanes_group_bytes(kind, cols) };
+    size_t groups = r16_groups(rows);
+    unsigned char *data = guarded_new(groups * m.group_bytes);
+    unsigned char *file = guarded_new(rows * cols * element);
+    m.data = data;
+    for (size_t i = 0; i < rows * cols; i++) {
+        float w = rng_normal(&h->rng);
+        uint16_t bits = kind == LANES_F16 ? quant_f32_to_f16(w) : quant_f32_to_bf16(w);
+        memcpy(file + i * element, kind == LANES_F32 ? (void *)&w : (void *)&bits, element);
+    }
+    for (size_t group = 0; group < groups; group++) {
+        size_t left = rows - group * R16_ROWS;
+        lanes_pack_group(kind, file + group * R16_ROWS * cols * element, left < R16_ROWS ? left : R16_ROWS, cols,
+                         data + group * m.group_bytes);
+    }
+    size_t stride = rows + 1;
+    float *x = guarded_new(tokens * cols * sizeof(*x));
+    float *expected = guarded_new(tokens * stride * sizeof(float));
+    float *got = guarded_new(tokens * stride * sizeof(float));
+    random_floats(h, x, tokens * cols, 1.0f);
+    cpu_kernels_scalar.multiply_lanes(&m, 0, groups, x, cols, tokens, expected, stride);
+    h->kernels->multiply_lanes(&m, 0, groups, x, cols, tokens, got, stride);
+    bool same = same_floats(got, expected, tokens * stride);
+    bool clean = guarded_free(got);
+    clean = guarded_free(expected) && clean;
+    check(h, same && clean, "lanes kind=%d rows=%zu cols=%zu tokens=%zu%s", (int)kind, rows, cols, tokens,
+          clean ? "" : ", guard overwritten");
+    guarded_free(x);
+    guarded_free(file);
+    guarded_free(data);
+}
+
+void check_lanes(struct harness *h)
+{
+    for (int kind = LANES_F32; kind <= LANES_BF16; kind++) {
+        for (size_t tokens = 1; tokens <= 9; tokens++) {
+            check_lanes_one(h, (enum lanes_kind)kind, 1 + rng_below(&h->rng, 150), 1 + rng_below(&h->rng, 70), tokens);
+        }
+    }
+}
