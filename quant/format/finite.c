@@ -74,7 +74,8 @@ bool quant_weights_finite(const struct quant_format *format, const void *src, si
     }
     bool finite = true;
     for (size_t i = 0; i < n / format->block_weights; i++, bytes += format->block_bytes) {
-        finite &= half_finite(bytes + first) & half_finite(bytes + second);
+        finite &= half_finite(bytes + first);
+        finite &= half_finite(bytes + second);
     }
     return finite;
 }
