@@ -22,17 +22,18 @@ struct slot {
     uint64_t hash;
 };
 
-struct backend {
-    size_t max_rows;
-    size_t n_pages;
-    struct slot *slots; /* [n_pages][BACKEND_PAGE_TOKENS] */
-};
-
 /* A row's hidden state. */
 struct hidden {
     uint32_t hash_low, hash_high;
     int32_t position;
     int32_t poisoned;
+};
+
+struct backend {
+    size_t max_rows;
+    size_t n_pages;
+    struct slot *slots;    /* [n_pages][BACKEND_PAGE_TOKENS] */
+    struct hidden *states; /* [max_rows] */
 };
 
 static uint64_t mix(uint64_t x)
@@ -116,10 +117,14 @@ static bool fake_probe(const char **ret_description)
 static enum phid_status fake_open(const struct backend_options *options, struct backend **ret, struct phid_error *err)
 {
     struct backend *b = calloc(1, sizeof(*b));
-    if (b == NULL) {
+    struct hidden *states = calloc(options->max_rows, sizeof(*states));
+    if (b == NULL || states == NULL) {
+        free(b);
+        free(states);
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for a backend");
     }
     b->max_rows = options->max_rows;
+    b->states = states;
     *ret = b;
     return PHID_OK;
 }
@@ -127,6 +132,7 @@ static enum phid_status fake_open(const struct backend_options *options, struct 
 static void fake_close(struct backend *b)
 {
     free(b->slots);
+    free(b->states);
     free(b);
 }
 
@@ -265,12 +271,10 @@ static enum phid_status fake_step(struct backend *b, const struct backend_batch 
         row += batch->sequences[i].rows;
     }
     check(row == batch->rows);
-    struct hidden *states = calloc(batch->rows, sizeof(*states));
     for (size_t i = 0; i < batch->sequence_count; i++) {
-        run_part(b, batch, &batch->sequences[i], states);
+        run_part(b, batch, &batch->sequences[i], b->states);
     }
-    memcpy(hidden, states, batch->rows * sizeof(*states));
-    free(states);
+    memcpy(hidden, b->states, batch->rows * sizeof(*b->states));
     return PHID_OK;
 }
 

@@ -39,7 +39,7 @@ struct driver {
     struct random random;
     pthread_t thread;
     size_t survivors;
-    char complaint[256]; /* empty: all is well; cmocka's failures belong to the main thread */
+    char complaint[1024]; /* empty: all is well; cmocka's failures belong to the main thread */
 };
 
 struct wish {
