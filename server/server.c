@@ -162,6 +162,11 @@ enum phid_status server_set_api_keys(struct server *server, const char *const *a
     return keys_set(&server->io.keys, api_keys, count, err);
 }
 
+enum phid_status server_reload_tls(struct server *server, struct phid_error *err)
+{
+    return server->io.tls != NULL ? tls_reload(server->io.tls, err) : PHID_OK;
+}
+
 void server_drain(struct server *server)
 {
     atomic_store_explicit(&server->io.drain_asked, true, memory_order_release);

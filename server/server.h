@@ -62,6 +62,10 @@ uint16_t server_port(const struct server *server);
 enum phid_status server_set_api_keys(struct server *server, const char *const *api_keys,
                                      size_t count, struct phid_error *err);
 
+/* Reads the certificate and key files again (SIGHUP), for new connections. A failure changes
+ * nothing; without TLS there is nothing to do. */
+enum phid_status server_reload_tls(struct server *server, struct phid_error *err);
+
 /* Begins a graceful stop and returns at once: /health answers 503, after drain_delay_ms new
  * requests are refused with 503 and `Connection: close`, running ones may finish until
  * drain_timeout_ms, the rest end with an error. */

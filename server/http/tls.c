@@ -4,10 +4,15 @@
 #include <limits.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <pthread.h>
 #include <stdlib.h>
 
+#include "engine/base/str.h"
+
 struct tls {
-    SSL_CTX *context;
+    pthread_mutex_t mu;
+    SSL_CTX *context; /* guarded by mu; sessions hold references of their own */
+    char *cert_path, *key_path;
 };
 
 struct tls_session {
@@ -15,42 +20,79 @@ struct tls_session {
     int wants; /* SSL_ERROR_WANT_READ, _WRITE or none, of the last call that could not go on */
 };
 
-static enum phid_status tls_fail(struct tls *tls, const char *where, const char *path,
+static enum phid_status tls_fail(SSL_CTX *context, const char *where, const char *path,
                                  struct phid_error *err)
 {
     char reason[128];
     ERR_error_string_n(ERR_get_error(), reason, sizeof reason);
     ERR_clear_error();
-    tls_free(tls);
+    SSL_CTX_free(context);
     return phid_fail_at(err, PHID_ERR_IO, where, "%s: %s", path, reason);
+}
+
+static enum phid_status context_new(const char *cert_path, const char *key_path, SSL_CTX **ret,
+                                    struct phid_error *err)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    if (context == NULL) {
+        return phid_fail(err, PHID_ERR_MEMORY, "out of memory for TLS");
+    }
+    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                     SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                  SSL_MODE_RELEASE_BUFFERS);
+    /* Forward secrecy and authenticated ciphers only; TLS 1.3 has nothing else. */
+    if (SSL_CTX_set_cipher_list(context, "ECDHE+AESGCM:ECDHE+CHACHA20") != 1) {
+        return tls_fail(context, "server.tls", "ciphers", err);
+    }
+    if (SSL_CTX_use_certificate_chain_file(context, cert_path) != 1) {
+        return tls_fail(context, "server.tls.cert", cert_path, err);
+    }
+    if (SSL_CTX_use_PrivateKey_file(context, key_path, SSL_FILETYPE_PEM) != 1 ||
+        SSL_CTX_check_private_key(context) != 1) {
+        return tls_fail(context, "server.tls.key", key_path, err);
+    }
+    *ret = context;
+    return PHID_OK;
 }
 
 enum phid_status tls_new(const char *cert_path, const char *key_path, struct tls **ret,
                          struct phid_error *err)
 {
     struct tls *tls = calloc(1, sizeof *tls);
-    if (tls == NULL || (tls->context = SSL_CTX_new(TLS_server_method())) == NULL) {
-        tls_free(tls);
+    if (tls == NULL) {
         return phid_fail(err, PHID_ERR_MEMORY, "out of memory for TLS");
     }
-    SSL_CTX_set_min_proto_version(tls->context, TLS1_2_VERSION);
-    SSL_CTX_set_options(tls->context, SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-                                          SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
-    SSL_CTX_set_mode(tls->context, SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                       SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                                       SSL_MODE_RELEASE_BUFFERS);
-    /* Forward secrecy and authenticated ciphers only; TLS 1.3 has nothing else. */
-    if (SSL_CTX_set_cipher_list(tls->context, "ECDHE+AESGCM:ECDHE+CHACHA20") != 1) {
-        return tls_fail(tls, "server.tls", "ciphers", err);
+    pthread_mutex_init(&tls->mu, NULL);
+    tls->cert_path = str_dup(str_of(cert_path));
+    tls->key_path = str_dup(str_of(key_path));
+    enum phid_status status = PHID_OK;
+    if (tls->cert_path == NULL || tls->key_path == NULL) {
+        status = phid_fail(err, PHID_ERR_MEMORY, "out of memory for TLS");
+    } else {
+        status = tls_reload(tls, err);
     }
-    if (SSL_CTX_use_certificate_chain_file(tls->context, cert_path) != 1) {
-        return tls_fail(tls, "server.tls.cert", cert_path, err);
-    }
-    if (SSL_CTX_use_PrivateKey_file(tls->context, key_path, SSL_FILETYPE_PEM) != 1 ||
-        SSL_CTX_check_private_key(tls->context) != 1) {
-        return tls_fail(tls, "server.tls.key", key_path, err);
+    if (status != PHID_OK) {
+        tls_free(tls);
+        return status;
     }
     *ret = tls;
+    return PHID_OK;
+}
+
+enum phid_status tls_reload(struct tls *tls, struct phid_error *err)
+{
+    SSL_CTX *fresh = NULL;
+    enum phid_status status = context_new(tls->cert_path, tls->key_path, &fresh, err);
+    if (status != PHID_OK) {
+        return status;
+    }
+    pthread_mutex_lock(&tls->mu);
+    SSL_CTX *old = tls->context;
+    tls->context = fresh;
+    pthread_mutex_unlock(&tls->mu);
+    SSL_CTX_free(old);
     return PHID_OK;
 }
 
@@ -58,6 +100,9 @@ void tls_free(struct tls *tls)
 {
     if (tls != NULL) {
         SSL_CTX_free(tls->context);
+        free(tls->cert_path);
+        free(tls->key_path);
+        pthread_mutex_destroy(&tls->mu);
         free(tls);
     }
 }
@@ -69,7 +114,9 @@ struct tls_session *tls_session_new(struct tls *tls, int fd)
         return NULL;
     }
     s->wants = SSL_ERROR_NONE;
+    pthread_mutex_lock(&tls->mu);
     s->ssl = SSL_new(tls->context);
+    pthread_mutex_unlock(&tls->mu);
     if (s->ssl == NULL || SSL_set_fd(s->ssl, fd) != 1) {
         tls_session_free(s);
         return NULL;

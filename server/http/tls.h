@@ -1,5 +1,5 @@
 /* TLS 1.2 and 1.3 by OpenSSL, on a connection's non-blocking socket. The handshake happens inside
- * the first reads and writes. I/O thread only. */
+ * the first reads and writes. Sessions belong to the I/O thread. */
 #ifndef PHID_SERVER_HTTP_TLS_H
 #define PHID_SERVER_HTTP_TLS_H
 
@@ -17,6 +17,9 @@ struct tls_session; /* one connection */
 enum phid_status tls_new(const char *cert_path, const char *key_path, struct tls **ret,
                          struct phid_error *err);
 void tls_free(struct tls *tls);
+
+/* Any thread: reads the files again, for new connections. A failure changes nothing. */
+enum phid_status tls_reload(struct tls *tls, struct phid_error *err);
 
 struct tls_session *tls_session_new(struct tls *tls, int fd); /* NULL: out of memory */
 void tls_session_free(struct tls_session *s);

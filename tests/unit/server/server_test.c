@@ -1,6 +1,9 @@
 /* The running server over real sockets, with the fake engine: keep-alive, clients that leave,
  * drains, deadlines. */
 #include <arpa/inet.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -489,6 +492,96 @@ static void test_port_in_use(void **state)
     close_world(&w);
 }
 
+/* ----------------------------------------------------------------------- TLS */
+
+/* A key and a certificate signed with it, as PEM files. */
+static void write_certificate(const char *cert_path, const char *key_path)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *cert = X509_new();
+    FILE *file = NULL;
+    assert_non_null(key);
+    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
+    X509_gmtime_adj(X509_getm_notBefore(cert), 0);
+    X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+    X509_set_pubkey(cert, key);
+    assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
+    file = fopen(cert_path, "w");
+    assert_int_equal(PEM_write_X509(file, cert), 1);
+    fclose(file);
+    file = fopen(key_path, "w");
+    assert_int_equal(PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL), 1);
+    fclose(file);
+    X509_free(cert);
+    EVP_PKEY_free(key);
+}
+
+/* One request over TLS up to `version`; false when the handshake fails. */
+static bool ask_over_tls(const struct world *w, int version, const char *request, struct buf *all)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    char piece[4096];
+    int size = 0;
+    SSL_CTX_set_max_proto_version(context, version);
+    SSL_CTX_set_cipher_list(context, "DEFAULT:@SECLEVEL=0");
+    SSL *ssl = SSL_new(context);
+    int fd = dial(w);
+    SSL_set_fd(ssl, fd);
+    bool connected = SSL_connect(ssl) == 1;
+    if (connected) {
+        assert_int_equal(SSL_write(ssl, request, (int)strlen(request)), (int)strlen(request));
+        while ((size = SSL_read(ssl, piece, sizeof piece)) > 0) {
+            buf_append(all, piece, (size_t)size);
+        }
+        assert_int_equal(SSL_get_error(ssl, size), SSL_ERROR_ZERO_RETURN); /* a clean end */
+    }
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+    close(fd);
+    return connected;
+}
+
+static void test_tls(void **state)
+{
+    char folder[] = "/tmp/phid-tls-XXXXXX";
+    char cert[64];
+    char key[64];
+    char request[1024];
+    struct world w;
+    struct buf all;
+    struct phid_error err;
+    assert_non_null(mkdtemp(folder));
+    snprintf(cert, sizeof cert, "%s/cert.pem", folder);
+    snprintf(key, sizeof key, "%s/key.pem", folder);
+    write_certificate(cert, key);
+    open_world(&w, quick, (struct server_options){.tls_cert = cert, .tls_key = key});
+    buf_init(&all, 1u << 20);
+    post(request, sizeof request, BODY(",\"stream\":true"), "Connection: close\r\n");
+    assert_true(ask_over_tls(&w, TLS1_3_VERSION, request, &all));
+    assert_int_equal(count_of(&all, "data: [DONE]"), 1);
+    buf_clear(&all);
+    assert_true(ask_over_tls(&w, TLS1_2_VERSION, request, &all));
+    assert_int_equal(count_of(&all, "data: [DONE]"), 1);
+    assert_false(ask_over_tls(&w, TLS1_1_VERSION, request, &all));
+    write_certificate(cert, key);
+    assert_int_equal(server_reload_tls(w.server, &err), PHID_OK);
+    assert_true(ask_over_tls(&w, TLS1_3_VERSION, request, &all));
+    unlink(key);
+    assert_int_equal(server_reload_tls(w.server, &err), PHID_ERR_IO);
+    assert_string_equal(err.where, "server.tls.key");
+    assert_true(ask_over_tls(&w, TLS1_3_VERSION, request, &all)); /* the old key stays in use */
+    unlink(cert);
+    rmdir(folder);
+    int fd = dial(&w); /* plain HTTP on this port gets nothing but the end */
+    buf_clear(&all);
+    say(fd, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_true(hear(fd, &all, NULL));
+    assert_int_equal(count_of(&all, "HTTP/"), 0);
+    close(fd);
+    buf_fini(&all);
+    close_world(&w);
+}
+
 /* ---------------------------------------------------------------------- load */
 
 static void *hammer(void *user)
@@ -553,6 +646,7 @@ int main(void)
         cmocka_unit_test(test_drain_timeout_ends_the_rest),
         cmocka_unit_test(test_stop_is_prompt),
         cmocka_unit_test(test_port_in_use),
+        cmocka_unit_test(test_tls),
         cmocka_unit_test(test_many_clients_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
