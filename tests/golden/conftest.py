@@ -28,9 +28,15 @@ class Phid:
         assert done.returncode == 0, f"{' '.join(command)[:400]}\nexit {done.returncode}\n{said[-2000:]}"
         return done.stdout
 
-    def logits(self, model, tokens, vocab, exact):
+    def instruction_sets(self):
+        """The ones this machine can run, from the plainest."""
+        best = json.loads(self.run("version", "--json"))["isa"]
+        known = ["scalar", "avx2", "avx512", "avx512vnni"]
+        return known[:known.index(best) + 1] if best in known else ["scalar", best]
+
+    def logits(self, model, tokens, vocab, exact, isa=None):
         """f32 [len(tokens), vocab]."""
-        flags = ["--exact"] if exact else []
+        flags = (["--exact"] if exact else []) + (["--isa", isa] if isa else [])
         raw = self.run("eval", "-m", model, "--tokens", ",".join(map(str, tokens)), "--logits", "all",
                        "--format", "f32", *flags)
         out = np.frombuffer(raw, "<f4")

@@ -317,6 +317,8 @@ def encode(case, name, x, kind):
     if kind in RANDOM:
         spread = 1.0 if name == "token_embd.weight" and not case.tied else 1.0 / math.sqrt(x.shape[1])
         return random_blocks(f"{case.name}/{kind}/{name}", x.shape, kind, spread), QUANT[kind.upper()]
+    if kind in ENCODED and x.shape[1] % 32:
+        kind = "f16"  # as quantizers do with rows that are not whole blocks
     if kind in ("f32", "f16"):
         return x.astype(np.float16 if kind == "f16" else np.float32), None
     return gguf.quantize(x, QUANT[kind.upper()]), QUANT[kind.upper()]

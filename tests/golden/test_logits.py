@@ -54,6 +54,24 @@ def test_quantized_logits(phid, model_file, name, kind):
     assert relative_rms(phid.logits(path, tokens, models.VOCAB, exact=False), want) <= QUANTIZED
 
 
+ISA_FILES = [("phi3-gqa", kind) for kind in ("f32", "f16", "bf16", *models.ENCODED, *models.RANDOM)] + [
+    ("phi3-head80", "f16"), ("llama-head96", "q8_0"), ("phi3-mqa", "q4_k_m"), ("phi3-window-page", "f32")]
+
+
+@pytest.mark.parametrize("name, kind", ISA_FILES)
+def test_instruction_sets_agree(phid, model_file, name, kind):
+    """Integer parts are equal bit for bit; sums of floats in another order, and f16 roundings after them, are not."""
+    case, path = models.CASES[name], model_file(name, kind)
+    tokens = models.tokens(case, case.lengths[-1])
+    want = Model(path).logits(tokens)
+    scalar, *others = (phid.logits(path, tokens, models.VOCAB, False, isa) for isa in phid.instruction_sets())
+    limit = ORDINARY.get(kind, QUANTIZED)
+    assert relative_rms(scalar, want) <= limit
+    for logits in others:
+        assert relative_rms(logits, want) <= limit
+        assert relative_rms(logits, scalar) <= limit / 2
+
+
 # Shapes that quantized rows must fit too: a head of 96, tied heads, rows of 96 and 160 (whole blocks of 32 only).
 @pytest.mark.parametrize("name, kind", [
     ("phi3-head96", "q8_0"), ("phi3-head80", "q4_0"), ("phi3-tied", "q6_k"), ("llama-tied", "q4_k"),
