@@ -26,7 +26,7 @@ static const struct option options[] = {
       .max = 512, .help = "web origins that may call the API from a browser; \"*\" is every one" },
     { .key = "server.tls.cert", .type = OPTION_STRING, .offset = AT(server.tls_cert), .default_text = "null",
       .min = 1, .max = STRING_MAX, .takes_null = true,
-      .help = "certificate chain (PEM): serve HTTPS; needs server.tls.key" },
+      .help = "certificate chain (PEM): serve HTTPS; needs server.tls.key; SIGHUP reads both again" },
     { .key = "server.tls.key", .type = OPTION_STRING, .offset = AT(server.tls_key), .default_text = "null",
       .min = 1, .max = STRING_MAX, .takes_null = true, .help = "private key (PEM), not readable by others" },
     { .key = "server.max_body", .type = OPTION_SIZE, .offset = AT(server.max_body_bytes),

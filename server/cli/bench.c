@@ -289,7 +289,7 @@ static enum phid_status measure_all(struct bench *b, struct phid_error *err)
         printf(",\"prefill\":[");
     }
     for (size_t i = 0; i < b->prefill.count && status == PHID_OK; i++) {
-        struct prefill_result result;
+        struct prefill_result result = { 0 };
         if (b->prefill.items[i] > 0 && (status = measure_prefill(b, b->prefill.items[i], &result, err)) == PHID_OK) {
             print_prefill(b, &result, first);
             first = false;
@@ -300,7 +300,7 @@ static enum phid_status measure_all(struct bench *b, struct phid_error *err)
         printf("],\"decode\":[");
     }
     for (size_t i = 0; b->decode_tokens > 0 && i < b->depths.count * b->sequences.count && status == PHID_OK; i++) {
-        struct decode_result result;
+        struct decode_result result = { 0 };
         status = measure_decode(b, b->depths.items[i / b->sequences.count], b->sequences.items[i % b->sequences.count],
                                 &result, err);
         if (status == PHID_OK) {

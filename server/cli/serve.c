@@ -65,6 +65,20 @@ static void reload_keys(struct service *s)
     log_event(SERVER_LOG_INFO, "event=reloaded api_keys=%zu", s->key_count);
 }
 
+static void reload_certificate(struct service *s)
+{
+    struct phid_error err = { 0 };
+    if (s->config->server.tls_cert == NULL) {
+        return;
+    }
+    if (api_keys_check_private(s->config->server.tls_key, &err) != PHID_OK ||
+        server_reload_tls(s->server, &err) != PHID_OK) {
+        log_event(SERVER_LOG_ERROR, "event=reload_failed reason=\"%s\" certificate=kept", err.message);
+        return;
+    }
+    log_event(SERVER_LOG_INFO, "event=reloaded certificate=new");
+}
+
 /* ----------------------------------------------------------------- start */
 
 /* The name clients see: the first alias, else the file's name without folder, part number and ending. */
@@ -177,6 +191,7 @@ static void wait_for_signals(struct service *s)
         int got = draining ? sigtimedwait(&set, NULL, &tick) : sigwaitinfo(&set, NULL);
         if (got == SIGHUP) {
             reload_keys(s);
+            reload_certificate(s);
         } else if (got > 0 && !draining) {
             draining = true;
             log_event(SERVER_LOG_INFO, "event=draining timeout_ms=%llu",
