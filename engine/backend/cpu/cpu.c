@@ -3,48 +3,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/backend/cpu/choose.h"
 #include "engine/backend/cpu/step.h"
-#include "engine/base/cpuid.h"
 
 #define MAX_ROWS (1 << 20)
 
 static bool probe(const char **ret_description)
 {
-    *ret_description = "CPU";
+    const struct cpu_kernels *kernels = &cpu_kernels_scalar;
+    (void)cpu_choose_kernels(NULL, &kernels, NULL);
+    *ret_description = kernels->name;
     return true;
-}
-
-static enum phid_status choose_isa(const char *name, enum cpuid_isa *ret, struct phid_error *err)
-{
-    enum cpuid_isa best = cpuid_detect().isa;
-    if (name == NULL || str_equal_c(STR("auto"), name)) {
-        *ret = best;
-        return PHID_OK;
-    }
-    enum cpuid_isa wanted;
-    if (!cpuid_isa_find(str_of(name), &wanted)) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "unknown instruction set \"%s\"", name);
-    }
-    if (wanted > best) {
-        return phid_fail(err, PHID_ERR_UNSUPPORTED, "this processor has no %s, at most %s", cpuid_isa_name(wanted),
-                         cpuid_isa_name(best));
-    }
-    *ret = wanted;
-    return PHID_OK;
-}
-
-/* AVX-512 without VNNI has nothing to multiply bytes with that AVX2 has not. */
-static const struct cpu_kernels *kernels_of(enum cpuid_isa isa)
-{
-#if defined(__x86_64__)
-    if (isa >= CPUID_AVX512VNNI) {
-        return &cpu_kernels_avx512vnni;
-    }
-    if (isa >= CPUID_AVX2) {
-        return &cpu_kernels_avx2;
-    }
-#endif
-    return &cpu_kernels_scalar;
 }
 
 static void cpu_close(struct backend *b)
@@ -65,8 +34,8 @@ static enum phid_status cpu_open(const struct backend_options *options, struct b
         return phid_fail(err, PHID_ERR_ARGUMENT, "batches of %zu rows; 1 to %d are possible", options->max_rows,
                          MAX_ROWS);
     }
-    enum cpuid_isa isa = CPUID_SCALAR;
-    enum phid_status status = choose_isa(options->isa, &isa, err);
+    const struct cpu_kernels *kernels = NULL;
+    enum phid_status status = cpu_choose_kernels(options->isa, &kernels, err);
     if (status != PHID_OK) {
         return status;
     }
@@ -75,7 +44,7 @@ static enum phid_status cpu_open(const struct backend_options *options, struct b
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for the CPU backend");
     }
     b->exact = options->exact;
-    b->kernels = b->exact ? &cpu_kernels_scalar : kernels_of(isa);
+    b->kernels = b->exact ? &cpu_kernels_scalar : kernels;
     b->max_rows = options->max_rows;
     status = pool_new(options->threads, &b->pool, err);
     if (status != PHID_OK) {
@@ -83,7 +52,7 @@ static enum phid_status cpu_open(const struct backend_options *options, struct b
         return status;
     }
     size_t threads = pool_threads(b->pool);
-    snprintf(b->description, sizeof(b->description), "CPU, %s, %zu thread%s", b->exact ? "exact" : cpuid_isa_name(isa),
+    snprintf(b->description, sizeof(b->description), "CPU, %s, %zu thread%s", b->exact ? "exact" : kernels->name,
              threads, threads == 1 ? "" : "s");
     *ret = b;
     return PHID_OK;

@@ -114,7 +114,16 @@ struct cpu_kernels {
 
     /* To half precision, nearest even, limited to +-65504. Unaligned. */
     void (*to_f16)(const float *x, uint16_t *y, size_t n);
+
+    /* For calibration: `rounds` rounds of independent multiply-adds between registers; returns how many that were. */
+    double (*spin_int8)(size_t rounds);
+    double (*spin_f32)(size_t rounds);
+
+    /* For calibration: reads all of it, a multiple of 256 bytes. */
+    void (*read_all)(const unsigned char *data, size_t bytes);
 };
+
+extern const unsigned char cpu_peak_bytes[64]; /* something to multiply */
 
 extern const struct cpu_kernels cpu_kernels_scalar;
 extern const struct cpu_kernels cpu_kernels_avx2;

@@ -9,6 +9,7 @@
 #include "engine/backend/cpu/lanes_template.h"
 #include "engine/backend/cpu/rows_template.h"
 #include "engine/backend/cpu/attend_template.h"
+#include "engine/backend/cpu/peak_template.h"
 
 const struct cpu_kernels cpu_kernels_avx512vnni = {
     .name = "avx512vnni",
@@ -26,4 +27,7 @@ const struct cpu_kernels cpu_kernels_avx512vnni = {
     .silu_mul = silu_mul,
     .add = add,
     .to_f16 = to_f16,
+    .spin_int8 = spin_int8,
+    .spin_f32 = spin_f32,
+    .read_all = read_all,
 };

@@ -312,6 +312,48 @@ static void to_f16(const float *x, uint16_t *y, size_t n)
     }
 }
 
+static double spin_int8(size_t rounds)
+{
+    volatile int32_t sink;
+    int32_t sum = 0;
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < sizeof(cpu_peak_bytes); i++) {
+            sum += cpu_peak_bytes[i] * (int32_t)cpu_peak_bytes[(i + round) % sizeof(cpu_peak_bytes)] & 0xffff;
+        }
+        sum &= 0xffff;
+    }
+    sink = sum;
+    (void)sink;
+    return (double)rounds * (double)sizeof(cpu_peak_bytes);
+}
+
+static double spin_f32(size_t rounds)
+{
+    volatile float sink;
+    float sums[CPU_LANES] = { 0 };
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < CPU_LANES; i++) {
+            sums[i] = fmaf(sums[i], 0.5f, 0.25f);
+        }
+    }
+    sink = sums[rounds % CPU_LANES];
+    (void)sink;
+    return (double)rounds * CPU_LANES;
+}
+
+static void read_all(const unsigned char *data, size_t bytes)
+{
+    volatile uint64_t sink;
+    uint64_t seen = 0;
+    for (size_t i = 0; i + sizeof(uint64_t) <= bytes; i += sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, data + i, sizeof(word));
+        seen |= word;
+    }
+    sink = seen;
+    (void)sink;
+}
+
 const struct cpu_kernels cpu_kernels_scalar = {
     .name = "scalar",
     .tile_tokens = 4,
@@ -328,4 +370,7 @@ const struct cpu_kernels cpu_kernels_scalar = {
     .silu_mul = silu_mul,
     .add = add,
     .to_f16 = to_f16,
+    .spin_int8 = spin_int8,
+    .spin_f32 = spin_f32,
+    .read_all = read_all,
 };

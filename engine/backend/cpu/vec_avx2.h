@@ -13,6 +13,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
 
+#define VEC_REGISTERS 2 /* of 16 lanes */
 #define VEC_TILE_TOKENS 4 /* 16 rows by 4 tokens: 8 of 16 registers hold sums */
 #define VEC_PANEL_GROUPS 1
 #define VEC_PANEL_BLOCKS 32 /* 16 KiB of codes, half of a 32 KiB first-level cache */
@@ -277,6 +278,12 @@ INLINE __m256i broadcast4(const int8_t *p)
     int32_t word;
     memcpy(&word, p, sizeof(word));
     return _mm256_set1_epi32(word);
+}
+
+/* The compiler must take x for changed. */
+INLINE void c_hide(v64 *x)
+{
+    __asm__ volatile("" : "+x"(x->a), "+x"(x->b));
 }
 
 /* There is no instruction that sums four products of bytes into 32 bits; products of pairs are summed in 16. */

@@ -1,0 +1,32 @@
+#include "engine/backend/cpu/choose.h"
+
+#include "engine/base/cpuid.h"
+
+/* AVX-512 without VNNI has nothing to multiply bytes with that AVX2 has not. */
+static const struct cpu_kernels *kernels_of(enum cpuid_isa isa)
+{
+#if defined(__x86_64__)
+    if (isa >= CPUID_AVX512VNNI) {
+        return &cpu_kernels_avx512vnni;
+    }
+    if (isa >= CPUID_AVX2) {
+        return &cpu_kernels_avx2;
+    }
+#endif
+    return &cpu_kernels_scalar;
+}
+
+enum phid_status cpu_choose_kernels(const char *isa, const struct cpu_kernels **ret, struct phid_error *err)
+{
+    enum cpuid_isa best = cpuid_detect().isa;
+    enum cpuid_isa wanted = best;
+    if (isa != NULL && !str_equal_c(STR("auto"), isa) && !cpuid_isa_find(str_of(isa), &wanted)) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "unknown instruction set \"%s\"", isa);
+    }
+    if (wanted > best) {
+        return phid_fail(err, PHID_ERR_UNSUPPORTED, "this processor has no %s, at most %s", cpuid_isa_name(wanted),
+                         cpuid_isa_name(best));
+    }
+    *ret = kernels_of(wanted);
+    return PHID_OK;
+}

@@ -1,0 +1,118 @@
+/* The fastest this instruction set goes, for calibration: multiply-adds between registers, and reading. See
+ * multiply_template.h. */
+
+/* Keeps the compiler from seeing that nothing changes between rounds. */
+#define HIDE(x) __asm__ volatile("" : "+m"(x))
+
+#define PEAK_SUMS 12 /* enough sums in flight for any latency, few enough for 16 registers of two-register vectors */
+
+static double spin_f32(size_t rounds)
+{
+    v16f sums[PEAK_SUMS / VEC_REGISTERS];
+    const int count = PEAK_SUMS / VEC_REGISTERS;
+    v16f x = f_set1(0.5f);
+    v16f y = f_set1(0.25f);
+    HIDE(x);
+    HIDE(y);
+    UNROLL for (int i = 0; i < count; i++)
+    {
+        sums[i] = f_set1((float)i);
+    }
+    for (size_t round = 0; round < rounds; round++) {
+        UNROLL for (int repeat = 0; repeat < 8; repeat++)
+        {
+            UNROLL for (int i = 0; i < count; i++)
+            {
+                sums[i] = f_fma(sums[i], x, y);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < count; i++)
+    {
+        HIDE(sums[i]);
+    }
+    return (double)rounds * 8.0 * count * CPU_LANES;
+}
+
+#if VEC_HAS_DOT4
+
+static double spin_int8(size_t rounds)
+{
+    v16i sums[PEAK_SUMS / VEC_REGISTERS];
+    const int count = PEAK_SUMS / VEC_REGISTERS;
+    v64 codes = c_bits(c_load(cpu_peak_bytes), 0, 15);
+    int8_t y[64];
+    memcpy(y, cpu_peak_bytes, sizeof(y));
+    HIDE(codes);
+    UNROLL for (int i = 0; i < count; i++)
+    {
+        sums[i] = i_zero();
+    }
+    for (size_t round = 0; round < rounds; round++) {
+        UNROLL for (int repeat = 0; repeat < 8; repeat++)
+        {
+            UNROLL for (int i = 0; i < count; i++)
+            {
+                sums[i] = i_dot4(sums[i], codes, y);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < count; i++)
+    {
+        HIDE(sums[i]);
+    }
+    return (double)rounds * 8.0 * count * R16_VECTOR;
+}
+
+#else
+
+/* As for 4-bit codes: eight products in 16 bits, then widened. */
+static double spin_int8(size_t rounds)
+{
+    enum { count = 4 };
+    v64 codes = c_bits(c_load(cpu_peak_bytes), 0, 15);
+    v16i sum = i_zero();
+    for (size_t round = 0; round < rounds; round++) {
+        v64 pairs[count];
+        UNROLL for (int i = 0; i < count; i++)
+        {
+            pairs[i] = w_zero();
+        }
+        UNROLL for (int repeat = 0; repeat < 8; repeat++)
+        {
+            c_hide(&codes); /* or the products of one repeat would do for all */
+            UNROLL for (int i = 0; i < count; i++)
+            {
+                pairs[i] = w_add_products(pairs[i], codes, (const int8_t *)cpu_peak_bytes + 4 * i);
+            }
+        }
+        UNROLL for (int i = 0; i < count; i++)
+        {
+            sum = i_add_pairs(sum, pairs[i]);
+        }
+    }
+    HIDE(sum);
+    return (double)rounds * 8.0 * count * R16_VECTOR;
+}
+
+#endif
+
+static void read_all(const unsigned char *data, size_t bytes)
+{
+    v64 seen[4];
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        seen[i] = c_load(data);
+    }
+    for (size_t at = 0; at + 256 <= bytes; at += 256) {
+        UNROLL for (int i = 0; i < 4; i++)
+        {
+            __builtin_prefetch(data + at + PREFETCH_BYTES + 64 * i);
+            seen[i] = c_or(seen[i], c_load(data + at + 64 * i));
+        }
+    }
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        HIDE(seen[i]);
+    }
+}
