@@ -148,6 +148,15 @@ static ssize_t client_send(struct conn *c, const void *bytes, size_t size)
                           : send(c->fd, bytes, size, MSG_NOSIGNAL);
 }
 
+/* Its side is shut: it is gone, or it only has no more to ask. */
+static void client_leaves(struct conn *c)
+{
+    if (!c->client_leaving) {
+        c->client_leaving = true;
+        c->probe_ms = c->io->now_ms + IO_PROBE_MS;
+    }
+}
+
 static bool read_client(struct conn *c)
 {
     if (!c->readable || c->client_eof || (c->state != CONN_LINGER && c->in.size >= IN_MAX)) {
@@ -169,7 +178,7 @@ static bool read_client(struct conn *c)
         return false;
     }
     c->client_eof = true;
-    c->client_leaving = true;
+    client_leaves(c);
     if (size < 0) {
         conn_close(c);
     }
@@ -216,7 +225,7 @@ static void on_inner_eof(struct conn *c)
     c->inner_eof = true;
     if (c->state == CONN_HEAD) {
         conn_close_inner(c); /* idle: the next request gets a new pair */
-    } else if (!c->answered && !c->client_leaving) {
+    } else if (!c->answered) {
         api_fail(&error, API_INTERNAL, NULL,
                  "The server had an error while processing your request.");
         intake_refuse(c, &error);
@@ -282,13 +291,11 @@ static void update_events(struct conn *c)
 }
 
 /* What only the end of the client's bytes decides. True when the connection was closed. */
-static bool check_client(struct conn *c)
+static bool check_client(struct conn *c, bool progress)
 {
-    if (c->client_leaving && c->exchange != NULL) {
-        exchange_abandon(c->exchange);
-    }
     bool nothing_left = c->client_eof && c->to_client.size == 0;
-    if (nothing_left && (c->state == CONN_HEAD || c->state == CONN_LINGER ||
+    /* Without progress, what is left of the input is no whole head. */
+    if (nothing_left && ((c->state == CONN_HEAD && !progress) || c->state == CONN_LINGER ||
                          (c->state == CONN_BODY && c->in.size == 0))) {
         conn_close(c);
         return true;
@@ -322,7 +329,7 @@ void conn_pump(struct conn *c)
         if (c->state == CONN_LINGER && c->to_client.size == 0) {
             say_goodbye(c);
         }
-        if (c->state != CONN_CLOSED && check_client(c)) {
+        if (c->state != CONN_CLOSED && check_client(c, progress)) {
             return;
         }
     }
@@ -343,7 +350,9 @@ void conn_on_client(struct conn *c, uint32_t events)
         conn_close(c);
         return;
     }
-    c->client_leaving |= (events & EPOLLRDHUP) != 0;
+    if ((events & EPOLLRDHUP) != 0) {
+        client_leaves(c);
+    }
     c->readable |= (events & (EPOLLIN | EPOLLRDHUP)) != 0 || c->tls != NULL;
     conn_pump(c);
 }
@@ -361,12 +370,36 @@ static uint64_t body_deadline(const struct conn *c)
     return c->body_since_ms + IO_BODY_MS + c->framing.total * 1000 / IO_BODY_RATE;
 }
 
+/* A client that has shut its side may be waiting for the answer or be gone, and only what happens to
+ * bytes sent to it tells: an interim answer, which every HTTP/1.1 client skips, is answered by a
+ * reset from a socket that was closed. In a stream a ping does the same. */
+static void probe(struct conn *c)
+{
+    if (!c->client_leaving || c->exchange == NULL || c->io->now_ms < c->probe_ms) {
+        return;
+    }
+    c->probe_ms = c->io->now_ms + IO_REPROBE_MS;
+    if (exchange_ping(c->exchange) || c->answered || c->to_client.size > 0) {
+        return;
+    }
+    if (c->head.version_1_0) { /* it knows no interim answers */
+        conn_close(c);
+        return;
+    }
+    buf_append_c(&c->to_client, "HTTP/1.1 100 Continue\r\n\r\n");
+    conn_pump(c);
+}
+
 void conn_sweep(struct conn *c)
 {
     struct api_error error;
     uint64_t now = c->io->now_ms;
     if (c->exchange != NULL) {
         exchange_sweep(c->exchange);
+    }
+    probe(c);
+    if (c->state == CONN_CLOSED) {
+        return;
     }
     if (c->stalled_ms > 0 && now - c->stalled_ms >= IO_STALL_MS) {
         conn_close(c);

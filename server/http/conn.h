@@ -46,6 +46,7 @@ struct conn {
     bool readable, inner_readable; /* epoll said so, and no read has come up short since */
     bool client_eof;               /* no more bytes will come */
     bool client_leaving;           /* its side is shut; bytes may still be in the socket */
+    uint64_t probe_ms;             /* then it is asked (again) whether it still reads */
     bool inner_eof;
     bool answered;  /* some of the current answer was relayed */
     bool completed; /* libmicrohttpd has written all of the answer */

@@ -354,9 +354,6 @@ static void prepare(struct job *job)
 
 static enum MHD_Result start_preparing(struct exchange *x)
 {
-    if (x->conn->client_leaving) {
-        return MHD_NO; /* nobody would read the answer */
-    }
     x->stage = EXCHANGE_PREPARING;
     x->deadline_ms = x->io->request_timeout_ms > 0 ? x->io->now_ms + x->io->request_timeout_ms : 0;
     x->io->preparing++;
@@ -549,6 +546,15 @@ void exchange_end(struct exchange *x, enum api_fault fault)
     }
 }
 
+bool exchange_ping(struct exchange *x)
+{
+    if (x->stage == EXCHANGE_STREAMING && x->suspended) {
+        x->ping_due = true;
+        resume(x);
+    }
+    return x->stage == EXCHANGE_STREAMING;
+}
+
 void exchange_sweep(struct exchange *x)
 {
     uint64_t now = x->io->now_ms;
@@ -556,9 +562,7 @@ void exchange_sweep(struct exchange *x)
         x->deadline_ms = 0;
         exchange_end(x, API_REQUEST_TIMEOUT);
     }
-    if (x->stage == EXCHANGE_STREAMING && x->suspended && x->io->sse_ping_ms > 0 &&
-        now - x->last_sent_ms >= x->io->sse_ping_ms) {
-        x->ping_due = true;
-        resume(x);
+    if (x->io->sse_ping_ms > 0 && now - x->last_sent_ms >= x->io->sse_ping_ms) {
+        (void)exchange_ping(x);
     }
 }

@@ -65,6 +65,9 @@ void exchange_run_woken(struct io *io);
 /* The client left: a generation is cancelled at once, anything else finishes by itself. */
 void exchange_abandon(struct exchange *x);
 
+/* A stream that has nothing to send sends a comment. False when it is no stream. */
+bool exchange_ping(struct exchange *x);
+
 /* Deadlines and pings; called every IO_SWEEP_MS. */
 void exchange_sweep(struct exchange *x);
 

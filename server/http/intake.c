@@ -58,7 +58,7 @@ static void write_inner_head(struct conn *c)
     } else if (head->has_length) {
         buf_printf(out, "Content-Length: %llu\r\n", (unsigned long long)head->content_length);
     }
-    if (head->expects_continue && !head->version_1_0) {
+    if (head->expects_continue && !head->version_1_0 && c->framing.state != FRAMING_END) {
         buf_append_c(out, "Expect: 100-continue\r\n");
     }
     buf_append_c(out, "\r\n");

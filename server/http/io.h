@@ -31,6 +31,8 @@
 #define IO_BODY_RATE 65536 /* bytes a second */
 #define IO_STALL_MS  30000 /* a client that takes nothing of its answer */
 #define IO_LINGER_MS 3000  /* for the client to close after our last byte */
+#define IO_PROBE_MS  200   /* a client that sends no more is asked so soon whether it still reads */
+#define IO_REPROBE_MS 5000 /* and again */
 
 struct conn;
 struct exchange;

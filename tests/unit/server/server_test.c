@@ -232,12 +232,12 @@ static void leave(bool stream, bool reset)
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     }
     close(fd);
-    assert_true(eventually_live(&w, 0, 100));
+    assert_true(eventually_live(&w, 0, 1500));
     buf_fini(&all);
     close_world(&w);
 }
 
-static void test_leaving_cancels_at_once(void **state)
+static void test_leaving_cancels_soon(void **state)
 {
     leave(true, false);
     leave(true, true);
@@ -256,14 +256,42 @@ static void test_half_sent_requests_are_dropped(void **state)
         assert_int_equal(send(fd, request, size, MSG_NOSIGNAL), (ssize_t)size);
         close(fd);
     }
+    assert_true(eventually_live(&w, 0, 1500));
+    close_world(&w);
+}
+
+/* Who has no more to ask may still want the answer, all of them when several were asked for. */
+static void half_close(const char *request, size_t probes, size_t answers, const char *end)
+{
+    struct world w;
+    struct buf all;
+    open_world(&w, probes > 0 ? slow : quick, (struct server_options){0});
+    buf_init(&all, 1u << 20);
     int fd = dial(&w);
     say(fd, request);
-    shutdown(fd, SHUT_WR); /* nobody to answer to: the request may start, but does not go on */
-    assert_true(eventually_live(&w, 0, 1000));
-    usleep(50000);
-    assert_int_equal(fake_live(w.engine), 0);
+    shutdown(fd, SHUT_WR);
+    assert_true(hear(fd, &all, NULL));
+    assert_int_equal(count_of(&all, "HTTP/1.1 200 OK"), answers);
+    assert_int_equal(count_of(&all, "HTTP/1.1 100 Continue"), probes);
+    assert_int_equal(count_of(&all, end), answers);
     close(fd);
+    buf_fini(&all);
     close_world(&w);
+}
+
+static void test_a_half_closed_client_is_answered(void **state)
+{
+    char request[4096];
+    size_t size = 0;
+    for (int i = 0; i < 5; i++) {
+        post(request + size, sizeof request - size, BODY(""), "");
+        size += strlen(request + size);
+    }
+    half_close(request, 0, 5, "\"content\":\"Hello\"");
+    post(request, sizeof request, BODY(",\"stream\":true"), "");
+    half_close(request, 0, 1, "data: [DONE]");
+    post(request, sizeof request, BODY(""), "");
+    half_close(request, 1, 1, "456789\""); /* two seconds: it was asked whether it still reads */
 }
 
 static void test_a_slow_reader_pauses_only_itself(void **state)
@@ -635,8 +663,9 @@ int main(void)
         cmocka_unit_test(test_a_bad_head_after_good_ones_is_answered_in_order),
         cmocka_unit_test(test_body_faults_after_the_head),
         cmocka_unit_test(test_get_with_a_body),
-        cmocka_unit_test(test_leaving_cancels_at_once),
+        cmocka_unit_test(test_leaving_cancels_soon),
         cmocka_unit_test(test_half_sent_requests_are_dropped),
+        cmocka_unit_test(test_a_half_closed_client_is_answered),
         cmocka_unit_test(test_a_slow_reader_pauses_only_itself),
         cmocka_unit_test(test_pings_in_silence),
         cmocka_unit_test(test_request_timeout),
