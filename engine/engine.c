@@ -40,27 +40,31 @@ static size_t count_cores(void)
 }
 
 /* The options with defaults filled in. */
-static enum phid_status resolve_options(const struct phid_engine_options *options, const struct model *model,
-                                        struct phid_engine_options *ret, struct phid_error *err)
+static enum phid_status resolve_options(const struct phid_engine_options *options,
+                                        const struct model *model, struct phid_engine_options *ret,
+                                        struct phid_error *err)
 {
     struct phid_engine_options o = options != NULL ? *options : (struct phid_engine_options){0};
     if (o.context == 0) {
-        o.context = model->context_length < DEFAULT_CONTEXT ? model->context_length : DEFAULT_CONTEXT;
+        o.context =
+            model->context_length < DEFAULT_CONTEXT ? model->context_length : DEFAULT_CONTEXT;
     }
     if (o.context > model->context_length) {
         return phid_fail_at(err, PHID_ERR_ARGUMENT, "context",
-                            "a context of %zu tokens is more than the %zu the model was made for", o.context,
-                            model->context_length);
+                            "a context of %zu tokens is more than the %zu the model was made for",
+                            o.context, model->context_length);
     }
     o.step_tokens = o.step_tokens > 0 ? o.step_tokens : DEFAULT_STEP_TOKENS;
     o.max_running = o.max_running > 0 ? o.max_running : DEFAULT_MAX_RUNNING;
     o.queue = o.queue > 0 ? o.queue : DEFAULT_QUEUE;
     if (o.step_tokens > STEP_TOKENS_MAX) {
-        return phid_fail_at(err, PHID_ERR_ARGUMENT, "step_tokens", "step_tokens is %zu, at most %zu can be",
-                            o.step_tokens, STEP_TOKENS_MAX);
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "step_tokens",
+                            "step_tokens is %zu, at most %zu can be", o.step_tokens,
+                            STEP_TOKENS_MAX);
     }
     if (o.queue > QUEUE_MAX) {
-        return phid_fail_at(err, PHID_ERR_ARGUMENT, "queue", "queue is %zu, at most %zu can be", o.queue, QUEUE_MAX);
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "queue", "queue is %zu, at most %zu can be",
+                            o.queue, QUEUE_MAX);
     }
     /* Each running sequence needs a row of every step. */
     o.max_running = o.max_running < o.step_tokens ? o.max_running : o.step_tokens;
@@ -82,7 +86,8 @@ static void release_matrix(void *user, const struct block_matrix *matrix)
     }
 }
 
-static enum phid_status open_backend(struct phid_engine *e, struct phid_model *model, const struct model *description,
+static enum phid_status open_backend(struct phid_engine *e, struct phid_model *model,
+                                     const struct model *description,
                                      const struct phid_engine_options *o, struct phid_error *err)
 {
     struct backend_options options = {
@@ -91,14 +96,15 @@ static enum phid_status open_backend(struct phid_engine *e, struct phid_model *m
     if (status != PHID_OK) {
         return status;
     }
-    return e->api->load(e->backend, &description->block, 0, description->block.n_layers, true, true, release_matrix,
-                        model, err);
+    return e->api->load(e->backend, &description->block, 0, description->block.n_layers, true, true,
+                        release_matrix, model, err);
 }
 
-static enum phid_status create_kv(struct phid_engine *e, const struct phid_engine_options *o, size_t *ret_pages,
-                                  struct phid_error *err)
+static enum phid_status create_kv(struct phid_engine *e, const struct phid_engine_options *o,
+                                  size_t *ret_pages, struct phid_error *err)
 {
-    enum backend_kv_type type = o->exact || o->kv_type == PHID_KV_F32 ? BACKEND_KV_F32 : BACKEND_KV_F16;
+    enum backend_kv_type type =
+        o->exact || o->kv_type == PHID_KV_F32 ? BACKEND_KV_F32 : BACKEND_KV_F16;
     struct kv_budget budget = {
         .context = o->context,
         .max_running = o->max_running,
@@ -134,7 +140,8 @@ static void fill_info(struct phid_engine *e, const struct phid_engine_options *o
 }
 
 enum phid_status engine_new_with_backend(struct phid_model *model, const struct model *description,
-                                         const struct backend_api *api, const struct phid_engine_options *options,
+                                         const struct backend_api *api,
+                                         const struct phid_engine_options *options,
                                          struct phid_engine **ret_engine, struct phid_error *err)
 {
     struct phid_engine_options o = {0};
@@ -188,7 +195,8 @@ fail:
     return status;
 }
 
-enum phid_status phid_engine_new(struct phid_model *model, const struct phid_engine_options *options,
+enum phid_status phid_engine_new(struct phid_model *model,
+                                 const struct phid_engine_options *options,
                                  struct phid_engine **ret_engine, struct phid_error *err)
 {
     if (model->model == NULL) {
@@ -224,20 +232,22 @@ void phid_engine_drain(struct phid_engine *engine)
     loop_drain(engine->loop);
 }
 
-enum phid_status phid_engine_logits(struct phid_engine *engine, const int32_t *ids, size_t count, bool all,
-                                    float *logits, struct phid_error *err)
+enum phid_status phid_engine_logits(struct phid_engine *engine, const int32_t *ids, size_t count,
+                                    bool all, float *logits, struct phid_error *err)
 {
     if (count == 0) {
         return phid_fail_at(err, PHID_ERR_ARGUMENT, "tokens", "there are no tokens");
     }
     if (count > engine->info.context) {
         return phid_fail_at(err, PHID_ERR_CONTEXT, "tokens",
-                            "the maximum context length is %zu tokens, but there are %zu", engine->info.context, count);
+                            "the maximum context length is %zu tokens, but there are %zu",
+                            engine->info.context, count);
     }
     for (size_t i = 0; i < count; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= engine->terms.n_vocab) {
             return phid_fail_at(err, PHID_ERR_ARGUMENT, "tokens",
-                                "token %d is not in the vocabulary of %zu tokens", (int)ids[i], engine->terms.n_vocab);
+                                "token %d is not in the vocabulary of %zu tokens", (int)ids[i],
+                                engine->terms.n_vocab);
         }
     }
     struct evaluation evaluation = {.ids = ids, .count = count, .all = all, .logits = logits};

@@ -1,4 +1,5 @@
-/* The insides of the public handles. For the files of this folder, and for tests that bring their own backend. */
+/* The insides of the public handles. For the files of this folder, and for tests that bring their
+ * own backend. */
 #ifndef PHID_ENGINE_H
 #define PHID_ENGINE_H
 
@@ -35,10 +36,11 @@ struct phid_request {
     struct doorbell *bell;
 };
 
-/* phid_engine_new with a backend of the caller's choice and a model description (which must outlive the engine) that
- * need not come from the model's file. */
+/* phid_engine_new with a backend of the caller's choice and a model description (which must outlive
+ * the engine) that need not come from the model's file. */
 enum phid_status engine_new_with_backend(struct phid_model *model, const struct model *description,
-                                         const struct backend_api *api, const struct phid_engine_options *options,
+                                         const struct backend_api *api,
+                                         const struct phid_engine_options *options,
                                          struct phid_engine **ret_engine, struct phid_error *err);
 
 #endif

@@ -20,10 +20,12 @@ static size_t read_size(const struct phid_model *m, const char *name)
     char key[128];
     uint64_t value = 0;
     snprintf(key, sizeof(key), "%s.%s", m->architecture, name);
-    return gguf_get_u64(m->file, key, &value, NULL) == PHID_OK && value <= SIZE_MAX ? (size_t)value : 0;
+    return gguf_get_u64(m->file, key, &value, NULL) == PHID_OK && value <= SIZE_MAX ? (size_t)value
+                                                                                    : 0;
 }
 
-static enum phid_status copy_string(const struct phid_model *m, const char *key, char **ret, struct phid_error *err)
+static enum phid_status copy_string(const struct phid_model *m, const char *key, char **ret,
+                                    struct phid_error *err)
 {
     struct str value = {.data = "", .size = 0};
     gguf_get_str(m->file, key, &value, NULL);
@@ -97,7 +99,8 @@ static enum phid_status describe(struct phid_model *m, struct phid_error *err)
 enum phid_status phid_model_open(const char *path, const struct phid_model_options *options,
                                  struct phid_model **ret_model, struct phid_error *err)
 {
-    const char *template_name = options != NULL && options->template_name != NULL ? options->template_name : "auto";
+    const char *template_name =
+        options != NULL && options->template_name != NULL ? options->template_name : "auto";
     struct phid_model *m = calloc(1, sizeof(*m));
     if (m == NULL) {
         return no_memory(err);
@@ -159,8 +162,9 @@ const char *phid_template_name_at(size_t index)
     return chat_template_name_at(index);
 }
 
-static enum phid_status encode(const struct phid_model *model, const struct text_span *spans, size_t count, bool bos,
-                               int32_t **ret_ids, size_t *ret_count, struct phid_error *err)
+static enum phid_status encode(const struct phid_model *model, const struct text_span *spans,
+                               size_t count, bool bos, int32_t **ret_ids, size_t *ret_count,
+                               struct phid_error *err)
 {
     struct tokens ids = {0};
     enum phid_status status = tokenizer_encode(model->tokenizer, spans, count, bos, &ids, err);
@@ -174,10 +178,12 @@ static enum phid_status encode(const struct phid_model *model, const struct text
     return status;
 }
 
-enum phid_status phid_tokenize(const struct phid_model *model, const char *text, size_t size, bool special, bool bos,
-                               int32_t **ret_ids, size_t *ret_count, struct phid_error *err)
+enum phid_status phid_tokenize(const struct phid_model *model, const char *text, size_t size,
+                               bool special, bool bos, int32_t **ret_ids, size_t *ret_count,
+                               struct phid_error *err)
 {
-    struct text_span span = {.text = {.data = size > 0 ? text : "", .size = size}, .trusted = special};
+    struct text_span span = {.text = {.data = size > 0 ? text : "", .size = size},
+                             .trusted = special};
     return encode(model, &span, 1, bos, ret_ids, ret_count, err);
 }
 
@@ -186,8 +192,9 @@ bool phid_model_adds_bos(const struct phid_model *model)
     return tokenizer_adds_bos(model->tokenizer);
 }
 
-enum phid_status phid_detokenize(const struct phid_model *model, const int32_t *ids, size_t count, bool special,
-                                 char **ret_text, size_t *ret_size, struct phid_error *err)
+enum phid_status phid_detokenize(const struct phid_model *model, const int32_t *ids, size_t count,
+                                 bool special, char **ret_text, size_t *ret_size,
+                                 struct phid_error *err)
 {
     size_t vocab_size = tokenizer_vocab_size(model->tokenizer);
     struct buf text;
@@ -197,7 +204,8 @@ enum phid_status phid_detokenize(const struct phid_model *model, const int32_t *
     for (size_t i = 0; i < count; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= vocab_size) {
             buf_fini(&text);
-            return phid_fail(err, PHID_ERR_ARGUMENT, "token %d is not in the vocabulary of %zu tokens", (int)ids[i],
+            return phid_fail(err, PHID_ERR_ARGUMENT,
+                             "token %d is not in the vocabulary of %zu tokens", (int)ids[i],
                              vocab_size);
         }
         detok_push(&detok, ids[i], &text);
@@ -210,7 +218,8 @@ enum phid_status phid_detokenize(const struct phid_model *model, const int32_t *
     return status;
 }
 
-void phid_token_bytes(const struct phid_model *model, int32_t id, const unsigned char **ret_bytes, size_t *ret_size)
+void phid_token_bytes(const struct phid_model *model, int32_t id, const unsigned char **ret_bytes,
+                      size_t *ret_size)
 {
     struct str piece = tokenizer_piece(model->tokenizer, id, false);
     *ret_bytes = (const unsigned char *)piece.data;
@@ -241,7 +250,8 @@ static bool find_role(enum phid_role role, enum chat_role *ret)
     return false;
 }
 
-enum phid_status phid_chat_tokens(const struct phid_model *model, const struct phid_message *messages, size_t count,
+enum phid_status phid_chat_tokens(const struct phid_model *model,
+                                  const struct phid_message *messages, size_t count,
                                   int32_t **ret_ids, size_t *ret_count, struct phid_error *err)
 {
     if (model->chat == NULL) {
@@ -259,13 +269,15 @@ enum phid_status phid_chat_tokens(const struct phid_model *model, const struct p
             free(chat);
             return phid_fail(err, PHID_ERR_ARGUMENT, "message %zu has an unknown role", i);
         }
-        chat[i].content = (struct str){.data = messages[i].content_size > 0 ? messages[i].content : "",
-                                       .size = messages[i].content_size};
+        chat[i].content =
+            (struct str){.data = messages[i].content_size > 0 ? messages[i].content : "",
+                         .size = messages[i].content_size};
     }
     struct chat_prompt prompt = {0};
     enum phid_status status = chat_render(model->chat, chat, count, true, &prompt, err);
     if (status == PHID_OK) {
-        status = encode(model, prompt.spans, prompt.count, tokenizer_adds_bos(model->tokenizer), ret_ids, ret_count, err);
+        status = encode(model, prompt.spans, prompt.count, tokenizer_adds_bos(model->tokenizer),
+                        ret_ids, ret_count, err);
         chat_prompt_fini(&prompt);
     }
     free(chat);

@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 
-enum phid_status phid_engine_submit(struct phid_engine *engine, const struct phid_request_params *params,
+enum phid_status phid_engine_submit(struct phid_engine *engine,
+                                    const struct phid_request_params *params,
                                     struct phid_request **ret_request, struct phid_error *err)
 {
     struct phid_request *request = calloc(1, sizeof(*request));

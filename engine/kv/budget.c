@@ -7,16 +7,19 @@
 
 #include "engine/kv/page_table.h"
 
-static enum phid_status too_small(const struct kv_budget *b, uint64_t have, const char *what, struct phid_error *err)
+static enum phid_status too_small(const struct kv_budget *b, uint64_t have, const char *what,
+                                  struct phid_error *err)
 {
     uint64_t need = (uint64_t)page_table_pages(b->context) * b->page_bytes;
     return phid_fail_at(err, PHID_ERR_MEMORY, "kv_memory_bytes",
-                        "one context of %zu tokens takes %llu bytes of KV memory, but %s %llu; lower the context or "
+                        "one context of %zu tokens takes %llu bytes of KV memory, but %s %llu; "
+                        "lower the context or "
                         "give it more",
                         b->context, (unsigned long long)need, what, (unsigned long long)have);
 }
 
-enum phid_status kv_budget_pages(const struct kv_budget *b, size_t *ret_pages, struct phid_error *err)
+enum phid_status kv_budget_pages(const struct kv_budget *b, size_t *ret_pages,
+                                 struct phid_error *err)
 {
     size_t context_pages = page_table_pages(b->context);
     if (b->page_bytes == 0 || context_pages == 0) {
@@ -48,7 +51,8 @@ enum phid_status kv_budget_pages(const struct kv_budget *b, size_t *ret_pages, s
     return PHID_OK;
 }
 
-/* The decimal number behind `key` in a small text file, times `unit`. key "" is the file's start. */
+/* The decimal number behind `key` in a small text file, times `unit`. key "" is the file's start.
+ */
 static bool read_number(const char *path, const char *key, uint64_t unit, uint64_t *ret)
 {
     FILE *file = fopen(path, "re");

@@ -1,4 +1,5 @@
-/* How many KV pages an engine gets: from a stated number of bytes, or from what the machine has left.
+/* How many KV pages an engine gets: from a stated number of bytes, or from what the machine has
+ * left.
  *
  * Used once, when an engine is made, after the weights are loaded. Any thread. */
 #ifndef PHID_KV_BUDGET_H
@@ -10,20 +11,21 @@
 #include "engine/base/status.h"
 
 struct kv_budget {
-    size_t context;         /* tokens of the longest sequence; the pool must hold one */
+    size_t context; /* tokens of the longest sequence; the pool must hold one */
     size_t max_running;
-    size_t page_bytes;      /* of all layers */
-    uint64_t memory_bytes;  /* 0: decide from free_bytes */
-    uint64_t free_bytes;    /* what the machine has left */
+    size_t page_bytes;     /* of all layers */
+    uint64_t memory_bytes; /* 0: decide from free_bytes */
+    uint64_t free_bytes;   /* what the machine has left */
 };
 
-/* With memory_bytes: as many pages as fit in it. Without: max_running / 4 whole contexts (at least one), but at most
- * half of free_bytes, but at least one context. Errors: PHID_ERR_MEMORY when one context does not fit; the message says how many bytes it
- * takes. */
-enum phid_status kv_budget_pages(const struct kv_budget *budget, size_t *ret_pages, struct phid_error *err);
+/* With memory_bytes: as many pages as fit in it. Without: max_running / 4 whole contexts (at least
+ * one), but at most half of free_bytes, but at least one context. Errors: PHID_ERR_MEMORY when one
+ * context does not fit; the message says how many bytes it takes. */
+enum phid_status kv_budget_pages(const struct kv_budget *budget, size_t *ret_pages,
+                                 struct phid_error *err);
 
-/* Bytes this process may still allocate without swapping: MemAvailable, or what is left of a control group's limit. 0 when
- * the system does not say. */
+/* Bytes this process may still allocate without swapping: MemAvailable, or what is left of a
+ * control group's limit. 0 when the system does not say. */
 uint64_t kv_budget_free_bytes(void);
 
 #endif

@@ -6,7 +6,8 @@ enum phid_status page_pool_init(struct page_pool *pool, size_t total, struct phi
 {
     *pool = (struct page_pool){0};
     if (total > INT32_MAX) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "%zu KV pages are too many, at most %d", total, INT32_MAX);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "%zu KV pages are too many, at most %d", total,
+                         INT32_MAX);
     }
     pool->free_ids = calloc(total, sizeof(*pool->free_ids));
     pool->references = calloc(total, sizeof(*pool->references));

@@ -1,8 +1,9 @@
 /* The pool of KV pages: a fixed set of page ids with reference counts.
  *
- * A page holds BACKEND_PAGE_TOKENS tokens of every layer; its memory lies in the backends, here are only the numbers.
- * A page that several sequences read (a common prefix) has as many references. Owned by the step loop, used by the
- * step thread alone. Taking and giving back are O(1) and allocate nothing. */
+ * A page holds BACKEND_PAGE_TOKENS tokens of every layer; its memory lies in the backends, here are
+ * only the numbers. A page that several sequences read (a common prefix) has as many references.
+ * Owned by the step loop, used by the step thread alone. Taking and giving back are O(1) and
+ * allocate nothing. */
 #ifndef PHID_KV_PAGE_POOL_H
 #define PHID_KV_PAGE_POOL_H
 
@@ -13,7 +14,8 @@
 #include "engine/base/status.h"
 
 struct page_pool {
-    uint32_t *free_ids;   /* a stack: the page given back last is taken first, its memory is still in the caches */
+    uint32_t *free_ids; /* a stack: the page given back last is taken first, its memory is still in
+                           the caches */
     uint32_t *references; /* [total]; 0: the page is free */
     size_t free_count;
     size_t total;

@@ -18,7 +18,8 @@ enum phid_status page_table_init(struct page_table *t, size_t max_tokens, struct
     t->ids = calloc(t->capacity, sizeof(*t->ids));
     if (t->ids == NULL) {
         t->capacity = 0;
-        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a table of %zu KV pages", page_table_pages(max_tokens));
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a table of %zu KV pages",
+                         page_table_pages(max_tokens));
     }
     return PHID_OK;
 }

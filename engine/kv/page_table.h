@@ -1,7 +1,8 @@
 /* A sequence's page table: which page holds which of its tokens.
  *
- * Page i holds the tokens i * BACKEND_PAGE_TOKENS and following. The sequence owns one reference on each page. Step
- * thread. The list itself is allocated once, for the longest the sequence may become, so that growing never does. */
+ * Page i holds the tokens i * BACKEND_PAGE_TOKENS and following. The sequence owns one reference on
+ * each page. Step thread. The list itself is allocated once, for the longest the sequence may
+ * become, so that growing never does. */
 #ifndef PHID_KV_PAGE_TABLE_H
 #define PHID_KV_PAGE_TABLE_H
 
@@ -26,7 +27,8 @@ enum phid_status page_table_init(struct page_table *t, size_t max_tokens, struct
 /* Frees the list; the pages must have been given back. A zeroed one is fine. */
 void page_table_fini(struct page_table *t);
 
-/* Takes pages until `tokens` (at most max_tokens) have a place. false: the pool has too few, nothing was taken. */
+/* Takes pages until `tokens` (at most max_tokens) have a place. false: the pool has too few,
+ * nothing was taken. */
 bool page_table_grow(struct page_table *t, struct page_pool *pool, size_t tokens);
 
 /* Gives all pages back, the last ones first. */

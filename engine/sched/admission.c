@@ -1,4 +1,5 @@
-/* Who runs: admission by free pages, giving pages up when they run out, and the change to the long rotary factors. */
+/* Who runs: admission by free pages, giving pages up when they run out, and the change to the long
+ * rotary factors. */
 #include "engine/sched/loop_state.h"
 
 static void take_cancelled(struct queue *from, struct queue *to)
@@ -48,8 +49,8 @@ void loop_park(struct loop *l, struct sequence *s)
     pthread_mutex_unlock(&l->mu);
 }
 
-/* The oldest that gave its pages up goes first, unless its reader still has to take what is there; then the queue.
- * None is overtaken because a younger one is smaller. */
+/* The oldest that gave its pages up goes first, unless its reader still has to take what is there;
+ * then the queue. None is overtaken because a younger one is smaller. */
 static struct sequence *next_waiting(struct loop *l)
 {
     pthread_mutex_lock(&l->mu);
@@ -72,7 +73,8 @@ static size_t pages_to_begin(const struct sequence *s)
     return page_table_pages(tokens < longest ? tokens : longest);
 }
 
-/* Seats and pages of running sequences whose readers do not read count as free: those can wait elsewhere. */
+/* Seats and pages of running sequences whose readers do not read count as free: those can wait
+ * elsewhere. */
 static bool has_place(const struct loop *l, const struct sequence *s)
 {
     size_t seats = l->options.max_running - l->running_count;
@@ -148,8 +150,9 @@ void loop_admit(struct loop *l)
     }
 }
 
-/* Keys and values depend on the rotary factors of the whole sequence: the token that makes it longer than the original
- * context makes all of it be computed again, as a prompt in chunks like any other. */
+/* Keys and values depend on the rotary factors of the whole sequence: the token that makes it
+ * longer than the original context makes all of it be computed again, as a prompt in chunks like
+ * any other. */
 static void choose_rope(struct loop *l, struct sequence *s)
 {
     size_t original = l->options.original_context;
@@ -170,8 +173,8 @@ static struct sequence *choose_victim(struct loop *l)
     return full != NULL ? full : l->running[l->running_count - 1];
 }
 
-/* false: the sequence itself was the one to give up. The oldest that runs always gets its pages, because the pool holds
- * the longest sequence that there can be; so somebody always goes on. */
+/* false: the sequence itself was the one to give up. The oldest that runs always gets its pages,
+ * because the pool holds the longest sequence that there can be; so somebody always goes on. */
 static bool take_pages(struct loop *l, struct sequence *s)
 {
     while (!page_table_grow(&s->pages, &l->pool, s->tokens.count)) {

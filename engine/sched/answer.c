@@ -86,8 +86,8 @@ static enum phid_status search_stops(struct answer *a, size_t from, struct phid_
     return PHID_OK;
 }
 
-enum phid_status answer_push(struct answer *a, int32_t id, float logprob, const struct phid_top *top, size_t top_count,
-                             struct phid_error *err)
+enum phid_status answer_push(struct answer *a, int32_t id, float logprob,
+                             const struct phid_top *top, size_t top_count, struct phid_error *err)
 {
     if (a->count == a->capacity && !grow_ring(a)) {
         return no_memory(err);
@@ -149,4 +149,3 @@ enum phid_status answer_show(struct answer *a, struct output *output, struct phi
     }
     return PHID_OK;
 }
-

@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum phid_status batch_init(struct batch *b, size_t max_rows, size_t max_sequences, struct phid_error *err)
+enum phid_status batch_init(struct batch *b, size_t max_rows, size_t max_sequences,
+                            struct phid_error *err)
 {
     *b = (struct batch){.max_rows = max_rows, .max_sequences = max_sequences};
     b->tokens = calloc(max_rows, sizeof(*b->tokens));
@@ -11,7 +12,8 @@ enum phid_status batch_init(struct batch *b, size_t max_rows, size_t max_sequenc
     b->owners = calloc(max_sequences, sizeof(*b->owners));
     b->head_rows = calloc(max_rows, sizeof(*b->head_rows));
     b->heads = calloc(max_rows, sizeof(*b->heads));
-    if (b->tokens == NULL || b->parts == NULL || b->owners == NULL || b->head_rows == NULL || b->heads == NULL) {
+    if (b->tokens == NULL || b->parts == NULL || b->owners == NULL || b->head_rows == NULL ||
+        b->heads == NULL) {
         batch_fini(b);
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for batches of %zu rows", max_rows);
     }
@@ -39,7 +41,8 @@ size_t batch_bytes(const struct batch *b)
 static void add_head(struct batch *b, struct sequence *s, size_t row, size_t position, bool sample)
 {
     b->head_rows[b->head_count] = row;
-    b->heads[b->head_count] = (struct batch_head){.sequence = s, .position = position, .sample = sample};
+    b->heads[b->head_count] =
+        (struct batch_head){.sequence = s, .position = position, .sample = sample};
     b->head_count++;
 }
 

@@ -1,7 +1,7 @@
 /* The doorbell: how any thread tells the step thread that there is something to look at.
  *
- * Counted, because a request's handle may outlive its engine: the engine holds one reference, every handle another. A ring is
- * remembered until the step thread has waited for it, so none is lost. */
+ * Counted, because a request's handle may outlive its engine: the engine holds one reference, every
+ * handle another. A ring is remembered until the step thread has waited for it, so none is lost. */
 #ifndef PHID_SCHED_DOORBELL_H
 #define PHID_SCHED_DOORBELL_H
 
@@ -26,7 +26,8 @@ void doorbell_wait(struct doorbell *bell);
 /* Any thread: says that some request was cancelled, and rings. */
 void doorbell_cancelled(struct doorbell *bell);
 
-/* Step thread: how often that happened so far; a new number means that it is worth looking through the queue. */
+/* Step thread: how often that happened so far; a new number means that it is worth looking through
+ * the queue. */
 uint64_t doorbell_cancellations(const struct doorbell *bell);
 
 #endif

@@ -1,9 +1,10 @@
-/* A sequence's logits for somebody who waits for them, computed by the step thread between two steps. */
+/* A sequence's logits for somebody who waits for them, computed by the step thread between two
+ * steps. */
 #include "engine/sched/loop_state.h"
 
 /* Rows [first, first + rows) of the sequence, and the logits that are wanted of them. */
-static enum phid_status evaluate_chunk(struct loop *l, const struct evaluation *e, const struct backend_sequence *part,
-                                       struct phid_error *err)
+static enum phid_status evaluate_chunk(struct loop *l, const struct evaluation *e,
+                                       const struct backend_sequence *part, struct phid_error *err)
 {
     const struct loop_options *o = &l->options;
     size_t first = (size_t)part->start;
@@ -19,7 +20,9 @@ static enum phid_status evaluate_chunk(struct loop *l, const struct evaluation *
     }
     if (!e->all) {
         size_t last = part->rows - 1;
-        return first + part->rows == e->count ? o->api->head(o->backend, l->hidden, &last, 1, e->logits, err) : PHID_OK;
+        return first + part->rows == e->count
+                   ? o->api->head(o->backend, l->hidden, &last, 1, e->logits, err)
+                   : PHID_OK;
     }
     for (size_t row = 0; row < part->rows && status == PHID_OK; row += l->logit_rows) {
         size_t count = part->rows - row < l->logit_rows ? part->rows - row : l->logit_rows;
@@ -45,7 +48,8 @@ static enum phid_status evaluate(struct loop *l, const struct evaluation *e, str
     }
     if (pages.count < page_table_pages(e->count)) {
         page_table_fini(&pages);
-        return phid_fail(err, PHID_ERR_CONTEXT, "%zu tokens do not fit into the KV memory", e->count);
+        return phid_fail(err, PHID_ERR_CONTEXT, "%zu tokens do not fit into the KV memory",
+                         e->count);
     }
     bool is_long = o->original_context > 0 && e->count > o->original_context;
     for (size_t first = 0; first < e->count && status == PHID_OK; first += o->step_tokens) {
@@ -109,7 +113,8 @@ void loop_refuse_job(struct loop *l)
     answer_job(l, job, PHID_ERR_CLOSED, &error);
 }
 
-enum phid_status loop_evaluate(struct loop *l, const struct evaluation *evaluation, struct phid_error *err)
+enum phid_status loop_evaluate(struct loop *l, const struct evaluation *evaluation,
+                               struct phid_error *err)
 {
     struct evaluation_job job = {.wanted = evaluation};
     pthread_mutex_lock(&l->mu);

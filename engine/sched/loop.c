@@ -42,14 +42,16 @@ void loop_remove_running(struct loop *l, struct sequence *s)
     }
 }
 
-void loop_finish(struct loop *l, struct sequence *s, enum phid_finish finish, const struct phid_error *error)
+void loop_finish(struct loop *l, struct sequence *s, enum phid_finish finish,
+                 const struct phid_error *error)
 {
     s->ended = true;
     loop_remove_running(l, s);
     page_table_clear(&s->pages, &l->pool);
     loop_count_pages(l);
-    atomic_fetch_add_explicit(
-        finish == PHID_FINISH_CANCELLED ? &l->counters.cancelled : &l->counters.finished, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(finish == PHID_FINISH_CANCELLED ? &l->counters.cancelled
+                                                              : &l->counters.finished,
+                              1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&l->counters.live, 1, memory_order_release);
     /* The pages are free and counted before anybody can know that the request has ended. */
     sequence_show(s, finish, error, NULL);
@@ -66,7 +68,8 @@ void loop_lose_device(struct loop *l, enum phid_status status, const struct phid
     pthread_mutex_unlock(&l->mu);
 }
 
-/* Ends everything. The queues are empty afterwards and stay so, because submit looks at the same flags. */
+/* Ends everything. The queues are empty afterwards and stay so, because submit looks at the same
+ * flags. */
 static void end_all(struct loop *l, const struct phid_error *error)
 {
     while (l->running_count > 0) {
@@ -148,8 +151,10 @@ static bool allocate(struct loop *l)
     const struct loop_options *o = &l->options;
     l->logit_rows = o->max_running < o->step_tokens ? o->max_running : o->step_tokens;
     size_t hidden, logits;
-    if (!checked_mul(o->step_tokens, o->block->n_embd, &hidden) || !checked_mul(hidden, sizeof(float), &hidden) ||
-        !checked_mul(l->logit_rows, o->block->n_vocab, &logits) || !checked_mul(logits, sizeof(float), &logits)) {
+    if (!checked_mul(o->step_tokens, o->block->n_embd, &hidden) ||
+        !checked_mul(hidden, sizeof(float), &hidden) ||
+        !checked_mul(l->logit_rows, o->block->n_vocab, &logits) ||
+        !checked_mul(logits, sizeof(float), &logits)) {
         return false;
     }
     l->running = calloc(o->max_running, sizeof(struct sequence *));
@@ -163,7 +168,8 @@ static bool allocate(struct loop *l)
     return l->running != NULL && l->hidden != NULL && l->logits != NULL;
 }
 
-enum phid_status loop_new(const struct loop_options *options, struct loop **ret_loop, struct phid_error *err)
+enum phid_status loop_new(const struct loop_options *options, struct loop **ret_loop,
+                          struct phid_error *err)
 {
     struct loop *l = calloc(1, sizeof(*l));
     if (l == NULL) {
@@ -185,7 +191,8 @@ enum phid_status loop_new(const struct loop_options *options, struct loop **ret_
         goto fail;
     }
     if (!allocate(l)) {
-        status = phid_fail(err, PHID_ERR_MEMORY, "no memory for steps of %zu rows", options->step_tokens);
+        status = phid_fail(err, PHID_ERR_MEMORY, "no memory for steps of %zu rows",
+                           options->step_tokens);
         goto fail;
     }
     loop_count_pages(l);
@@ -234,7 +241,8 @@ enum phid_status loop_submit(struct loop *l, struct sequence *s, struct phid_err
     } else if (l->draining || l->stopping) {
         status = phid_fail(err, PHID_ERR_CLOSED, "the engine takes no new requests");
     } else if (queued >= l->options.queue) {
-        status = phid_fail(err, PHID_ERR_BUSY, "the queue is full: %zu requests are waiting", queued);
+        status =
+            phid_fail(err, PHID_ERR_BUSY, "the queue is full: %zu requests are waiting", queued);
     } else {
         sequence_ref(s);
         s->ordinal = l->arrivals++;
@@ -283,6 +291,7 @@ uint64_t loop_memory_bytes(const struct loop *l)
 {
     const struct loop_options *o = &l->options;
     return sizeof(*l) + batch_bytes(&l->batch) + 2 * o->pages * sizeof(uint32_t) +
-           o->max_running * sizeof(struct sequence *) + o->step_tokens * o->block->n_embd * sizeof(float) +
+           o->max_running * sizeof(struct sequence *) +
+           o->step_tokens * o->block->n_embd * sizeof(float) +
            l->logit_rows * o->block->n_vocab * sizeof(float);
 }

@@ -1,4 +1,5 @@
-/* The inside of the step loop, shared by its own files only: loop.c, admission.c, step.c, evaluate.c. */
+/* The inside of the step loop, shared by its own files only: loop.c, admission.c, step.c,
+ * evaluate.c. */
 #ifndef PHID_SCHED_LOOP_STATE_H
 #define PHID_SCHED_LOOP_STATE_H
 
@@ -12,7 +13,8 @@
 
 /* Written by the step thread, read by any; each number is true by itself. */
 struct loop_counters {
-    atomic_size_t live; /* submitted and not finished; release by who finishes one, acquire by loop_stats */
+    atomic_size_t
+        live; /* submitted and not finished; release by who finishes one, acquire by loop_stats */
     atomic_size_t running, pages_free;
     _Atomic uint64_t steps, tokens_prefilled, tokens_decoded, finished, cancelled, preemptions;
 };
@@ -34,29 +36,31 @@ struct loop {
 
     pthread_mutex_t mu;
     pthread_cond_t evaluated;
-    struct queue waiting;        /* guarded by mu; new ones */
-    struct queue parked;         /* guarded by mu; those that ran and gave their pages up */
-    uint64_t arrivals;           /* guarded by mu */
-    bool draining, stopping;     /* guarded by mu */
-    enum phid_status failed;     /* guarded by mu; the device is lost */
-    struct phid_error failure;   /* guarded by mu */
-    struct evaluation_job *job;  /* guarded by mu */
+    struct queue waiting;       /* guarded by mu; new ones */
+    struct queue parked;        /* guarded by mu; those that ran and gave their pages up */
+    uint64_t arrivals;          /* guarded by mu */
+    bool draining, stopping;    /* guarded by mu */
+    enum phid_status failed;    /* guarded by mu; the device is lost */
+    struct phid_error failure;  /* guarded by mu */
+    struct evaluation_job *job; /* guarded by mu */
 
     /* Step thread. */
     struct page_pool pool;
     struct sequence **running; /* [max_running], oldest first */
     size_t running_count;
     struct batch batch;
-    float *hidden;     /* [step_tokens, n_embd] */
-    float *logits;     /* [logit_rows, n_vocab] */
+    float *hidden; /* [step_tokens, n_embd] */
+    float *logits; /* [logit_rows, n_vocab] */
     size_t logit_rows;
     uint64_t cancellations_seen;
 };
 
 /* loop.c */
 void loop_log(struct loop *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Ends a sequence that is in no queue (any more): out of the running ones, pages back, output finished. */
-void loop_finish(struct loop *l, struct sequence *s, enum phid_finish finish, const struct phid_error *error);
+/* Ends a sequence that is in no queue (any more): out of the running ones, pages back, output
+ * finished. */
+void loop_finish(struct loop *l, struct sequence *s, enum phid_finish finish,
+                 const struct phid_error *error);
 void loop_remove_running(struct loop *l, struct sequence *s);
 void loop_lose_device(struct loop *l, enum phid_status status, const struct phid_error *error);
 void loop_count_pages(struct loop *l);
@@ -64,8 +68,10 @@ void loop_count_pages(struct loop *l);
 /* admission.c */
 void loop_drop_cancelled(struct loop *l);
 void loop_admit(struct loop *l);
-void loop_prepare(struct loop *l); /* decides who takes part in the next step, and gives them their pages */
-void loop_park(struct loop *l, struct sequence *s); /* a running one gives its pages and its seat up */
+void loop_prepare(
+    struct loop *l); /* decides who takes part in the next step, and gives them their pages */
+void loop_park(struct loop *l,
+               struct sequence *s); /* a running one gives its pages and its seat up */
 
 /* step.c */
 void loop_step(struct loop *l); /* runs l->batch */

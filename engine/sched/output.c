@@ -6,7 +6,8 @@
 
 #include "engine/base/checked.h"
 
-/* Far above what a step can add to a side that is not full; only a vocabulary with monstrous tokens gets there. */
+/* Far above what a step can add to a side that is not full; only a vocabulary with monstrous tokens
+ * gets there. */
 #define TEXT_MAX     ((size_t)256 << 20)
 #define FIRST_TOKENS ((size_t)32)
 #define FIRST_TEXT   ((size_t)1024)
@@ -39,7 +40,8 @@ static bool side_init(struct output_side *side)
     buf_extend(&side->text, FIRST_TEXT);
     bool ok = !side->text.failed;
     buf_clear(&side->text);
-    return ok && grow((void **)&side->tokens, &side->token_capacity, FIRST_TOKENS, sizeof(*side->tokens));
+    return ok &&
+           grow((void **)&side->tokens, &side->token_capacity, FIRST_TOKENS, sizeof(*side->tokens));
 }
 
 static void side_fini(struct output_side *side)
@@ -50,7 +52,8 @@ static void side_fini(struct output_side *side)
     *side = (struct output_side){0};
 }
 
-enum phid_status output_init(struct output *o, void (*wake)(void *user), void *wake_user, struct phid_error *err)
+enum phid_status output_init(struct output *o, void (*wake)(void *user), void *wake_user,
+                             struct phid_error *err)
 {
     *o = (struct output){.wake = wake, .wake_user = wake_user};
     if (!side_init(&o->sides[0]) || !side_init(&o->sides[1])) {
@@ -79,7 +82,8 @@ void output_fini(struct output *o)
 static bool has_something(const struct output *o)
 {
     const struct output_side *side = &o->sides[o->filling];
-    return side->text.size > 0 || side->token_count > 0 || (o->finish != PHID_FINISH_NONE && !o->finish_taken);
+    return side->text.size > 0 || side->token_count > 0 ||
+           (o->finish != PHID_FINISH_NONE && !o->finish_taken);
 }
 
 void output_begin(struct output *o)
@@ -95,17 +99,18 @@ bool output_add_text(struct output *o, const char *text, size_t size)
     return !side->text.failed;
 }
 
-bool output_add_token(struct output *o, int32_t id, float logprob, bool is_prompt, const struct phid_top *top,
-                      size_t top_count)
+bool output_add_token(struct output *o, int32_t id, float logprob, bool is_prompt,
+                      const struct phid_top *top, size_t top_count)
 {
     struct output_side *side = &o->sides[o->filling];
-    if (!grow((void **)&side->tokens, &side->token_capacity, side->token_count + 1, sizeof(*side->tokens)) ||
-        (top_count > 0 &&
-         !grow((void **)&side->tops, &side->top_capacity, side->top_count + top_count, sizeof(*side->tops)))) {
+    if (!grow((void **)&side->tokens, &side->token_capacity, side->token_count + 1,
+              sizeof(*side->tokens)) ||
+        (top_count > 0 && !grow((void **)&side->tops, &side->top_capacity,
+                                side->top_count + top_count, sizeof(*side->tops)))) {
         return false;
     }
-    side->tokens[side->token_count++] =
-        (struct phid_token){.id = id, .logprob = logprob, .is_prompt = is_prompt, .top_count = top_count};
+    side->tokens[side->token_count++] = (struct phid_token){
+        .id = id, .logprob = logprob, .is_prompt = is_prompt, .top_count = top_count};
     for (size_t i = 0; i < top_count; i++) {
         side->tops[side->top_count++] = top[i];
     }

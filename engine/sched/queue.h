@@ -1,7 +1,7 @@
 /* A queue of waiting sequences: first come, first served.
  *
- * A list through the sequences themselves, so that nothing is allocated and any of them can leave. The step loop owns it and guards it
- * with its mutex; how many may wait is the loop's business. */
+ * A list through the sequences themselves, so that nothing is allocated and any of them can leave.
+ * The step loop owns it and guards it with its mutex; how many may wait is the loop's business. */
 #ifndef PHID_SCHED_QUEUE_H
 #define PHID_SCHED_QUEUE_H
 

@@ -8,8 +8,8 @@
 #include "engine/base/clock.h"
 #include "engine/sample/logprobs.h"
 
-static enum phid_status check_prompt(const struct sequence_terms *terms, const struct phid_request_params *p,
-                                     struct phid_error *err)
+static enum phid_status check_prompt(const struct sequence_terms *terms,
+                                     const struct phid_request_params *p, struct phid_error *err)
 {
     if (p->prompt_count == 0 || p->prompt == NULL) {
         return phid_fail_at(err, PHID_ERR_ARGUMENT, "prompt", "the prompt is empty");
@@ -17,14 +17,16 @@ static enum phid_status check_prompt(const struct sequence_terms *terms, const s
     size_t room = p->max_tokens > 0 ? 1 : 0;
     if (p->prompt_count > terms->context || terms->context - p->prompt_count < room) {
         return phid_fail_at(err, PHID_ERR_CONTEXT, "prompt",
-                            "the maximum context length is %zu tokens, but the prompt has %zu%s", terms->context,
-                            p->prompt_count, room > 0 ? " and leaves no room for an answer" : "");
+                            "the maximum context length is %zu tokens, but the prompt has %zu%s",
+                            terms->context, p->prompt_count,
+                            room > 0 ? " and leaves no room for an answer" : "");
     }
     for (size_t i = 0; i < p->prompt_count; i++) {
         if (p->prompt[i] < 0 || (size_t)p->prompt[i] >= terms->n_vocab) {
             char where[48];
             snprintf(where, sizeof(where), "prompt[%zu]", i);
-            return phid_fail_at(err, PHID_ERR_ARGUMENT, where, "token %d is not in the vocabulary of %zu tokens",
+            return phid_fail_at(err, PHID_ERR_ARGUMENT, where,
+                                "token %d is not in the vocabulary of %zu tokens",
                                 (int)p->prompt[i], terms->n_vocab);
         }
     }
@@ -41,7 +43,8 @@ static void copy_id(char *to, const char *id)
     to[i] = '\0';
 }
 
-static enum phid_status copy_sampling(struct sequence *s, const struct phid_request_params *p, struct phid_error *err)
+static enum phid_status copy_sampling(struct sequence *s, const struct phid_request_params *p,
+                                      struct phid_error *err)
 {
     const struct phid_sampling *in = &p->sampling;
     if (in->logit_bias_count > 0) {
@@ -50,7 +53,8 @@ static enum phid_status copy_sampling(struct sequence *s, const struct phid_requ
             return phid_fail(err, PHID_ERR_MEMORY, "no memory for the logit_bias of a request");
         }
         for (size_t i = 0; i < in->logit_bias_count; i++) {
-            s->bias[i] = (struct sampler_bias){.id = in->logit_bias[i].id, .bias = in->logit_bias[i].bias};
+            s->bias[i] =
+                (struct sampler_bias){.id = in->logit_bias[i].id, .bias = in->logit_bias[i].bias};
         }
     }
     s->sampling = (struct sampler_params){
@@ -69,8 +73,8 @@ static enum phid_status copy_sampling(struct sequence *s, const struct phid_requ
         .ignore_end = p->ignore_eos,
         .seed = in->seed,
     };
-    /* The sampler is made when the sequence starts; made here once too, because it knows what it can do. Its work
-     * arrays are not touched, so this costs next to nothing. */
+    /* The sampler is made when the sequence starts; made here once too, because it knows what it
+     * can do. Its work arrays are not touched, so this costs next to nothing. */
     struct sampler trial;
     enum phid_status status = sampler_init(&trial, &s->sampling, s->terms->n_vocab, err);
     if (status == PHID_OK) {
@@ -79,7 +83,8 @@ static enum phid_status copy_sampling(struct sequence *s, const struct phid_requ
     return status;
 }
 
-static enum phid_status copy_stops(struct sequence *s, const struct phid_request_params *p, struct phid_error *err)
+static enum phid_status copy_stops(struct sequence *s, const struct phid_request_params *p,
+                                   struct phid_error *err)
 {
     if (p->stop_count == 0) {
         return PHID_OK;
@@ -96,7 +101,8 @@ static enum phid_status copy_stops(struct sequence *s, const struct phid_request
     return status;
 }
 
-static enum phid_status copy_params(struct sequence *s, const struct phid_request_params *p, struct phid_error *err)
+static enum phid_status copy_params(struct sequence *s, const struct phid_request_params *p,
+                                    struct phid_error *err)
 {
     copy_id(s->id, p->id);
     s->prompt_count = p->prompt_count;
@@ -109,13 +115,15 @@ static enum phid_status copy_params(struct sequence *s, const struct phid_reques
     s->submitted_ns = clock_now_ns();
     s->progress.prompt_tokens = p->prompt_count;
     if (!tokens_append(&s->tokens, p->prompt, p->prompt_count)) {
-        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a prompt of %zu tokens", p->prompt_count);
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a prompt of %zu tokens",
+                         p->prompt_count);
     }
     enum phid_status status = copy_sampling(s, p, err);
     return status == PHID_OK ? copy_stops(s, p, err) : status;
 }
 
-enum phid_status sequence_new(const struct sequence_terms *terms, const struct phid_request_params *params,
+enum phid_status sequence_new(const struct sequence_terms *terms,
+                              const struct phid_request_params *params,
                               struct sequence **ret_sequence, struct phid_error *err)
 {
     enum phid_status status = check_prompt(terms, params, err);
@@ -123,7 +131,8 @@ enum phid_status sequence_new(const struct sequence_terms *terms, const struct p
         return status;
     }
     if (params->logprobs < -1 || params->logprobs > LOGPROBS_MAX) {
-        return phid_fail_at(err, PHID_ERR_ARGUMENT, "logprobs", "logprobs must be from -1 to %d, not %d", LOGPROBS_MAX,
+        return phid_fail_at(err, PHID_ERR_ARGUMENT, "logprobs",
+                            "logprobs must be from -1 to %d, not %d", LOGPROBS_MAX,
                             (int)params->logprobs);
     }
     struct sequence *s = calloc(1, sizeof(*s));
@@ -171,7 +180,8 @@ size_t sequence_longest(const struct sequence *s)
     return s->prompt_count + (s->max_tokens > 0 ? s->max_tokens - 1 : 0);
 }
 
-/* The leading space of the first word is dropped where a text begins: in a chat's answer, and after any control token. */
+/* The leading space of the first word is dropped where a text begins: in a chat's answer, and after
+ * any control token. */
 static bool begins_text(const struct sequence *s)
 {
     int32_t last = s->tokens.ids[s->prompt_count - 1];
@@ -181,7 +191,8 @@ static bool begins_text(const struct sequence *s)
 enum phid_status sequence_start(struct sequence *s, struct phid_error *err)
 {
     if (!tokens_reserve(&s->tokens, s->prompt_count + s->max_tokens)) {
-        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a sequence of %zu tokens", sequence_longest(s));
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a sequence of %zu tokens",
+                         sequence_longest(s));
     }
     enum phid_status status = page_table_init(&s->pages, sequence_longest(s), err);
     if (status != PHID_OK) {
@@ -230,8 +241,9 @@ void sequence_restart(struct sequence *s, struct page_pool *pool)
     s->done = 0;
 }
 
-static enum phid_status judge(const struct sequence *s, const float *logits, int32_t id, float *ret_logprob,
-                              struct phid_top *ret_top, size_t *ret_top_count, struct phid_error *err)
+static enum phid_status judge(const struct sequence *s, const float *logits, int32_t id,
+                              float *ret_logprob, struct phid_top *ret_top, size_t *ret_top_count,
+                              struct phid_error *err)
 {
     struct logprobs found;
     size_t wanted = s->logprobs > 0 ? (size_t)s->logprobs : 0;
@@ -247,8 +259,8 @@ static enum phid_status judge(const struct sequence *s, const float *logits, int
     return PHID_OK;
 }
 
-enum phid_status sequence_sample(struct sequence *s, const float *logits, enum phid_finish *ret_finish,
-                                 struct phid_error *err)
+enum phid_status sequence_sample(struct sequence *s, const float *logits,
+                                 enum phid_finish *ret_finish, struct phid_error *err)
 {
     int32_t id = 0;
     float logprob = 0;
@@ -271,7 +283,8 @@ enum phid_status sequence_sample(struct sequence *s, const float *logits, enum p
     } else {
         status = answer_push(&s->answer, id, logprob, top, top_count, err);
         if (status == PHID_OK && !tokens_push(&s->tokens, id)) { /* reserved: never grows */
-            status = phid_fail(err, PHID_ERR_MEMORY, "no memory for a sequence of %zu tokens", s->tokens.count);
+            status = phid_fail(err, PHID_ERR_MEMORY, "no memory for a sequence of %zu tokens",
+                               s->tokens.count);
         }
         if (s->answer.stopped) {
             finish = PHID_FINISH_STOP;
@@ -302,11 +315,12 @@ enum phid_status sequence_report_prompt(struct sequence *s, size_t position, con
     bool added = output_add_token(&s->output, id, logprob, true, top, top_count);
     output_end(&s->output);
     s->prompt_reported = position + 2;
-    return added ? PHID_OK : phid_fail(err, PHID_ERR_MEMORY, "no memory for the output of a request");
+    return added ? PHID_OK
+                 : phid_fail(err, PHID_ERR_MEMORY, "no memory for the output of a request");
 }
 
-enum phid_status sequence_show(struct sequence *s, enum phid_finish finish, const struct phid_error *error,
-                               struct phid_error *err)
+enum phid_status sequence_show(struct sequence *s, enum phid_finish finish,
+                               const struct phid_error *error, struct phid_error *err)
 {
     enum phid_status status = PHID_OK;
     struct phid_error memory = {0};

@@ -1,9 +1,10 @@
 /* A sequence: one request as the engine works on it, from submission to its end.
  *
- * Counted: the request's handle holds one reference, the step loop another while the sequence waits or runs. What was asked for is constant
- * after sequence_new; what runs belongs to the step thread; the output and the cancel flag are shared. While it waits
- * a sequence holds its prompt and little else; sequence_start gives it everything a step needs, for its greatest
- * length, so that steps allocate nothing. */
+ * Counted: the request's handle holds one reference, the step loop another while the sequence waits
+ * or runs. What was asked for is constant after sequence_new; what runs belongs to the step thread;
+ * the output and the cancel flag are shared. While it waits a sequence holds its prompt and little
+ * else; sequence_start gives it everything a step needs, for its greatest length, so that steps
+ * allocate nothing. */
 #ifndef PHID_SCHED_SEQUENCE_H
 #define PHID_SCHED_SEQUENCE_H
 
@@ -26,8 +27,8 @@
 
 #define SEQUENCE_ID_MAX 64
 
-/* What requests are checked against and answered with. Borrowed from the model and the engine, which outlive every
- * sequence that runs. */
+/* What requests are checked against and answered with. Borrowed from the model and the engine,
+ * which outlive every sequence that runs. */
 struct sequence_terms {
     const struct tokenizer *tokenizer;
     const int32_t *end_ids; /* all tokens that end an answer */
@@ -38,7 +39,8 @@ struct sequence_terms {
 
 struct sequence {
     atomic_uint references;
-    atomic_bool cancelled; /* set by any thread, read by the step thread; relaxed, the doorbell orders it */
+    atomic_bool
+        cancelled; /* set by any thread, read by the step thread; relaxed, the doorbell orders it */
 
     /* Constant after sequence_new. */
     char id[SEQUENCE_ID_MAX]; /* for logs: printable, without blanks; maybe cut */
@@ -59,8 +61,8 @@ struct sequence {
     uint64_t ordinal;                 /* order of arrival; constant once queued */
 
     /* Step thread. */
-    struct tokens tokens;   /* prompt and answer */
-    size_t done;            /* tokens whose keys and values are in the pages */
+    struct tokens tokens; /* prompt and answer */
+    size_t done;          /* tokens whose keys and values are in the pages */
     struct page_table pages;
     enum block_rope_set rope_set;
     bool started;
@@ -74,16 +76,18 @@ struct sequence {
     struct output output; /* has its own mutex */
 };
 
-/* Checks and copies what was asked. One reference, the caller's. Errors: PHID_ERR_ARGUMENT (err->where names the
- * field), PHID_ERR_CONTEXT, PHID_ERR_MEMORY. */
-enum phid_status sequence_new(const struct sequence_terms *terms, const struct phid_request_params *params,
+/* Checks and copies what was asked. One reference, the caller's. Errors: PHID_ERR_ARGUMENT
+ * (err->where names the field), PHID_ERR_CONTEXT, PHID_ERR_MEMORY. */
+enum phid_status sequence_new(const struct sequence_terms *terms,
+                              const struct phid_request_params *params,
                               struct sequence **ret_sequence, struct phid_error *err);
 void sequence_ref(struct sequence *s);
 void sequence_unref(struct sequence *s); /* the last one frees it; it must not hold pages */
 
 /* The rest is for the step thread. */
 
-/* Tokens whose keys and values it may hold at its longest: the last token of an answer is never computed. */
+/* Tokens whose keys and values it may hold at its longest: the last token of an answer is never
+ * computed. */
 size_t sequence_longest(const struct sequence *s);
 
 /* Allocates what running takes. Errors: PHID_ERR_MEMORY. */
@@ -95,25 +99,26 @@ void sequence_stop(struct sequence *s);
 /* The pages' content is of no use any more, all tokens are to be computed again. */
 void sequence_restart(struct sequence *s, struct page_pool *pool);
 
-/* Tokens that a step still has to compute before the next one can be sampled; 1 for a sequence that decodes. */
+/* Tokens that a step still has to compute before the next one can be sampled; 1 for a sequence that
+ * decodes. */
 static inline size_t sequence_remaining(const struct sequence *s)
 {
     return s->tokens.count - s->done;
 }
 
-/* Samples the next token from the logits after the last one. *ret_finish: whether that ended the sequence. Errors:
- * of sampler_pick, PHID_ERR_MEMORY. */
-enum phid_status sequence_sample(struct sequence *s, const float *logits, enum phid_finish *ret_finish,
-                                 struct phid_error *err);
+/* Samples the next token from the logits after the last one. *ret_finish: whether that ended the
+ * sequence. Errors: of sampler_pick, PHID_ERR_MEMORY. */
+enum phid_status sequence_sample(struct sequence *s, const float *logits,
+                                 enum phid_finish *ret_finish, struct phid_error *err);
 
 /* Puts the prompt token after `position`, judged by the logits at `position`, into the output. */
 enum phid_status sequence_report_prompt(struct sequence *s, size_t position, const float *logits,
                                         struct phid_error *err);
 
-/* Moves what may be shown to the output, and the finish if it is one. Errors: PHID_ERR_MEMORY; then the output has
- * ended with that error. */
-enum phid_status sequence_show(struct sequence *s, enum phid_finish finish, const struct phid_error *error,
-                               struct phid_error *err);
+/* Moves what may be shown to the output, and the finish if it is one. Errors: PHID_ERR_MEMORY; then
+ * the output has ended with that error. */
+enum phid_status sequence_show(struct sequence *s, enum phid_finish finish,
+                               const struct phid_error *error, struct phid_error *err);
 
 /* The reader has not taken what is there. */
 static inline bool sequence_is_full(const struct sequence *s)

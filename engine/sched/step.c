@@ -1,4 +1,5 @@
-/* One step: the batch through the backend, then every row's logits to the sequence that wants them. */
+/* One step: the batch through the backend, then every row's logits to the sequence that wants them.
+ */
 #include "engine/sched/loop_state.h"
 
 static enum phid_status run_layers(struct loop *l, struct phid_error *err)
@@ -11,7 +12,8 @@ static enum phid_status run_layers(struct loop *l, struct phid_error *err)
     return o->api->step(o->backend, &l->batch.view, 0, o->block->n_layers, l->hidden, err);
 }
 
-/* What a backend's failure means for the sequences of the batch: they end, and if the device is gone everything does. */
+/* What a backend's failure means for the sequences of the batch: they end, and if the device is
+ * gone everything does. */
 static void fail_batch(struct loop *l, enum phid_status status, const struct phid_error *error)
 {
     for (size_t i = 0; i < l->batch.view.sequence_count; i++) {
@@ -50,7 +52,8 @@ static void use_logits(struct loop *l, const struct batch_head *head, const floa
     enum phid_status status;
     if (head->sample) {
         status = sequence_sample(s, logits, &finish, &error);
-        atomic_fetch_add_explicit(&l->counters.tokens_decoded, status == PHID_OK, memory_order_relaxed);
+        atomic_fetch_add_explicit(&l->counters.tokens_decoded, status == PHID_OK,
+                                  memory_order_relaxed);
     } else {
         status = sequence_report_prompt(s, head->position, logits, &error);
     }
@@ -97,7 +100,8 @@ static void finish_evaluated(struct loop *l)
 
 void loop_step(struct loop *l)
 {
-    /* A sequence may end in the middle of the step; its owners entry stays good until the step is over. */
+    /* A sequence may end in the middle of the step; its owners entry stays good until the step is
+     * over. */
     size_t count = l->batch.view.sequence_count;
     for (size_t i = 0; i < count; i++) {
         sequence_ref(l->batch.owners[i]);

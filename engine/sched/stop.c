@@ -8,8 +8,8 @@ struct stop_node {
     uint32_t child, sibling; /* 0: none */
     uint32_t fail;           /* the longest proper suffix of this node's text that is a node too */
     uint32_t depth;          /* bytes of this node's text */
-    uint32_t match;          /* bytes of the longest stop that this node's text ends with, 0: none */
-    unsigned char byte;      /* the last one of its text */
+    uint32_t match;     /* bytes of the longest stop that this node's text ends with, 0: none */
+    unsigned char byte; /* the last one of its text */
 };
 
 static uint32_t find_child(const struct stop_set *set, uint32_t node, unsigned char byte)
@@ -50,14 +50,16 @@ static uint32_t next_state(const struct stop_set *set, uint32_t node, unsigned c
     }
 }
 
-/* Breadth first, because a node's fail link leads to a shorter text, whose own link must be known. */
+/* Breadth first, because a node's fail link leads to a shorter text, whose own link must be known.
+ */
 static void link_fails(struct stop_set *set, uint32_t *order)
 {
     size_t head = 0, tail = 0;
     order[tail++] = 0;
     while (head < tail) {
         uint32_t node = order[head++];
-        for (uint32_t child = set->nodes[node].child; child != 0; child = set->nodes[child].sibling) {
+        for (uint32_t child = set->nodes[node].child; child != 0;
+             child = set->nodes[child].sibling) {
             struct stop_node *c = &set->nodes[child];
             c->fail = node == 0 ? 0 : next_state(set, set->nodes[node].fail, c->byte);
             if (c->match == 0) {
@@ -68,7 +70,8 @@ static void link_fails(struct stop_set *set, uint32_t *order)
     }
 }
 
-enum phid_status stop_set_init(struct stop_set *set, const struct str *stops, size_t count, struct phid_error *err)
+enum phid_status stop_set_init(struct stop_set *set, const struct str *stops, size_t count,
+                               struct phid_error *err)
 {
     *set = (struct stop_set){0};
     size_t bytes = 0;
@@ -79,7 +82,8 @@ enum phid_status stop_set_init(struct stop_set *set, const struct str *stops, si
             return phid_fail_at(err, PHID_ERR_ARGUMENT, where, "a stop string is empty");
         }
         if (stops[i].size > STOP_BYTES_MAX - bytes) {
-            return phid_fail_at(err, PHID_ERR_ARGUMENT, "stop", "the stop strings are longer than %zu bytes together",
+            return phid_fail_at(err, PHID_ERR_ARGUMENT, "stop",
+                                "the stop strings are longer than %zu bytes together",
                                 STOP_BYTES_MAX);
         }
         bytes += stops[i].size;
@@ -109,7 +113,8 @@ void stop_set_fini(struct stop_set *set)
     *set = (struct stop_set){0};
 }
 
-bool stop_walk(const struct stop_set *set, stop_state *state, struct str text, size_t *ret_end, size_t *ret_size)
+bool stop_walk(const struct stop_set *set, stop_state *state, struct str text, size_t *ret_end,
+               size_t *ret_size)
 {
     if (set->nodes == NULL) {
         return false;

@@ -65,7 +65,8 @@ static void test_answer_stop_across_tokens(void **state)
     int32_t script[5];
     const char *const pieces[] = {" Paris", " is", "EN", "D", " nice"};
     world_script(script, pieces, 5);
-    struct phid_stop stops[] = {{.text = "ENDE", .size = 4}, {.text = "sEND", .size = 4}, {.text = "zz", .size = 2}};
+    struct phid_stop stops[] = {
+        {.text = "ENDE", .size = 4}, {.text = "sEND", .size = 4}, {.text = "zz", .size = 2}};
     struct phid_request_params params = client_params(world_bos, 1, 50);
     params.stops = stops;
     params.stop_count = 3;
@@ -100,8 +101,8 @@ static void test_answer_split_character(void **state)
 {
     struct world w;
     world_init(&w, 0, NULL);
-    const int32_t script[] = {FAKE_BYTE + 0xF0, FAKE_BYTE + 0x9F, FAKE_BYTE + 0x98, FAKE_BYTE + 0x80,
-                              FAKE_BYTE + 0xE6, FAKE_BYTE + 0x97};
+    const int32_t script[] = {FAKE_BYTE + 0xF0, FAKE_BYTE + 0x9F, FAKE_BYTE + 0x98,
+                              FAKE_BYTE + 0x80, FAKE_BYTE + 0xE6, FAKE_BYTE + 0x97};
     fake_backend.script = script;
     fake_backend.script_count = 6;
     struct phid_request_params params = client_params(world_bos, 1, 6);

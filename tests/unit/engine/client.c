@@ -11,7 +11,8 @@
 #include "engine/text/detok.h"
 #include "tests/unit/engine/fake_backend.h"
 
-struct phid_request_params client_params(const int32_t *prompt, size_t prompt_count, size_t max_tokens)
+struct phid_request_params client_params(const int32_t *prompt, size_t prompt_count,
+                                         size_t max_tokens)
 {
     return (struct phid_request_params){
         .prompt = prompt,
@@ -23,7 +24,8 @@ struct phid_request_params client_params(const int32_t *prompt, size_t prompt_co
     };
 }
 
-void client_submit(struct client *c, struct phid_engine *engine, const struct phid_request_params *params)
+void client_submit(struct client *c, struct phid_engine *engine,
+                   const struct phid_request_params *params)
 {
     memset(c, 0, sizeof(*c));
     buf_init(&c->text, (size_t)64 << 20);
@@ -90,7 +92,8 @@ struct phid_engine *client_engine(struct fake_model *m, const struct phid_engine
 {
     struct phid_engine *engine = NULL;
     struct phid_error error = {0};
-    if (engine_new_with_backend(&m->model, &m->description, fake_backend_api(), options, &engine, &error) != PHID_OK) {
+    if (engine_new_with_backend(&m->model, &m->description, fake_backend_api(), options, &engine,
+                                &error) != PHID_OK) {
         fail_msg("engine: %s", error.message);
     }
     return engine;
@@ -107,11 +110,12 @@ void client_expect_all_free(struct phid_engine *engine)
         struct timespec pause = {.tv_nsec = 1000000};
         nanosleep(&pause, NULL);
     }
-    fail_msg("%zu of %zu pages are free, %zu sequences run, %zu wait", stats.pages_free, stats.pages_total,
-             stats.running, stats.waiting);
+    fail_msg("%zu of %zu pages are free, %zu sequences run, %zu wait", stats.pages_free,
+             stats.pages_total, stats.running, stats.waiting);
 }
 
-void client_text(const struct fake_model *m, const int32_t *ids, size_t count, bool continues_text, struct buf *ret)
+void client_text(const struct fake_model *m, const int32_t *ids, size_t count, bool continues_text,
+                 struct buf *ret)
 {
     struct detok detok;
     detok_init(&detok, m->model.tokenizer, !continues_text, false);

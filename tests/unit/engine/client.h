@@ -22,14 +22,16 @@ struct client {
     struct buf text;
     struct client_token *tokens; /* [CLIENT_TOKENS_MAX] */
     size_t token_count;
-    size_t polls;              /* that gave something */
-    struct phid_output last;   /* the last one; its pointers are not to be used */
+    size_t polls;            /* that gave something */
+    struct phid_output last; /* the last one; its pointers are not to be used */
 };
 
-struct phid_request_params client_params(const int32_t *prompt, size_t prompt_count, size_t max_tokens); /* greedy */
+struct phid_request_params client_params(const int32_t *prompt, size_t prompt_count,
+                                         size_t max_tokens); /* greedy */
 
 /* Fails the test if the engine refuses. */
-void client_submit(struct client *c, struct phid_engine *engine, const struct phid_request_params *params);
+void client_submit(struct client *c, struct phid_engine *engine,
+                   const struct phid_request_params *params);
 
 bool client_poll(struct client *c);   /* takes what is there */
 void client_finish(struct client *c); /* takes everything to the end */
@@ -41,6 +43,7 @@ struct phid_engine *client_engine(struct fake_model *m, const struct phid_engine
 void client_expect_all_free(struct phid_engine *engine);
 
 /* The text of answer tokens by definition: all of them decoded at once. */
-void client_text(const struct fake_model *m, const int32_t *ids, size_t count, bool continues_text, struct buf *ret);
+void client_text(const struct fake_model *m, const int32_t *ids, size_t count, bool continues_text,
+                 struct buf *ret);
 
 #endif

@@ -116,14 +116,14 @@ static void test_engine_no_room_for_a_context(void **state)
     struct phid_engine_options options = {.kv_memory_bytes = 7 * 1024};
     struct phid_engine *engine = NULL;
     struct phid_error error = {0};
-    assert_int_equal(
-        engine_new_with_backend(&m.model, &m.description, fake_backend_api(), &options, &engine, &error),
-        PHID_ERR_MEMORY);
+    assert_int_equal(engine_new_with_backend(&m.model, &m.description, fake_backend_api(), &options,
+                                             &engine, &error),
+                     PHID_ERR_MEMORY);
     assert_non_null(strstr(error.message, "8192 bytes"));
     options = (struct phid_engine_options){.context = WORLD_CONTEXT + 1};
-    assert_int_equal(
-        engine_new_with_backend(&m.model, &m.description, fake_backend_api(), &options, &engine, &error),
-        PHID_ERR_ARGUMENT);
+    assert_int_equal(engine_new_with_backend(&m.model, &m.description, fake_backend_api(), &options,
+                                             &engine, &error),
+                     PHID_ERR_ARGUMENT);
     assert_int_equal(phid_engine_new(&m.model, NULL, &engine, &error), PHID_ERR_ARGUMENT);
     fake_model_fini(&m);
 }
@@ -195,13 +195,15 @@ static void test_engine_decodes_while_prefilling(void **state)
     fake_backend.gated = true;
     int32_t prompt[400];
     world_prompt(prompt, 400, 1);
-    struct phid_request_params first = client_params(prompt, 4, 40), second = client_params(prompt, 400, 1);
+    struct phid_request_params first = client_params(prompt, 4, 40),
+                               second = client_params(prompt, 400, 1);
     struct client a, b;
     client_submit(&a, w.engine, &first);
     fake_backend_let(1);
     assert_true(phid_request_wait(a.request, 5000));
     client_submit(&b, w.engine, &second);
-    /* A step may have begun without the second one; afterwards each has one row of the first and 15 of the second. */
+    /* A step may have begun without the second one; afterwards each has one row of the first and 15
+     * of the second. */
     fake_backend_let(11);
     while (a.token_count < 12) {
         assert_true(phid_request_wait(a.request, 5000));
@@ -269,7 +271,8 @@ static void test_engine_cancel(void **state)
     fake_backend.gated = true;
     int32_t prompt[400];
     world_prompt(prompt, 400, 1);
-    struct phid_request_params small = client_params(prompt, 4, 400), large = client_params(prompt, 400, 5);
+    struct phid_request_params small = client_params(prompt, 4, 400),
+                               large = client_params(prompt, 400, 5);
     struct client running, prefilling, queued;
     client_submit(&running, w.engine, &small);
     fake_backend_let(3);
@@ -308,7 +311,8 @@ static void test_engine_slow_reader(void **state)
     struct phid_engine_options options = world_pool(1);
     options.max_running = 2;
     world_init(&w, 0, &options);
-    /* Nobody reads the first two; when 64 KiB wait for each of them, others get their seats and pages. */
+    /* Nobody reads the first two; when 64 KiB wait for each of them, others get their seats and
+     * pages. */
     int32_t script[WORLD_CONTEXT];
     for (int i = 0; i < WORLD_CONTEXT; i++) {
         script[i] = FAKE_LONG;
@@ -349,7 +353,8 @@ static void test_engine_nan_ends_one(void **state)
     fake_backend.nan_token = 300;
     fake_backend.step_us = 100;
     const int32_t bad[] = {1, 300, 5};
-    struct phid_request_params good_params = client_params(world_bos, 1, 60), bad_params = client_params(bad, 3, 60);
+    struct phid_request_params good_params = client_params(world_bos, 1, 60),
+                               bad_params = client_params(bad, 3, 60);
     struct client good, poisoned;
     client_submit(&good, w.engine, &good_params);
     client_submit(&poisoned, w.engine, &bad_params);
@@ -401,7 +406,8 @@ static void test_engine_backend_failure(void **state)
     }
     assert_int_equal(status, PHID_ERR_DEVICE);
     float logits[FAKE_VOCAB];
-    assert_int_equal(phid_engine_logits(w.engine, world_bos, 1, false, logits, NULL), PHID_ERR_DEVICE);
+    assert_int_equal(phid_engine_logits(w.engine, world_bos, 1, false, logits, NULL),
+                     PHID_ERR_DEVICE);
     world_fini(&w);
 }
 
@@ -458,7 +464,8 @@ static void test_engine_logits(void **state)
     assert_memory_equal(all, expected, sizeof(expected));
     struct phid_error error;
     int32_t *many = calloc(WORLD_CONTEXT + 1, sizeof(*many));
-    assert_int_equal(phid_engine_logits(w.engine, many, WORLD_CONTEXT + 1, false, all, &error), PHID_ERR_CONTEXT);
+    assert_int_equal(phid_engine_logits(w.engine, many, WORLD_CONTEXT + 1, false, all, &error),
+                     PHID_ERR_CONTEXT);
     assert_int_equal(phid_engine_logits(w.engine, many, 0, false, all, &error), PHID_ERR_ARGUMENT);
     many[2] = FAKE_VOCAB;
     assert_int_equal(phid_engine_logits(w.engine, many, 3, false, all, &error), PHID_ERR_ARGUMENT);

@@ -79,8 +79,8 @@ void fake_logits(uint64_t hash, const int32_t *tokens, size_t count, float *logi
     logits_at(hash, (int32_t)count - 1, logits);
 }
 
-size_t fake_answer(const int32_t *prompt, size_t prompt_count, size_t max, size_t original_context, bool ignore_end,
-                   int32_t *ids, bool *ret_ended)
+size_t fake_answer(const int32_t *prompt, size_t prompt_count, size_t max, size_t original_context,
+                   bool ignore_end, int32_t *ids, bool *ret_ended)
 {
     int32_t *all = calloc(prompt_count + max + 1, sizeof(*all));
     float logits[FAKE_VOCAB];
@@ -90,7 +90,8 @@ size_t fake_answer(const int32_t *prompt, size_t prompt_count, size_t max, size_
     while (count < max && !*ret_ended) {
         size_t length = prompt_count + count;
         bool is_long = original_context > 0 && length > original_context;
-        logits_at(fake_hash(all, length, is_long ? BLOCK_ROPE_LONG : BLOCK_ROPE_SHORT), (int32_t)length - 1, logits);
+        logits_at(fake_hash(all, length, is_long ? BLOCK_ROPE_LONG : BLOCK_ROPE_SHORT),
+                  (int32_t)length - 1, logits);
         if (ignore_end) {
             logits[FAKE_END] = -INFINITY;
         }
@@ -114,7 +115,8 @@ static bool fake_probe(const char **ret_description)
     return true;
 }
 
-static enum phid_status fake_open(const struct backend_options *options, struct backend **ret, struct phid_error *err)
+static enum phid_status fake_open(const struct backend_options *options, struct backend **ret,
+                                  struct phid_error *err)
 {
     struct backend *b = calloc(1, sizeof(*b));
     struct hidden *states = calloc(options->max_rows, sizeof(*states));
@@ -136,10 +138,10 @@ static void fake_close(struct backend *b)
     free(b);
 }
 
-static enum phid_status fake_load(struct backend *b, const struct block_model *model, size_t first, size_t last,
-                                  bool embedding, bool head,
-                                  void (*release)(void *user, const struct block_matrix *matrix), void *user,
-                                  struct phid_error *err)
+static enum phid_status fake_load(struct backend *b, const struct block_model *model, size_t first,
+                                  size_t last, bool embedding, bool head,
+                                  void (*release)(void *user, const struct block_matrix *matrix),
+                                  void *user, struct phid_error *err)
 {
     return PHID_OK;
 }
@@ -157,10 +159,11 @@ static enum phid_status fake_kv_create(struct backend *b, enum backend_kv_type t
     return b->slots != NULL ? PHID_OK : phid_fail(err, PHID_ERR_MEMORY, "no memory for pages");
 }
 
-static enum phid_status fake_kv_copy(struct backend *b, uint32_t from, uint32_t to, struct phid_error *err)
+static enum phid_status fake_kv_copy(struct backend *b, uint32_t from, uint32_t to,
+                                     struct phid_error *err)
 {
-    memcpy(b->slots + (size_t)to * BACKEND_PAGE_TOKENS, b->slots + (size_t)from * BACKEND_PAGE_TOKENS,
-           BACKEND_PAGE_TOKENS * sizeof(*b->slots));
+    memcpy(b->slots + (size_t)to * BACKEND_PAGE_TOKENS,
+           b->slots + (size_t)from * BACKEND_PAGE_TOKENS, BACKEND_PAGE_TOKENS * sizeof(*b->slots));
     return PHID_OK;
 }
 
@@ -171,15 +174,17 @@ static void check(bool good)
     }
 }
 
-static struct slot *find_slot(struct backend *b, const struct backend_sequence *part, size_t position)
+static struct slot *find_slot(struct backend *b, const struct backend_sequence *part,
+                              size_t position)
 {
     uint32_t page = part->pages[position / BACKEND_PAGE_TOKENS];
     check(page < b->n_pages);
-    return &b->slots[(size_t)(page % b->n_pages) * BACKEND_PAGE_TOKENS + position % BACKEND_PAGE_TOKENS];
+    return &b->slots[(size_t)(page % b->n_pages) * BACKEND_PAGE_TOKENS +
+                     position % BACKEND_PAGE_TOKENS];
 }
 
-static enum phid_status fake_embed(struct backend *b, const struct backend_batch *batch, float *hidden,
-                                   struct phid_error *err)
+static enum phid_status fake_embed(struct backend *b, const struct backend_batch *batch,
+                                   float *hidden, struct phid_error *err)
 {
     check(batch->rows > 0 && batch->rows <= b->max_rows);
     memset(hidden, 0, batch->rows * sizeof(struct hidden));
@@ -193,12 +198,13 @@ static void check_past(struct backend *b, const struct backend_sequence *part)
     for (int32_t p = 0; p < part->start; p++) {
         const struct slot *slot = find_slot(b, part, (size_t)p);
         hash = extend_hash(hash, slot->token, part->rope_set);
-        check(slot->written && slot->position == p && slot->set == part->rope_set && slot->hash == hash);
+        check(slot->written && slot->position == p && slot->set == part->rope_set &&
+              slot->hash == hash);
     }
 }
 
-static void run_part(struct backend *b, const struct backend_batch *batch, const struct backend_sequence *part,
-                     struct hidden *hidden)
+static void run_part(struct backend *b, const struct backend_batch *batch,
+                     const struct backend_sequence *part, struct hidden *hidden)
 {
     check_past(b, part);
     uint64_t hash = 7;
@@ -253,8 +259,8 @@ void fake_backend_let(int steps)
     pthread_mutex_unlock(&gate_mu);
 }
 
-static enum phid_status fake_step(struct backend *b, const struct backend_batch *batch, size_t first, size_t last,
-                                  float *hidden, struct phid_error *err)
+static enum phid_status fake_step(struct backend *b, const struct backend_batch *batch,
+                                  size_t first, size_t last, float *hidden, struct phid_error *err)
 {
     wait_at_gate();
     int number = atomic_fetch_add(&fake_backend.steps, 1);
@@ -278,8 +284,8 @@ static enum phid_status fake_step(struct backend *b, const struct backend_batch 
     return PHID_OK;
 }
 
-static enum phid_status fake_head(struct backend *b, const float *hidden, const size_t *rows, size_t count,
-                                  float *logits, struct phid_error *err)
+static enum phid_status fake_head(struct backend *b, const float *hidden, const size_t *rows,
+                                  size_t count, float *logits, struct phid_error *err)
 {
     for (size_t i = 0; i < count; i++) {
         struct hidden state;

@@ -11,8 +11,24 @@
 #include "engine/base/buf.h"
 
 static const char *const pieces[] = {
-    "\xe2\x96\x81", "\xe2\x96\x81Paris", "\xe2\x96\x81is", "\xe2\x96\x81nice", ".", "a", "b", "c", "ab", "bc", "abc",
-    "\n", "END", "EN", "D", "\xc3\xa9", "\xe6\x97\xa5", "\xe2\x96\x81the",
+    "\xe2\x96\x81",
+    "\xe2\x96\x81Paris",
+    "\xe2\x96\x81is",
+    "\xe2\x96\x81nice",
+    ".",
+    "a",
+    "b",
+    "c",
+    "ab",
+    "bc",
+    "abc",
+    "\n",
+    "END",
+    "EN",
+    "D",
+    "\xc3\xa9",
+    "\xe6\x97\xa5",
+    "\xe2\x96\x81the",
 };
 enum { PIECE_COUNT = sizeof(pieces) / sizeof(pieces[0]), PIECE_MAX = FAKE_LONG_BYTES + 1 };
 

@@ -1,5 +1,6 @@
-/* Every allocation of the engine fails once: each failure is a status or an error at the end of a request, nothing
- * crashes, leaks or hangs, and what does succeed is right. Linked with wrappers around the allocating functions. */
+/* Every allocation of the engine fails once: each failure is a status or an error at the end of a
+ * request, nothing crashes, leaks or hangs, and what does succeed is right. Linked with wrappers
+ * around the allocating functions. */
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -58,8 +59,10 @@ static const int32_t prompt[] = {1, 300, 301, 302};
 
 static struct phid_request_params wish(void)
 {
-    static const struct phid_stop stops[] = {{.text = "never so", .size = 8}, {.text = "xx", .size = 2}};
-    static const struct phid_logit_bias bias[] = {{.id = 300, .bias = -100}, {.id = 301, .bias = 2}};
+    static const struct phid_stop stops[] = {{.text = "never so", .size = 8},
+                                             {.text = "xx", .size = 2}};
+    static const struct phid_logit_bias bias[] = {{.id = 300, .bias = -100},
+                                                  {.id = 301, .bias = 2}};
     struct phid_request_params params = client_params(prompt, 4, 60);
     params.stops = stops;
     params.stop_count = 2;
@@ -85,8 +88,8 @@ static bool live(struct fake_model *m, struct client *c)
     buf_init(&c->text, (size_t)1 << 20);
     c->tokens = calloc(CLIENT_TOKENS_MAX, sizeof(*c->tokens));
     spared = false;
-    enum phid_status status =
-        engine_new_with_backend(&m->model, &m->description, fake_backend_api(), &options, &engine, &error);
+    enum phid_status status = engine_new_with_backend(
+        &m->model, &m->description, fake_backend_api(), &options, &engine, &error);
     if (status == PHID_OK) {
         status = phid_engine_submit(engine, &params, &c->request, &error);
     }

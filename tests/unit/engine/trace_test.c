@@ -1,5 +1,6 @@
-/* Random traffic from several threads against a small engine: whatever happens around it, a request's answer is the one that
- * follows from its prompt alone, and in the end no page is lost. The seed is printed; a number as argument replaces it. */
+/* Random traffic from several threads against a small engine: whatever happens around it, a
+ * request's answer is the one that follows from its prompt alone, and in the end no page is lost.
+ * The seed is printed; a number as argument replaces it. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +15,14 @@
 #include "tests/unit/engine/client.h"
 #include "tests/unit/engine/fake_backend.h"
 
-enum { CONTEXT = 320, PROMPT_MAX = 260, ANSWER_MAX = 120, THREADS = 4, REQUESTS = 40, STOPS_MAX = 4 };
+enum {
+    CONTEXT = 320,
+    PROMPT_MAX = 260,
+    ANSWER_MAX = 120,
+    THREADS = 4,
+    REQUESTS = 40,
+    STOPS_MAX = 4
+};
 
 static uint64_t trace_seed = 20240;
 
@@ -49,7 +57,8 @@ struct wish {
 };
 
 static const char *const stop_texts[] = {
-    "a", "bc", " is", "w3", "END", "\xEF\xBF\xBD\xEF\xBF\xBD", "abcabc", "\xC3\xA9", "xx", "5 w", ". Paris",
+    "a",      "bc",       " is", "w3",  "END",     "\xEF\xBF\xBD\xEF\xBF\xBD",
+    "abcabc", "\xC3\xA9", "xx",  "5 w", ". Paris",
 };
 enum { STOP_TEXTS = sizeof(stop_texts) / sizeof(stop_texts[0]) };
 
@@ -87,7 +96,8 @@ static bool find_stop(const struct wish *w, struct str text, size_t *ret_cut, si
         size_t longest = 0;
         for (size_t i = 0; i < w->params.stop_count; i++) {
             size_t size = w->stops[i].size;
-            if (size <= end && size > longest && memcmp(text.data + end - size, w->stops[i].text, size) == 0) {
+            if (size <= end && size > longest &&
+                memcmp(text.data + end - size, w->stops[i].text, size) == 0) {
                 longest = size;
             }
         }
@@ -105,8 +115,8 @@ static void expect(const struct trace *t, const struct wish *w, struct expected 
     bool ended = false;
     size_t room = CONTEXT - w->params.prompt_count;
     size_t max = w->params.max_tokens < room ? w->params.max_tokens : room;
-    size_t count = fake_answer(w->prompt, w->params.prompt_count, max, t->original_context, w->params.ignore_eos, e->ids,
-                               &ended);
+    size_t count = fake_answer(w->prompt, w->params.prompt_count, max, t->original_context,
+                               w->params.ignore_eos, e->ids, &ended);
     buf_init(&e->text, (size_t)64 << 20);
     struct detok detok;
     detok_init(&detok, t->model.model.tokenizer, !w->params.continues_text, false);
@@ -176,7 +186,15 @@ static void nap(struct random *r)
     nanosleep(&pause, NULL);
 }
 
-enum manner { READ_AT_ONCE, READ_SLOWLY, READ_LATE, CANCEL_EARLY, CANCEL_LATER, FREE_EARLY, MANNERS };
+enum manner {
+    READ_AT_ONCE,
+    READ_SLOWLY,
+    READ_LATE,
+    CANCEL_EARLY,
+    CANCEL_LATER,
+    FREE_EARLY,
+    MANNERS
+};
 
 /* One request from submission to the end, treated in one of several manners. */
 static bool run_request(struct driver *d, const struct wish *w)
@@ -186,7 +204,8 @@ static bool run_request(struct driver *d, const struct wish *w)
     enum phid_status status;
     buf_init(&c.text, (size_t)64 << 20);
     c.tokens = calloc(CLIENT_TOKENS_MAX, sizeof(*c.tokens));
-    while ((status = phid_engine_submit(d->trace->engine, &w->params, &c.request, &error)) == PHID_ERR_BUSY) {
+    while ((status = phid_engine_submit(d->trace->engine, &w->params, &c.request, &error)) ==
+           PHID_ERR_BUSY) {
         nap(&d->random);
     }
     if (status != PHID_OK) {
@@ -202,7 +221,8 @@ static bool run_request(struct driver *d, const struct wish *w)
     size_t stay = draw(&d->random, 20);
     while (manner != FREE_EARLY && c.last.finish == PHID_FINISH_NONE) {
         if (!phid_request_wait(c.request, 30000)) {
-            return complain(d, "seconds without output", 30, 0); /* leaks, but the test has failed */
+            return complain(d, "seconds without output", 30,
+                            0); /* leaks, but the test has failed */
         }
         client_poll(&c);
         if (manner == READ_SLOWLY) {
@@ -260,7 +280,8 @@ static void run_trace(uint64_t seed)
     for (size_t i = 0; i < THREADS; i++) {
         pthread_join(drivers[i].thread, NULL);
         if (drivers[i].complaint[0] != '\0') {
-            fail_msg("seed %llu, thread %zu: %s", (unsigned long long)seed, i, drivers[i].complaint);
+            fail_msg("seed %llu, thread %zu: %s", (unsigned long long)seed, i,
+                     drivers[i].complaint);
         }
         survivors += drivers[i].survivors;
     }

@@ -28,19 +28,21 @@ void world_fini(struct world *w)
 
 struct phid_engine_options world_pool(size_t contexts)
 {
-    return (struct phid_engine_options){
-        .kv_memory_bytes = contexts * (WORLD_CONTEXT / 64) * 1024, .step_tokens = 64, .max_running = 8};
+    return (struct phid_engine_options){.kv_memory_bytes = contexts * (WORLD_CONTEXT / 64) * 1024,
+                                        .step_tokens = 64,
+                                        .max_running = 8};
 }
 
 void world_prompt(int32_t *prompt, size_t count, int seed)
 {
     for (size_t i = 0; i < count; i++) {
-        prompt[i] = FAKE_PIECES + (int32_t)((i * 7 + (size_t)seed * 31) % (FAKE_VOCAB - FAKE_PIECES));
+        prompt[i] =
+            FAKE_PIECES + (int32_t)((i * 7 + (size_t)seed * 31) % (FAKE_VOCAB - FAKE_PIECES));
     }
 }
 
-void world_expect_answer(const struct world *w, struct client *c, const int32_t *prompt, size_t prompt_count,
-                          size_t max, size_t original_context)
+void world_expect_answer(const struct world *w, struct client *c, const int32_t *prompt,
+                         size_t prompt_count, size_t max, size_t original_context)
 {
     int32_t *ids = calloc(max + 1, sizeof(*ids));
     bool ended = false;
@@ -82,8 +84,8 @@ void world_script(int32_t *script, const char *const *pieces, size_t count)
     fake_backend.script_count = count;
 }
 
-void world_expect_refusal(struct world *w, const struct phid_request_params *params, enum phid_status status,
-                           const char *part)
+void world_expect_refusal(struct world *w, const struct phid_request_params *params,
+                          enum phid_status status, const char *part)
 {
     struct phid_request *request = NULL;
     struct phid_error error = {0};

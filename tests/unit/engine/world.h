@@ -12,22 +12,25 @@ struct world {
 };
 
 /* The end checks that all pages came back and that no row ever met the wrong past. */
-void world_init(struct world *w, size_t original_context, const struct phid_engine_options *options);
+void world_init(struct world *w, size_t original_context,
+                const struct phid_engine_options *options);
 void world_fini(struct world *w);
 
 extern const int32_t world_bos[]; /* a prompt of one token, <s> */
 
-struct phid_engine_options world_pool(size_t contexts); /* KV memory for so many contexts, steps of 64 rows */
+struct phid_engine_options
+world_pool(size_t contexts); /* KV memory for so many contexts, steps of 64 rows */
 void world_prompt(int32_t *prompt, size_t count, int seed);
 
-/* Makes the answer to world_bos this sequence of pieces, then an end token. script: [count], must last. */
+/* Makes the answer to world_bos this sequence of pieces, then an end token. script: [count], must
+ * last. */
 void world_script(int32_t *script, const char *const *pieces, size_t count);
 
 /* Reads to the end; the answer must be the one that follows from the prompt by definition. */
-void world_expect_answer(const struct world *w, struct client *c, const int32_t *prompt, size_t prompt_count,
-                         size_t max, size_t original_context);
+void world_expect_answer(const struct world *w, struct client *c, const int32_t *prompt,
+                         size_t prompt_count, size_t max, size_t original_context);
 void world_expect_text(const struct client *c, const char *text);
-void world_expect_refusal(struct world *w, const struct phid_request_params *params, enum phid_status status,
-                          const char *part);
+void world_expect_refusal(struct world *w, const struct phid_request_params *params,
+                          enum phid_status status, const char *part);
 
 #endif

@@ -42,10 +42,10 @@ static void test_kv_budget_stated(void **state)
 
 static void test_kv_budget_default(void **state)
 {
-    expect_pages(budget(0, 0), 8 * 16);        /* the system does not say */
-    expect_pages(budget(0, 1000000), 8 * 16);  /* a quarter of the sequences */
-    expect_pages(budget(0, 100000), 50);       /* half of what is free */
-    expect_pages(budget(0, 20000), 16);        /* but one context */
+    expect_pages(budget(0, 0), 8 * 16);       /* the system does not say */
+    expect_pages(budget(0, 1000000), 8 * 16); /* a quarter of the sequences */
+    expect_pages(budget(0, 100000), 50);      /* half of what is free */
+    expect_pages(budget(0, 20000), 16);       /* but one context */
     struct kv_budget none = budget(0, 15999);
     struct phid_error error;
     size_t pages;

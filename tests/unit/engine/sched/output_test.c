@@ -18,7 +18,8 @@ static void count_wake(void *user)
 
 static void add(struct output *o, const char *text, int32_t id, size_t top_count)
 {
-    struct phid_top top[3] = {{.id = id, .logprob = -1}, {.id = id + 1, .logprob = -2}, {.id = id + 2, .logprob = -3}};
+    struct phid_top top[3] = {
+        {.id = id, .logprob = -1}, {.id = id + 1, .logprob = -2}, {.id = id + 2, .logprob = -3}};
     output_begin(o);
     assert_true(output_add_text(o, text, strlen(text)));
     assert_true(output_add_token(o, id, -0.5f, false, top, top_count));
@@ -141,10 +142,8 @@ static void test_output_wait(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_output_coalesces),
-        cmocka_unit_test(test_output_finish_comes_once),
-        cmocka_unit_test(test_output_full),
-        cmocka_unit_test(test_output_silence),
+        cmocka_unit_test(test_output_coalesces), cmocka_unit_test(test_output_finish_comes_once),
+        cmocka_unit_test(test_output_full),      cmocka_unit_test(test_output_silence),
         cmocka_unit_test(test_output_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

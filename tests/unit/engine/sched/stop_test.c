@@ -56,7 +56,8 @@ static void test_stop_held_falls_back(void **state)
     size_t end, size;
     for (int i = 0; i < 10; i++) {
         assert_false(stop_walk(&set, &at, STR("a"), &end, &size));
-        assert_int_equal(stop_held(&set, at), i == 0 ? 1 : 2); /* never more than could become a stop */
+        assert_int_equal(stop_held(&set, at),
+                         i == 0 ? 1 : 2); /* never more than could become a stop */
     }
     assert_false(stop_walk(&set, &at, STR("c"), &end, &size));
     assert_int_equal(stop_held(&set, at), 0);
@@ -120,7 +121,8 @@ static void test_stop_random(void **state)
                 }
             }
             size_t end = 0, size = 0;
-            bool found = stop_walk(&set, &at, (struct str){.data = stream + n - 1, .size = 1}, &end, &size);
+            bool found =
+                stop_walk(&set, &at, (struct str){.data = stream + n - 1, .size = 1}, &end, &size);
             assert_int_equal(found, longest > 0);
             if (found) {
                 assert_int_equal(size, longest);
@@ -146,7 +148,8 @@ static void test_stop_is_linear(void **state)
     struct timespec begin, done;
     clock_gettime(CLOCK_MONOTONIC, &begin);
     for (int i = 0; i < 4; i++) { /* nearly a match, again and again */
-        assert_false(stop_walk(&set, &at, (struct str){.data = text, .size = SIZE - 1}, &end, &size));
+        assert_false(
+            stop_walk(&set, &at, (struct str){.data = text, .size = SIZE - 1}, &end, &size));
         assert_false(stop_walk(&set, &at, STR("b"), &end, &size));
     }
     clock_gettime(CLOCK_MONOTONIC, &done);
