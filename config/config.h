@@ -1,8 +1,10 @@
-/* The typed configuration: what one YAML file and the command line's flags say, with every default filled in.
+/* The typed configuration: what one YAML file and the command line's flags say, with every default
+ * filled in.
  *
- * One table (options.h) describes each key once; the YAML reader, `--set`, the short flags, `--help` and the
- * reference page are made from it. The caller owns the struct; config_init fills the defaults, config_fini frees
- * the strings. Written at start by one thread, read-only afterwards. */
+ * One table (options.h) describes each key once; the YAML reader, `--set`, the short flags,
+ * `--help` and the reference page are made from it. The caller owns the struct; config_init fills
+ * the defaults, config_fini frees the strings. Written at start by one thread, read-only
+ * afterwards. */
 #ifndef PHID_CONFIG_CONFIG_H
 #define PHID_CONFIG_CONFIG_H
 
@@ -32,7 +34,8 @@ enum config_kv_type { CONFIG_KV_F16, CONFIG_KV_F32 };
 enum config_log_level { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARN, CONFIG_LOG_ERROR };
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
 
-/* Numbers are 64-bit throughout; *_bytes and *_ms say their unit. Strings are NULL where the value is null. */
+/* Numbers are 64-bit throughout; *_bytes and *_ms say their unit. Strings are NULL where the value
+ * is null. */
 struct config {
     struct {
         char *host;
@@ -79,26 +82,28 @@ struct config {
 enum phid_status config_init(struct config *config, struct phid_error *err);
 void config_fini(struct config *config);
 
-/* Reads a YAML file over what is there. Messages are "FILE:LINE: key: what was expected, what was found".
- * Errors: PHID_ERR_NOT_FOUND, PHID_ERR_IO (not a regular file), PHID_ERR_FORMAT, PHID_ERR_ARGUMENT, PHID_ERR_MEMORY. */
+/* Reads a YAML file over what is there. Messages are "FILE:LINE: key: what was expected, what was
+ * found". Errors: PHID_ERR_NOT_FOUND, PHID_ERR_IO (not a regular file), PHID_ERR_FORMAT,
+ * PHID_ERR_ARGUMENT, PHID_ERR_MEMORY. */
 enum phid_status config_load_file(struct config *config, const char *path, struct phid_error *err);
 
 /* The same from memory; `name` stands for the file in messages. */
-enum phid_status config_load_memory(struct config *config, const char *name, const char *text, size_t size,
-                                    struct phid_error *err);
+enum phid_status config_load_memory(struct config *config, const char *name, const char *text,
+                                    size_t size, struct phid_error *err);
 
 /* One `key.path=value`, the value in YAML. */
 enum phid_status config_set(struct config *config, const char *assignment, struct phid_error *err);
 
-/* Sets `key` (must exist in the table) to a flag's text, taken literally where the option is a string. `flag` names the
- * origin in messages. */
-enum phid_status config_set_text(struct config *config, const char *key, const char *flag, const char *text,
-                                 struct phid_error *err);
+/* Sets `key` (must exist in the table) to a flag's text, taken literally where the option is a
+ * string. `flag` names the origin in messages. */
+enum phid_status config_set_text(struct config *config, const char *key, const char *flag,
+                                 const char *text, struct phid_error *err);
 
 /* Appends a key given by --api-key. */
 enum phid_status config_add_api_key(struct config *config, const char *key, struct phid_error *err);
 
-/* Contradictions between keys, and what this build cannot do. To be called once everything is set. */
+/* Contradictions between keys, and what this build cannot do. To be called once everything is set.
+ */
 enum phid_status config_check(const struct config *config, struct phid_error *err);
 
 #endif

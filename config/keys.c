@@ -24,13 +24,13 @@ void api_keys_fini(struct api_keys *keys)
         free(keys->items[i].name);
     }
     free(keys->items);
-    *keys = (struct api_keys){ 0 };
+    *keys = (struct api_keys){0};
 }
 
 static struct str trim(struct str s)
 {
     while (s.size > 0 && (s.data[0] == ' ' || s.data[0] == '\t')) {
-        s = (struct str){ s.data + 1, s.size - 1 };
+        s = (struct str){s.data + 1, s.size - 1};
     }
     while (s.size > 0 && strchr(" \t\r", s.data[s.size - 1]) != NULL && s.data[s.size - 1] != 0) {
         s.size--;
@@ -38,40 +38,44 @@ static struct str trim(struct str s)
     return s;
 }
 
-static enum phid_status add_line(struct api_keys *keys, struct str line, size_t number, const char *path,
-                                 struct phid_error *err)
+static enum phid_status add_line(struct api_keys *keys, struct str line, size_t number,
+                                 const char *path, struct phid_error *err)
 {
-    struct str name = { "", 0 }, key = line;
+    struct str name = {"", 0}, key = line;
     const char *colon = memchr(line.data, ':', line.size);
     if (colon != NULL) {
-        name = trim((struct str){ line.data, (size_t)(colon - line.data) });
-        key = trim((struct str){ colon + 1, line.size - (size_t)(colon + 1 - line.data) });
+        name = trim((struct str){line.data, (size_t)(colon - line.data)});
+        key = trim((struct str){colon + 1, line.size - (size_t)(colon + 1 - line.data)});
     }
     if (key.size == 0 || key.size > KEY_BYTES_MAX || name.size > KEY_BYTES_MAX) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "%s:%zu: expected a key of 1 to %d bytes", path, number, KEY_BYTES_MAX);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "%s:%zu: expected a key of 1 to %d bytes", path,
+                         number, KEY_BYTES_MAX);
     }
     for (size_t i = 0; i < line.size; i++) {
         bool of_key = line.data + i >= key.data;
         if (line.data[i] > '~' || line.data[i] < (of_key ? '!' : ' ')) {
-            return phid_fail(err, PHID_ERR_ARGUMENT,
-                             "%s:%zu: expected `key` or `name:key` in printable ASCII without spaces in the key", path,
-                             number);
+            return phid_fail(
+                err, PHID_ERR_ARGUMENT,
+                "%s:%zu: expected `key` or `name:key` in printable ASCII without spaces in the key",
+                path, number);
         }
     }
     for (size_t i = 0; i < keys->count; i++) {
         if (str_equal_c(key, keys->items[i].key)) {
-            return phid_fail(err, PHID_ERR_ARGUMENT, "%s:%zu: this key is in the file already", path, number);
+            return phid_fail(err, PHID_ERR_ARGUMENT, "%s:%zu: this key is in the file already",
+                             path, number);
         }
     }
     if (keys->count == KEYS_MAX) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "%s:%zu: more than %d keys", path, number, KEYS_MAX);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "%s:%zu: more than %d keys", path, number,
+                         KEYS_MAX);
     }
     struct api_key *grown = realloc(keys->items, (keys->count + 1) * sizeof(*grown));
     if (grown == NULL) {
         return phid_fail(err, PHID_ERR_MEMORY, "%s: out of memory", path);
     }
     keys->items = grown;
-    grown[keys->count] = (struct api_key){ .name = str_dup(name), .key = str_dup(key) };
+    grown[keys->count] = (struct api_key){.name = str_dup(name), .key = str_dup(key)};
     keys->count++;
     if (grown[keys->count - 1].name == NULL || grown[keys->count - 1].key == NULL) {
         return phid_fail(err, PHID_ERR_MEMORY, "%s: out of memory", path);
@@ -79,13 +83,14 @@ static enum phid_status add_line(struct api_keys *keys, struct str line, size_t 
     return PHID_OK;
 }
 
-static enum phid_status parse_keys(struct str text, const char *path, struct api_keys *keys, struct phid_error *err)
+static enum phid_status parse_keys(struct str text, const char *path, struct api_keys *keys,
+                                   struct phid_error *err)
 {
     size_t number = 0;
     while (text.size > 0) {
         const char *end = memchr(text.data, '\n', text.size);
         size_t size = end != NULL ? (size_t)(end - text.data) : text.size;
-        struct str line = trim((struct str){ text.data, size });
+        struct str line = trim((struct str){text.data, size});
         number++;
         if (line.size > 0 && line.data[0] != '#') {
             enum phid_status status = add_line(keys, line, number, path, err);
@@ -94,26 +99,30 @@ static enum phid_status parse_keys(struct str text, const char *path, struct api
             }
         }
         size_t used = size + (end != NULL ? 1 : 0);
-        text = (struct str){ text.data + used, text.size - used };
+        text = (struct str){text.data + used, text.size - used};
     }
-    return keys->count > 0 ? PHID_OK : phid_fail(err, PHID_ERR_ARGUMENT, "%s: no key in the file", path);
+    return keys->count > 0 ? PHID_OK
+                           : phid_fail(err, PHID_ERR_ARGUMENT, "%s: no key in the file", path);
 }
 
-static enum phid_status open_secret(const char *path, int *ret_fd, size_t *ret_size, struct phid_error *err)
+static enum phid_status open_secret(const char *path, int *ret_fd, size_t *ret_size,
+                                    struct phid_error *err)
 {
     struct stat info;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
-        return phid_fail(err, errno == ENOENT ? PHID_ERR_NOT_FOUND : PHID_ERR_IO, "%s: cannot open: %s", path,
-                         strerror(errno));
+        return phid_fail(err, errno == ENOENT ? PHID_ERR_NOT_FOUND : PHID_ERR_IO,
+                         "%s: cannot open: %s", path, strerror(errno));
     }
     enum phid_status status = PHID_OK;
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
         status = phid_fail(err, PHID_ERR_IO, "%s: not a regular file", path);
     } else if ((info.st_mode & S_IRWXO) != 0) {
-        status = phid_fail(err, PHID_ERR_ARGUMENT, "%s: other users may read it; `chmod 600` it", path);
+        status =
+            phid_fail(err, PHID_ERR_ARGUMENT, "%s: other users may read it; `chmod 600` it", path);
     } else if (info.st_size > (off_t)KEYS_FILE_MAX) {
-        status = phid_fail(err, PHID_ERR_ARGUMENT, "%s: larger than %zu bytes", path, KEYS_FILE_MAX);
+        status =
+            phid_fail(err, PHID_ERR_ARGUMENT, "%s: larger than %zu bytes", path, KEYS_FILE_MAX);
     }
     if (status != PHID_OK) {
         close(fd);
@@ -126,8 +135,8 @@ static enum phid_status open_secret(const char *path, int *ret_fd, size_t *ret_s
 
 enum phid_status api_keys_check_private(const char *path, struct phid_error *err)
 {
-    int fd;
-    size_t size;
+    int fd = -1;
+    size_t size = 0;
     enum phid_status status = open_secret(path, &fd, &size, err);
     if (status == PHID_OK) {
         close(fd);
@@ -137,13 +146,13 @@ enum phid_status api_keys_check_private(const char *path, struct phid_error *err
 
 enum phid_status api_keys_load(const char *path, struct api_keys *ret, struct phid_error *err)
 {
-    int fd;
-    size_t size, used = 0;
+    int fd = -1;
+    size_t size = 0, used = 0;
     enum phid_status status = open_secret(path, &fd, &size, err);
     if (status != PHID_OK) {
         return status;
     }
-    struct api_keys keys = { 0 };
+    struct api_keys keys = {0};
     char *text = malloc(size + 1);
     if (text == NULL) {
         status = phid_fail(err, PHID_ERR_MEMORY, "%s: out of memory", path);
@@ -163,7 +172,7 @@ enum phid_status api_keys_load(const char *path, struct api_keys *ret, struct ph
         }
         used += (size_t)got;
     }
-    status = parse_keys((struct str){ text, used }, path, &keys, err);
+    status = parse_keys((struct str){text, used}, path, &keys, err);
 done:
     if (text != NULL) {
         explicit_bzero(text, used);

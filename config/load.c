@@ -31,7 +31,7 @@ struct path {
 
 static struct str path_view(const struct path *path)
 {
-    return (struct str){ path->text, path->size };
+    return (struct str){path->text, path->size};
 }
 
 /* Puts the place before the message in l->err. */
@@ -43,7 +43,8 @@ static enum phid_status at_line(struct loader *l, size_t line, enum phid_status 
     return phid_prefix(l->err, status, "%s", l->name);
 }
 
-static enum phid_status at_key(struct loader *l, size_t line, const struct path *path, enum phid_status status)
+static enum phid_status at_key(struct loader *l, size_t line, const struct path *path,
+                               enum phid_status status)
 {
     if (path->size > 0) {
         phid_prefix(l->err, status, "%.*s", (int)path->size, path->text);
@@ -74,9 +75,9 @@ static enum phid_status parser_error(struct loader *l)
             line += l->text.data[i] == '\n';
         }
     }
-    enum phid_status status = phid_fail(l->err, PHID_ERR_FORMAT, "not valid YAML: %s%s%s",
-                                        p->context != NULL ? p->context : "", p->context != NULL ? ": " : "",
-                                        p->problem != NULL ? p->problem : "unreadable");
+    enum phid_status status = phid_fail(
+        l->err, PHID_ERR_FORMAT, "not valid YAML: %s%s%s", p->context != NULL ? p->context : "",
+        p->context != NULL ? ": " : "", p->problem != NULL ? p->problem : "unreadable");
     return at_line(l, line, status);
 }
 
@@ -95,7 +96,8 @@ static enum phid_status check_event(struct loader *l)
     case YAML_ALIAS_EVENT:
         return refuse(l, "aliases (*name)");
     case YAML_DOCUMENT_START_EVENT:
-        if (e->data.document_start.tag_directives.start != e->data.document_start.tag_directives.end) {
+        if (e->data.document_start.tag_directives.start !=
+            e->data.document_start.tag_directives.end) {
             return refuse(l, "%TAG directives");
         }
         return PHID_OK;
@@ -136,7 +138,8 @@ static enum phid_status next(struct loader *l)
             phid_fail(l->err, PHID_ERR_FORMAT, "nested more than %d deep", LOAD_DEPTH_MAX);
             return at_line(l, event_line(l), PHID_ERR_FORMAT);
         }
-    } else if (l->event.type == YAML_SEQUENCE_END_EVENT || l->event.type == YAML_MAPPING_END_EVENT) {
+    } else if (l->event.type == YAML_SEQUENCE_END_EVENT ||
+               l->event.type == YAML_MAPPING_END_EVENT) {
         l->depth--;
     }
     return check_event(l);
@@ -145,7 +148,7 @@ static enum phid_status next(struct loader *l)
 static struct scalar event_scalar(const struct loader *l)
 {
     return (struct scalar){
-        .text = { (const char *)l->event.data.scalar.value, l->event.data.scalar.length },
+        .text = {(const char *)l->event.data.scalar.value, l->event.data.scalar.length},
         .quoted = l->event.data.scalar.style != YAML_PLAIN_SCALAR_STYLE,
     };
 }
@@ -176,12 +179,12 @@ static void list_fini(struct config_list *list)
         free(list->items[i]);
     }
     free(list->items);
-    *list = (struct config_list){ 0 };
+    *list = (struct config_list){0};
 }
 
 /* The items after a sequence start, up to its end. */
-static enum phid_status read_list(struct loader *l, const struct option *option, const struct path *path,
-                                  struct config_list *list)
+static enum phid_status read_list(struct loader *l, const struct option *option,
+                                  const struct path *path, struct config_list *list)
 {
     while (true) {
         enum phid_status status = next(l);
@@ -211,9 +214,10 @@ static enum phid_status read_list(struct loader *l, const struct option *option,
     }
 }
 
-static enum phid_status load_list(struct loader *l, const struct option *option, const struct path *path)
+static enum phid_status load_list(struct loader *l, const struct option *option,
+                                  const struct path *path)
 {
-    struct config_list list = { 0 };
+    struct config_list list = {0};
     enum phid_status status = read_list(l, option, path, &list);
     if (status != PHID_OK) {
         list_fini(&list);
@@ -228,9 +232,10 @@ static enum phid_status load_list(struct loader *l, const struct option *option,
 /* ----------------------------------------------------------------- layers */
 
 /* The value of `range` or `device`, the current event being the key. */
-static enum phid_status read_span_field(struct loader *l, const struct path *path, struct config_layer_span *span)
+static enum phid_status read_span_field(struct loader *l, const struct path *path,
+                                        struct config_layer_span *span)
 {
-    struct scalar key = { 0 };
+    struct scalar key = {0};
     if (l->event.type == YAML_SCALAR_EVENT) {
         key = event_scalar(l);
     }
@@ -256,9 +261,10 @@ static enum phid_status read_span_field(struct loader *l, const struct path *pat
 }
 
 /* One `{range: a-b, device: d}` after its mapping start. */
-static enum phid_status read_span(struct loader *l, const struct path *path, struct config_layers *layers)
+static enum phid_status read_span(struct loader *l, const struct path *path,
+                                  struct config_layers *layers)
 {
-    struct config_layer_span span = { .first = -1 };
+    struct config_layer_span span = {.first = -1};
     enum phid_status status;
     while ((status = next(l)) == PHID_OK && l->event.type != YAML_MAPPING_END_EVENT) {
         if ((status = read_span_field(l, path, &span)) != PHID_OK) {
@@ -280,7 +286,8 @@ static enum phid_status read_span(struct loader *l, const struct path *path, str
     return status;
 }
 
-static enum phid_status read_layers(struct loader *l, const struct path *path, struct config_layers *layers)
+static enum phid_status read_layers(struct loader *l, const struct path *path,
+                                    struct config_layers *layers)
 {
     while (true) {
         enum phid_status status = next(l);
@@ -296,9 +303,10 @@ static enum phid_status read_layers(struct loader *l, const struct path *path, s
     }
 }
 
-static enum phid_status load_layers(struct loader *l, const struct option *option, const struct path *path)
+static enum phid_status load_layers(struct loader *l, const struct option *option,
+                                    const struct path *path)
 {
-    struct config_layers layers = { 0 };
+    struct config_layers layers = {0};
     enum phid_status status = read_layers(l, path, &layers);
     if (status != PHID_OK) {
         layers_fini(&layers);
@@ -315,13 +323,15 @@ static enum phid_status load_layers(struct loader *l, const struct option *optio
 static enum phid_status load_mapping(struct loader *l, struct path *path);
 
 /* The value of an option, the current event being its first. */
-static enum phid_status load_option(struct loader *l, const struct option *option, const struct path *path)
+static enum phid_status load_option(struct loader *l, const struct option *option,
+                                    const struct path *path)
 {
     if (option->type == OPTION_LIST || option->type == OPTION_LAYERS) {
         if (l->event.type != YAML_SEQUENCE_START_EVENT) {
             return wrong_shape(l, path, "a list, [...]");
         }
-        return option->type == OPTION_LIST ? load_list(l, option, path) : load_layers(l, option, path);
+        return option->type == OPTION_LIST ? load_list(l, option, path)
+                                           : load_layers(l, option, path);
     }
     if (l->event.type != YAML_SCALAR_EVENT) {
         return wrong_shape(l, path, "a single value");
@@ -367,7 +377,8 @@ static enum phid_status extend_path(struct loader *l, struct path *path)
         struct buf hint;
         buf_init(&hint, 1024);
         option_hint(buf_view(&message), &hint);
-        phid_fail(l->err, PHID_ERR_ARGUMENT, "unknown key %.*s%s", message.size < KEY_MAX ? (int)message.size : KEY_MAX,
+        phid_fail(l->err, PHID_ERR_ARGUMENT, "unknown key %.*s%s",
+                  message.size < KEY_MAX ? (int)message.size : KEY_MAX,
                   message.size > 0 ? message.data : "", hint.size > 0 ? hint.data : "");
         buf_fini(&hint);
         status = at_line(l, event_line(l), PHID_ERR_ARGUMENT);
@@ -379,7 +390,8 @@ static enum phid_status extend_path(struct loader *l, struct path *path)
 /* The pairs after a mapping start, up to its end. path is restored on success. */
 static enum phid_status load_mapping(struct loader *l, struct path *path)
 {
-    /* Known keys only, so a small array of their line numbers and lengths is enough to find duplicates. */
+    /* Known keys only, so a small array of their line numbers and lengths is enough to find
+     * duplicates. */
     struct path seen[KEYS_SEEN_MAX];
     size_t lines[KEYS_SEEN_MAX];
     size_t count = 0;
@@ -436,11 +448,11 @@ static enum phid_status load_stream(struct loader *l, struct path *path)
     return PHID_OK;
 }
 
-enum phid_status load_yaml(struct config *config, const char *name, bool lines, struct str prefix, struct str text,
-                           struct phid_error *err)
+enum phid_status load_yaml(struct config *config, const char *name, bool lines, struct str prefix,
+                           struct str text, struct phid_error *err)
 {
-    struct loader l = { .config = config, .name = name, .lines = lines, .text = text, .err = err };
-    struct path path = { .size = prefix.size };
+    struct loader l = {.config = config, .name = name, .lines = lines, .text = text, .err = err};
+    struct path path = {.size = prefix.size};
     if (prefix.size >= KEY_MAX) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "%s: unknown key", name);
     }

@@ -2,92 +2,248 @@
 
 #define AT(field) offsetof(struct config, field)
 
-static const char *const kv_types[] = { "f16", "f32", NULL };
-static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
-static const char *const log_formats[] = { "text", "json", NULL };
+static const char *const kv_types[] = {"f16", "f32", NULL};
+static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
+static const char *const log_formats[] = {"text", "json", NULL};
 
-#define KIB (INT64_C(1) << 10)
-#define GIB (INT64_C(1) << 30)
-#define TIB (INT64_C(1) << 40)
+#define KIB        (INT64_C(1) << 10)
+#define GIB        (INT64_C(1) << 30)
+#define TIB        (INT64_C(1) << 40)
 #define STRING_MAX 4096
-#define DAY_MS (INT64_C(24) * 3600 * 1000)
+#define DAY_MS     (INT64_C(24) * 3600 * 1000)
 
 static const struct option options[] = {
-    { .key = "server.host", .type = OPTION_STRING, .offset = AT(server.host), .default_text = "127.0.0.1",
-      .min = 1, .max = 255, .flag = "--host", .metavar = "HOST",
-      .help = "address to listen on; 0.0.0.0 is every interface (set a key then)" },
-    { .key = "server.port", .type = OPTION_INT, .offset = AT(server.port), .default_text = "8080", .min = 1,
-      .max = 65535, .flag = "--port", .metavar = "PORT", .flag_slack = 1,
-      .help = "TCP port to listen on; the flag also takes 0, any free one" },
-    { .key = "server.api_keys_file", .type = OPTION_STRING, .offset = AT(server.api_keys_file),
-      .default_text = "null", .min = 1, .max = STRING_MAX, .takes_null = true,
-      .help = "file of API keys, `key` or `name:key` a line, not readable by others; SIGHUP reads it again" },
-    { .key = "server.cors_origins", .type = OPTION_LIST, .offset = AT(server.cors_origins), .min = 1,
-      .max = 512, .help = "web origins that may call the API from a browser; \"*\" is every one" },
-    { .key = "server.tls.cert", .type = OPTION_STRING, .offset = AT(server.tls_cert), .default_text = "null",
-      .min = 1, .max = STRING_MAX, .takes_null = true,
-      .help = "certificate chain (PEM): serve HTTPS; needs server.tls.key; SIGHUP reads both again" },
-    { .key = "server.tls.key", .type = OPTION_STRING, .offset = AT(server.tls_key), .default_text = "null",
-      .min = 1, .max = STRING_MAX, .takes_null = true, .help = "private key (PEM), not readable by others" },
-    { .key = "server.max_body", .type = OPTION_SIZE, .offset = AT(server.max_body_bytes),
-      .default_text = "64MiB", .min = KIB, .max = GIB, .help = "largest request body; longer ones are answered 413" },
-    { .key = "server.sse_ping", .type = OPTION_DURATION, .offset = AT(server.sse_ping_ms), .default_text = "15s",
-      .min = 0, .max = 3600 * 1000, .help = "a stream silent for this long gets a comment line; 0s is never" },
-    { .key = "server.drain.delay", .type = OPTION_DURATION, .offset = AT(server.drain_delay_ms),
-      .default_text = "0s", .min = 0, .max = 3600 * 1000,
-      .help = "after SIGTERM, keep accepting for this long so that load balancers notice" },
-    { .key = "server.drain.timeout", .type = OPTION_DURATION, .offset = AT(server.drain_timeout_ms),
-      .default_text = "30s", .min = 0, .max = DAY_MS, .help = "running requests get this long to finish, then they are ended" },
+    {.key = "server.host",
+     .type = OPTION_STRING,
+     .offset = AT(server.host),
+     .default_text = "127.0.0.1",
+     .min = 1,
+     .max = 255,
+     .flag = "--host",
+     .metavar = "HOST",
+     .help = "address to listen on; 0.0.0.0 is every interface (set a key then)"},
+    {.key = "server.port",
+     .type = OPTION_INT,
+     .offset = AT(server.port),
+     .default_text = "8080",
+     .min = 1,
+     .max = 65535,
+     .flag = "--port",
+     .metavar = "PORT",
+     .flag_slack = 1,
+     .help = "TCP port to listen on; the flag also takes 0, any free one"},
+    {.key = "server.api_keys_file",
+     .type = OPTION_STRING,
+     .offset = AT(server.api_keys_file),
+     .default_text = "null",
+     .min = 1,
+     .max = STRING_MAX,
+     .takes_null = true,
+     .help = "file of API keys, `key` or `name:key` a line, not readable by others; SIGHUP reads "
+             "it again"},
+    {.key = "server.cors_origins",
+     .type = OPTION_LIST,
+     .offset = AT(server.cors_origins),
+     .min = 1,
+     .max = 512,
+     .help = "web origins that may call the API from a browser; \"*\" is every one"},
+    {.key = "server.tls.cert",
+     .type = OPTION_STRING,
+     .offset = AT(server.tls_cert),
+     .default_text = "null",
+     .min = 1,
+     .max = STRING_MAX,
+     .takes_null = true,
+     .help = "certificate chain (PEM): serve HTTPS; needs server.tls.key; SIGHUP reads both again"},
+    {.key = "server.tls.key",
+     .type = OPTION_STRING,
+     .offset = AT(server.tls_key),
+     .default_text = "null",
+     .min = 1,
+     .max = STRING_MAX,
+     .takes_null = true,
+     .help = "private key (PEM), not readable by others"},
+    {.key = "server.max_body",
+     .type = OPTION_SIZE,
+     .offset = AT(server.max_body_bytes),
+     .default_text = "64MiB",
+     .min = KIB,
+     .max = GIB,
+     .help = "largest request body; longer ones are answered 413"},
+    {.key = "server.sse_ping",
+     .type = OPTION_DURATION,
+     .offset = AT(server.sse_ping_ms),
+     .default_text = "15s",
+     .min = 0,
+     .max = 3600 * 1000,
+     .help = "a stream silent for this long gets a comment line; 0s is never"},
+    {.key = "server.drain.delay",
+     .type = OPTION_DURATION,
+     .offset = AT(server.drain_delay_ms),
+     .default_text = "0s",
+     .min = 0,
+     .max = 3600 * 1000,
+     .help = "after SIGTERM, keep accepting for this long so that load balancers notice"},
+    {.key = "server.drain.timeout",
+     .type = OPTION_DURATION,
+     .offset = AT(server.drain_timeout_ms),
+     .default_text = "30s",
+     .min = 0,
+     .max = DAY_MS,
+     .help = "running requests get this long to finish, then they are ended"},
 
-    { .key = "model.path", .type = OPTION_STRING, .offset = AT(model.path), .default_text = "null", .min = 1,
-      .max = STRING_MAX, .takes_null = true, .flag = "--model", .letter = 'm', .metavar = "MODEL",
-      .help = "GGUF file, or a name that `phid pull` knows" },
-    { .key = "model.alias", .type = OPTION_LIST, .offset = AT(model.alias), .min = 1, .max = 256,
-      .help = "names clients may use for the model, the first one shown; none: the file's name" },
-    { .key = "model.template", .type = OPTION_STRING, .offset = AT(model.chat_template), .default_text = "auto",
-      .min = 1, .max = 64, .help = "chat template: auto (the file's, recognised), none, or a built-in one's name" },
+    {.key = "model.path",
+     .type = OPTION_STRING,
+     .offset = AT(model.path),
+     .default_text = "null",
+     .min = 1,
+     .max = STRING_MAX,
+     .takes_null = true,
+     .flag = "--model",
+     .letter = 'm',
+     .metavar = "MODEL",
+     .help = "GGUF file, or a name that `phid pull` knows"},
+    {.key = "model.alias",
+     .type = OPTION_LIST,
+     .offset = AT(model.alias),
+     .min = 1,
+     .max = 256,
+     .help = "names clients may use for the model, the first one shown; none: the file's name"},
+    {.key = "model.template",
+     .type = OPTION_STRING,
+     .offset = AT(model.chat_template),
+     .default_text = "auto",
+     .min = 1,
+     .max = 64,
+     .help = "chat template: auto (the file's, recognised), none, or a built-in one's name"},
 
-    { .key = "engine.threads", .type = OPTION_INT, .offset = AT(engine.threads), .default_text = "auto",
-      .min = 1, .max = 1024, .takes_auto = true, .auto_value = 0, .flag = "--threads", .metavar = "N",
-      .help = "compute threads; auto is every core this process may use" },
-    { .key = "engine.context", .type = OPTION_INT, .offset = AT(engine.context), .default_text = "auto",
-      .min = 8, .max = 1 << 24, .takes_auto = true, .auto_value = 0, .flag = "--context", .metavar = "N",
-      .help = "tokens a sequence may hold, prompt and answer; auto is the model's own, at most 4096" },
-    { .key = "engine.max_running", .type = OPTION_INT, .offset = AT(engine.max_running), .default_text = "32",
-      .min = 1, .max = 1024, .help = "requests computed in one batch, at most" },
-    { .key = "engine.step_tokens", .type = OPTION_INT, .offset = AT(engine.step_tokens), .default_text = "512",
-      .min = 1, .max = 65536, .help = "tokens computed in one step, at most; a longer prompt takes several" },
-    { .key = "engine.kv.type", .type = OPTION_ENUM, .offset = AT(engine.kv_type), .default_text = "f16",
-      .names = kv_types, .help = "number format of keys and values" },
-    { .key = "engine.kv.memory", .type = OPTION_SIZE, .offset = AT(engine.kv_memory_bytes),
-      .default_text = "auto", .min = KIB * KIB, .max = 64 * TIB, .takes_auto = true, .auto_value = 0,
-      .help = "memory for keys and values; auto is a quarter of max_running whole contexts, at most half of what is free" },
-    { .key = "engine.prefix_cache", .type = OPTION_BOOL, .offset = AT(engine.prefix_cache),
-      .default_text = "true", .help = "allow requests to share a computed common prefix (this version computes each prompt anew)" },
+    {.key = "engine.threads",
+     .type = OPTION_INT,
+     .offset = AT(engine.threads),
+     .default_text = "auto",
+     .min = 1,
+     .max = 1024,
+     .takes_auto = true,
+     .auto_value = 0,
+     .flag = "--threads",
+     .metavar = "N",
+     .help = "compute threads; auto is every core this process may use"},
+    {.key = "engine.context",
+     .type = OPTION_INT,
+     .offset = AT(engine.context),
+     .default_text = "auto",
+     .min = 8,
+     .max = 1 << 24,
+     .takes_auto = true,
+     .auto_value = 0,
+     .flag = "--context",
+     .metavar = "N",
+     .help =
+         "tokens a sequence may hold, prompt and answer; auto is the model's own, at most 4096"},
+    {.key = "engine.max_running",
+     .type = OPTION_INT,
+     .offset = AT(engine.max_running),
+     .default_text = "32",
+     .min = 1,
+     .max = 1024,
+     .help = "requests computed in one batch, at most"},
+    {.key = "engine.step_tokens",
+     .type = OPTION_INT,
+     .offset = AT(engine.step_tokens),
+     .default_text = "512",
+     .min = 1,
+     .max = 65536,
+     .help = "tokens computed in one step, at most; a longer prompt takes several"},
+    {.key = "engine.kv.type",
+     .type = OPTION_ENUM,
+     .offset = AT(engine.kv_type),
+     .default_text = "f16",
+     .names = kv_types,
+     .help = "number format of keys and values"},
+    {.key = "engine.kv.memory",
+     .type = OPTION_SIZE,
+     .offset = AT(engine.kv_memory_bytes),
+     .default_text = "auto",
+     .min = KIB * KIB,
+     .max = 64 * TIB,
+     .takes_auto = true,
+     .auto_value = 0,
+     .help = "memory for keys and values; auto is a quarter of max_running whole contexts, at most "
+             "half of what is free"},
+    {.key = "engine.prefix_cache",
+     .type = OPTION_BOOL,
+     .offset = AT(engine.prefix_cache),
+     .default_text = "true",
+     .help = "allow requests to share a computed common prefix (this version computes each prompt "
+             "anew)"},
 
-    { .key = "placement.gpu_layers", .type = OPTION_INT, .offset = AT(placement.gpu_layers),
-      .default_text = "auto", .min = 0, .max = 100000, .takes_auto = true, .auto_value = -1,
-      .flag = "--gpu-layers", .metavar = "N", .help = "layers computed on a GPU; this build has none, so auto or 0" },
-    { .key = "placement.vram_limit", .type = OPTION_SIZE, .offset = AT(placement.vram_limit_bytes),
-      .default_text = "null", .min = KIB * KIB, .max = 64 * TIB, .takes_null = true,
-      .help = "GPU memory to use at most; needs a GPU" },
-    { .key = "placement.layers", .type = OPTION_LAYERS, .offset = AT(placement.layers),
-      .help = "layers by device, e.g. [{range: 0-31, device: cpu}]" },
+    {.key = "placement.gpu_layers",
+     .type = OPTION_INT,
+     .offset = AT(placement.gpu_layers),
+     .default_text = "auto",
+     .min = 0,
+     .max = 100000,
+     .takes_auto = true,
+     .auto_value = -1,
+     .flag = "--gpu-layers",
+     .metavar = "N",
+     .help = "layers computed on a GPU; this build has none, so auto or 0"},
+    {.key = "placement.vram_limit",
+     .type = OPTION_SIZE,
+     .offset = AT(placement.vram_limit_bytes),
+     .default_text = "null",
+     .min = KIB * KIB,
+     .max = 64 * TIB,
+     .takes_null = true,
+     .help = "GPU memory to use at most; needs a GPU"},
+    {.key = "placement.layers",
+     .type = OPTION_LAYERS,
+     .offset = AT(placement.layers),
+     .help = "layers by device, e.g. [{range: 0-31, device: cpu}]"},
 
-    { .key = "limits.queue", .type = OPTION_INT, .offset = AT(limits.queue), .default_text = "256", .min = 1,
-      .max = 1 << 20, .help = "requests that may wait; more are answered 429" },
-    { .key = "limits.queue_tokens", .type = OPTION_INT, .offset = AT(limits.queue_tokens),
-      .default_text = "200000", .min = 1, .max = INT64_C(1) << 40,
-      .help = "prompt tokens that may wait, all requests together (this version bounds only their number)" },
-    { .key = "limits.request_timeout", .type = OPTION_DURATION, .offset = AT(limits.request_timeout_ms),
-      .default_text = "600s", .min = 0, .max = DAY_MS, .help = "a request may take this long in all; 0s is for ever" },
-    { .key = "limits.max_wait", .type = OPTION_DURATION, .offset = AT(limits.max_wait_ms), .default_text = "60s",
-      .min = 0, .max = DAY_MS, .help = "a request may wait this long for its first step; 0s is for ever (this version applies request_timeout only)" },
+    {.key = "limits.queue",
+     .type = OPTION_INT,
+     .offset = AT(limits.queue),
+     .default_text = "256",
+     .min = 1,
+     .max = 1 << 20,
+     .help = "requests that may wait; more are answered 429"},
+    {.key = "limits.queue_tokens",
+     .type = OPTION_INT,
+     .offset = AT(limits.queue_tokens),
+     .default_text = "200000",
+     .min = 1,
+     .max = INT64_C(1) << 40,
+     .help = "prompt tokens that may wait, all requests together (this version bounds only their "
+             "number)"},
+    {.key = "limits.request_timeout",
+     .type = OPTION_DURATION,
+     .offset = AT(limits.request_timeout_ms),
+     .default_text = "600s",
+     .min = 0,
+     .max = DAY_MS,
+     .help = "a request may take this long in all; 0s is for ever"},
+    {.key = "limits.max_wait",
+     .type = OPTION_DURATION,
+     .offset = AT(limits.max_wait_ms),
+     .default_text = "60s",
+     .min = 0,
+     .max = DAY_MS,
+     .help = "a request may wait this long for its first step; 0s is for ever (this version "
+             "applies request_timeout only)"},
 
-    { .key = "log.level", .type = OPTION_ENUM, .offset = AT(log.level), .default_text = "info",
-      .names = log_levels, .help = "least important lines to write" },
-    { .key = "log.format", .type = OPTION_ENUM, .offset = AT(log.format), .default_text = "text",
-      .names = log_formats, .help = "text is key=value, json is one object a line" },
+    {.key = "log.level",
+     .type = OPTION_ENUM,
+     .offset = AT(log.level),
+     .default_text = "info",
+     .names = log_levels,
+     .help = "least important lines to write"},
+    {.key = "log.format",
+     .type = OPTION_ENUM,
+     .offset = AT(log.format),
+     .default_text = "text",
+     .names = log_formats,
+     .help = "text is key=value, json is one object a line"},
 };
 
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
@@ -111,7 +267,8 @@ bool option_is_group(struct str prefix)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         struct str key = str_of(options[i].key);
-        if (key.size > prefix.size && key.data[prefix.size] == '.' && memcmp(key.data, prefix.data, prefix.size) == 0) {
+        if (key.size > prefix.size && key.data[prefix.size] == '.' &&
+            memcmp(key.data, prefix.data, prefix.size) == 0) {
             return true;
         }
     }
@@ -132,7 +289,8 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Levenshtein distance with neighbours' swaps counted once; words beyond DISTANCE_MAX bytes are infinitely far. */
+/* Levenshtein distance with neighbours' swaps counted once; words beyond DISTANCE_MAX bytes are
+ * infinitely far. */
 static size_t distance(struct str a, struct str b)
 {
     size_t rows[3][DISTANCE_MAX + 1];
@@ -148,7 +306,8 @@ static size_t distance(struct str a, struct str b)
         for (size_t j = 1; j <= b.size; j++) {
             size_t cost = a.data[i - 1] == b.data[j - 1] ? 0 : 1;
             now[j] = smaller(smaller(now[j - 1] + 1, last[j] + 1), last[j - 1] + cost);
-            if (i > 1 && j > 1 && a.data[i - 1] == b.data[j - 2] && a.data[i - 2] == b.data[j - 1]) {
+            if (i > 1 && j > 1 && a.data[i - 1] == b.data[j - 2] &&
+                a.data[i - 2] == b.data[j - 1]) {
                 now[j] = smaller(now[j], older[j - 2] + 1);
             }
         }
@@ -160,13 +319,14 @@ static struct str last_part(struct str key)
 {
     for (size_t i = key.size; i > 0; i--) {
         if (key.data[i - 1] == '.') {
-            return (struct str){ key.data + i, key.size - i };
+            return (struct str){key.data + i, key.size - i};
         }
     }
     return key;
 }
 
-/* How far `key` is from `candidate`: whole paths, or only the last words when the path was wrong. */
+/* How far `key` is from `candidate`: whole paths, or only the last words when the path was wrong.
+ */
 static size_t key_distance(struct str key, struct str candidate)
 {
     size_t whole = distance(key, candidate);
@@ -178,7 +338,7 @@ static size_t key_distance(struct str key, struct str candidate)
 /* The group words directly below `parent`, each once ("host, port, tls"). */
 static void list_children(struct str parent, struct buf *out)
 {
-    struct str previous = { NULL, 0 };
+    struct str previous = {NULL, 0};
     size_t skip = parent.size == 0 ? 0 : parent.size + 1;
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         struct str key = str_of(options[i].key);
@@ -186,7 +346,7 @@ static void list_children(struct str parent, struct buf *out)
             (parent.size > 0 && key.data[parent.size] != '.')) {
             continue;
         }
-        struct str word = { key.data + skip, 0 };
+        struct str word = {key.data + skip, 0};
         while (skip + word.size < key.size && word.data[word.size] != '.') {
             word.size++;
         }
@@ -201,7 +361,7 @@ static void list_children(struct str parent, struct buf *out)
 void option_hint(struct str key, struct buf *out)
 {
     size_t best = SIZE_MAX;
-    struct str nearest = { NULL, 0 };
+    struct str nearest = {NULL, 0};
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         struct str candidate = str_of(options[i].key);
         /* The key itself and the groups above it. */
@@ -225,7 +385,7 @@ void option_hint(struct str key, struct buf *out)
         buf_append_c(out, "?");
         return;
     }
-    struct str parent = { key.data, key.size - last_part(key).size };
+    struct str parent = {key.data, key.size - last_part(key).size};
     parent.size -= parent.size > 0 ? 1 : 0;
     if (!option_is_group(parent)) {
         parent.size = 0;

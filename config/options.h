@@ -1,6 +1,8 @@
-/* The option table: each configuration key once, with its type, default, range and one line of help.
+/* The option table: each configuration key once, with its type, default, range and one line of
+ * help.
  *
- * The YAML reader, `--set`, the flags, `--help` and the reference page all walk this table. Static and immutable. */
+ * The YAML reader, `--set`, the flags, `--help` and the reference page all walk this table. Static
+ * and immutable. */
 #ifndef PHID_CONFIG_OPTIONS_H
 #define PHID_CONFIG_OPTIONS_H
 
@@ -24,20 +26,20 @@ enum option_type {
 };
 
 struct option {
-    const char *key;           /* dotted: "server.drain.timeout" */
+    const char *key; /* dotted: "server.drain.timeout" */
     enum option_type type;
-    size_t offset;             /* of the value in struct config */
-    const char *default_text;  /* as YAML; NULL for an empty list */
-    int64_t min, max;          /* numbers: the value; strings and list items: bytes */
-    int64_t flag_slack;        /* the flag's text may be this much below min */
-    bool takes_auto;           /* `auto` stores auto_value */
-    bool takes_null;           /* `null` stores 0 or NULL */
+    size_t offset;            /* of the value in struct config */
+    const char *default_text; /* as YAML; NULL for an empty list */
+    int64_t min, max;         /* numbers: the value; strings and list items: bytes */
+    int64_t flag_slack;       /* the flag's text may be this much below min */
+    bool takes_auto;          /* `auto` stores auto_value */
+    bool takes_null;          /* `null` stores 0 or NULL */
     int64_t auto_value;
-    const char *const *names;  /* enum: the words, NULL-terminated */
-    const char *flag;          /* "--port", or NULL */
-    char letter;               /* 'm' for -m, or 0 */
-    const char *metavar;       /* "PORT", with a flag */
-    const char *help;          /* one line */
+    const char *const *names; /* enum: the words, NULL-terminated */
+    const char *flag;         /* "--port", or NULL */
+    char letter;              /* 'm' for -m, or 0 */
+    const char *metavar;      /* "PORT", with a flag */
+    const char *help;         /* one line */
 };
 
 const struct option *option_at(size_t index); /* NULL past the end */

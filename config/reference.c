@@ -4,7 +4,7 @@
 
 static void describe_bytes(uint64_t bytes, struct buf *out)
 {
-    static const char *const units[] = { "", "KiB", "MiB", "GiB", "TiB" };
+    static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
     size_t unit = 0;
     while (bytes >= 1024 && bytes % 1024 == 0 && unit < 4) {
         bytes /= 1024;
@@ -50,7 +50,11 @@ void option_describe(const struct option *option, struct buf *out)
         break;
     case OPTION_ENUM:
         for (size_t i = 0; option->names[i] != NULL; i++) {
-            buf_printf(out, "%s%s", i == 0 ? "" : option->names[i + 1] == NULL ? " or " : ", ", option->names[i]);
+            buf_printf(out, "%s%s",
+                       i == 0                         ? ""
+                       : option->names[i + 1] == NULL ? " or "
+                                                      : ", ",
+                       option->names[i]);
         }
         break;
     case OPTION_LIST:
@@ -77,11 +81,12 @@ static size_t group_size(const char *key)
 void option_reference(struct buf *out)
 {
     const struct option *option;
-    struct str group = { NULL, 0 };
+    struct str group = {NULL, 0};
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
-        struct str now = { option->key, group_size(option->key) };
+        struct str now = {option->key, group_size(option->key)};
         if (!str_equal(now, group)) {
-            buf_printf(out, "%s### %.*s\n\n| key | value | default | meaning |\n|---|---|---|---|\n",
+            buf_printf(out,
+                       "%s### %.*s\n\n| key | value | default | meaning |\n|---|---|---|---|\n",
                        group.size > 0 ? "\n" : "", (int)now.size, now.data);
             group = now;
         }
@@ -94,6 +99,7 @@ void option_reference(struct buf *out)
         }
         buf_append_c(out, " | ");
         option_describe(option, out);
-        buf_printf(out, " | `%s` | %s |\n", option->default_text != NULL ? option->default_text : "[]", option->help);
+        buf_printf(out, " | `%s` | %s |\n",
+                   option->default_text != NULL ? option->default_text : "[]", option->help);
     }
 }

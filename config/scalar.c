@@ -44,7 +44,7 @@ bool scalar_parse_int(struct str text, int64_t *ret)
     bool negative = text.size > 0 && text.data[0] == '-';
     uint64_t value;
     if (negative) {
-        text = (struct str){ text.data + 1, text.size - 1 };
+        text = (struct str){text.data + 1, text.size - 1};
     }
     if (!parse_digits(text, &value) || value > INT64_MAX || (negative && value == 0)) {
         return false;
@@ -62,9 +62,9 @@ struct unit {
 static bool parse_with_unit(struct str text, const struct unit *units, uint64_t *ret)
 {
     size_t digits = digits_of(text);
-    struct str suffix = { text.data + digits, text.size - digits };
+    struct str suffix = {text.data + digits, text.size - digits};
     uint64_t value;
-    if (!parse_digits((struct str){ text.data, digits }, &value)) {
+    if (!parse_digits((struct str){text.data, digits}, &value)) {
         return false;
     }
     for (; units->name != NULL; units++) {
@@ -77,37 +77,37 @@ static bool parse_with_unit(struct str text, const struct unit *units, uint64_t 
 
 bool scalar_parse_size(struct str text, uint64_t *ret)
 {
-    static const struct unit units[] = { { "", 1 },
-                                         { "KiB", UINT64_C(1) << 10 },
-                                         { "MiB", UINT64_C(1) << 20 },
-                                         { "GiB", UINT64_C(1) << 30 },
-                                         { "TiB", UINT64_C(1) << 40 },
-                                         { NULL, 0 } };
+    static const struct unit units[] = {{"", 1},
+                                        {"KiB", UINT64_C(1) << 10},
+                                        {"MiB", UINT64_C(1) << 20},
+                                        {"GiB", UINT64_C(1) << 30},
+                                        {"TiB", UINT64_C(1) << 40},
+                                        {NULL, 0}};
     return parse_with_unit(text, units, ret);
 }
 
 bool scalar_parse_duration(struct str text, uint64_t *ret)
 {
     static const struct unit units[] = {
-        { "ms", 1 }, { "s", 1000 }, { "m", 60 * 1000 }, { "h", 3600 * 1000 }, { NULL, 0 }
-    };
+        {"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 3600 * 1000}, {NULL, 0}};
     return parse_with_unit(text, units, ret);
 }
 
 bool scalar_is_null(struct scalar scalar)
 {
-    return !scalar.quoted &&
-           (scalar.text.size == 0 || str_equal_c(scalar.text, "null") || str_equal_c(scalar.text, "~"));
+    return !scalar.quoted && (scalar.text.size == 0 || str_equal_c(scalar.text, "null") ||
+                              str_equal_c(scalar.text, "~"));
 }
 
 /* --------------------------------------------------------------- messages */
 
 #define FOUND_MAX 48
 
-/* What a plain scalar would be to a YAML reader, for messages and to keep `host: 8080` from being a string. */
+/* What a plain scalar would be to a YAML reader, for messages and to keep `host: 8080` from being a
+ * string. */
 static const char *plain_kind(struct str text)
 {
-    static const char *const booleans[] = { "true", "false", "True", "False", "TRUE", "FALSE" };
+    static const char *const booleans[] = {"true", "false", "True", "False", "TRUE", "FALSE"};
     for (size_t i = 0; i < sizeof(booleans) / sizeof(booleans[0]); i++) {
         if (str_equal_c(text, booleans[i])) {
             return "the boolean ";
@@ -115,7 +115,7 @@ static const char *plain_kind(struct str text)
     }
     struct str rest = text;
     if (rest.size > 0 && (rest.data[0] == '-' || rest.data[0] == '+')) {
-        rest = (struct str){ rest.data + 1, rest.size - 1 };
+        rest = (struct str){rest.data + 1, rest.size - 1};
     }
     size_t digits = digits_of(rest);
     if (digits == 0) {
@@ -160,20 +160,22 @@ static enum phid_status wrong(const struct option *option, const char *what, str
         option_describe(option, &expected);
     }
     size_t shown = scalar.text.size < FOUND_MAX ? scalar.text.size : FOUND_MAX;
-    while (shown < scalar.text.size && shown > 0 && ((unsigned char)scalar.text.data[shown] & 0xc0) == 0x80) {
+    while (shown < scalar.text.size && shown > 0 &&
+           ((unsigned char)scalar.text.data[shown] & 0xc0) == 0x80) {
         shown--;
     }
     const char *dots = shown < scalar.text.size ? "..." : "";
-    const char *expected_text = expected.failed || expected.size == 0 ? "another value" : expected.data;
+    const char *expected_text =
+        expected.failed || expected.size == 0 ? "another value" : expected.data;
     if (scalar_is_null(scalar) && !scalar.literal) {
         phid_fail(err, PHID_ERR_ARGUMENT, "expected %s, found null", expected_text);
     } else if (scalar.quoted) {
-        phid_fail(err, PHID_ERR_ARGUMENT, "expected %s, found the string \"%.*s%s\"", expected_text, (int)shown,
-                  scalar.text.data, dots);
+        phid_fail(err, PHID_ERR_ARGUMENT, "expected %s, found the string \"%.*s%s\"", expected_text,
+                  (int)shown, scalar.text.data, dots);
     } else {
         const char *kind = plain_kind(scalar.text);
-        phid_fail(err, PHID_ERR_ARGUMENT, "expected %s, found %s%.*s%s", expected_text, kind, (int)shown,
-                  scalar.text.data, dots);
+        phid_fail(err, PHID_ERR_ARGUMENT, "expected %s, found %s%.*s%s", expected_text, kind,
+                  (int)shown, scalar.text.data, dots);
     }
     buf_fini(&expected);
     return PHID_ERR_ARGUMENT;
@@ -195,12 +197,13 @@ enum phid_status scalar_read_string(const struct option *option, struct scalar s
     for (size_t i = 0; i < scalar.text.size; i++) {
         unsigned char c = (unsigned char)scalar.text.data[i];
         if (c < 0x20 || c == 0x7f) {
-            return phid_fail(err, PHID_ERR_ARGUMENT, "expected a string without control characters, found byte 0x%02x",
-                             c);
+            return phid_fail(err, PHID_ERR_ARGUMENT,
+                             "expected a string without control characters, found byte 0x%02x", c);
         }
     }
     if (scalar.text.size < (size_t)option->min || scalar.text.size > (size_t)option->max) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "expected a string of %" PRId64 " to %" PRId64 " bytes, found %zu",
+        return phid_fail(err, PHID_ERR_ARGUMENT,
+                         "expected a string of %" PRId64 " to %" PRId64 " bytes, found %zu",
                          option->min, option->max, scalar.text.size);
     }
     char *copy = str_dup(scalar.text);
@@ -211,8 +214,8 @@ enum phid_status scalar_read_string(const struct option *option, struct scalar s
     return PHID_OK;
 }
 
-static enum phid_status store_string(const struct option *option, struct scalar scalar, struct config *config,
-                                     struct phid_error *err)
+static enum phid_status store_string(const struct option *option, struct scalar scalar,
+                                     struct config *config, struct phid_error *err)
 {
     char **slot = option_value(option, config);
     char *copy = NULL;
@@ -227,8 +230,8 @@ static enum phid_status store_string(const struct option *option, struct scalar 
     return PHID_OK;
 }
 
-static enum phid_status store_enum(const struct option *option, struct scalar scalar, struct config *config,
-                                   struct phid_error *err)
+static enum phid_status store_enum(const struct option *option, struct scalar scalar,
+                                   struct config *config, struct phid_error *err)
 {
     for (int i = 0; option->names[i] != NULL; i++) {
         if (str_equal_c(scalar.text, option->names[i])) {
@@ -240,8 +243,8 @@ static enum phid_status store_enum(const struct option *option, struct scalar sc
 }
 
 /* Integers, sizes and durations: the same rules for range, auto and null. */
-static enum phid_status store_number(const struct option *option, struct scalar scalar, struct config *config,
-                                     struct phid_error *err)
+static enum phid_status store_number(const struct option *option, struct scalar scalar,
+                                     struct config *config, struct phid_error *err)
 {
     int64_t value = 0;
     uint64_t wide = 0;
@@ -281,8 +284,8 @@ static enum phid_status store_number(const struct option *option, struct scalar 
     return PHID_OK;
 }
 
-static enum phid_status store_bool(const struct option *option, struct scalar scalar, struct config *config,
-                                   struct phid_error *err)
+static enum phid_status store_bool(const struct option *option, struct scalar scalar,
+                                   struct config *config, struct phid_error *err)
 {
     bool is_true = str_equal_c(scalar.text, "true");
     if (scalar.quoted || (!is_true && !str_equal_c(scalar.text, "false"))) {
@@ -292,8 +295,8 @@ static enum phid_status store_bool(const struct option *option, struct scalar sc
     return PHID_OK;
 }
 
-enum phid_status scalar_store(const struct option *option, struct scalar scalar, struct config *config,
-                              struct phid_error *err)
+enum phid_status scalar_store(const struct option *option, struct scalar scalar,
+                              struct config *config, struct phid_error *err)
 {
     switch (option->type) {
     case OPTION_BOOL:

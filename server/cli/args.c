@@ -21,11 +21,13 @@ static const struct builtin {
     const char *metavar;
     const char *help;
 } builtins[] = {
-    { "--api-key", "KEY", "let clients in that send this key (repeatable; others can see it in the process list)" },
-    { "--config", "FILE", "read this YAML file; flags override it" },
-    { "--set", "KEY=VALUE", "set any key of the YAML file, e.g. --set server.drain.timeout=10s (repeatable)" },
-    { "--help-config", NULL, "print the reference of all keys" },
-    { "--help", NULL, "print this" },
+    {"--api-key", "KEY",
+     "let clients in that send this key (repeatable; others can see it in the process list)"},
+    {"--config", "FILE", "read this YAML file; flags override it"},
+    {"--set", "KEY=VALUE",
+     "set any key of the YAML file, e.g. --set server.drain.timeout=10s (repeatable)"},
+    {"--help-config", NULL, "print the reference of all keys"},
+    {"--help", NULL, "print this"},
 };
 
 #define BUILTIN_COUNT (sizeof(builtins) / sizeof(builtins[0]))
@@ -34,23 +36,24 @@ static const struct builtin {
 
 static bool find_long(struct str name, const struct arg *table, struct found *ret)
 {
-    *ret = (struct found){ 0 };
+    *ret = (struct found){0};
     for (const struct arg *arg = table; arg->name != NULL; arg++) {
         if (str_equal_c(name, arg->name)) {
-            *ret = (struct found){ .arg = arg, .takes_value = arg->kind != ARG_SWITCH };
+            *ret = (struct found){.arg = arg, .takes_value = arg->kind != ARG_SWITCH};
             return true;
         }
     }
     const struct option *option;
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
         if (option->flag != NULL && str_equal_c(name, option->flag)) {
-            *ret = (struct found){ .option = option, .takes_value = true };
+            *ret = (struct found){.option = option, .takes_value = true};
             return true;
         }
     }
     for (size_t i = 0; i < BUILTIN_COUNT; i++) {
         if (str_equal_c(name, builtins[i].name)) {
-            *ret = (struct found){ .builtin = builtins[i].name, .takes_value = builtins[i].metavar != NULL };
+            *ret = (struct found){.builtin = builtins[i].name,
+                                  .takes_value = builtins[i].metavar != NULL};
             return true;
         }
     }
@@ -59,25 +62,25 @@ static bool find_long(struct str name, const struct arg *table, struct found *re
 
 static bool find_letter(char letter, const struct arg *table, struct found *ret)
 {
-    *ret = (struct found){ 0 };
+    *ret = (struct found){0};
     if (letter == 0) {
         return false;
     }
     for (const struct arg *arg = table; arg->name != NULL; arg++) {
         if (arg->letter == letter) {
-            *ret = (struct found){ .arg = arg, .takes_value = arg->kind != ARG_SWITCH };
+            *ret = (struct found){.arg = arg, .takes_value = arg->kind != ARG_SWITCH};
             return true;
         }
     }
     const struct option *option;
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
         if (option->letter == letter) {
-            *ret = (struct found){ .option = option, .takes_value = true };
+            *ret = (struct found){.option = option, .takes_value = true};
             return true;
         }
     }
     if (letter == 'h') {
-        *ret = (struct found){ .builtin = "--help" };
+        *ret = (struct found){.builtin = "--help"};
         return true;
     }
     return false;
@@ -87,12 +90,12 @@ static bool find_letter(char letter, const struct arg *table, struct found *ret)
 
 bool args_parse_counts(const char *text, size_t max, struct arg_counts *ret)
 {
-    struct arg_counts counts = { 0 };
+    struct arg_counts counts = {0};
     while (true) {
         size_t size = strcspn(text, ",");
         int64_t value;
-        if (counts.count == ARGS_LIST_MAX || !scalar_parse_int((struct str){ text, size }, &value) || value < 0 ||
-            (uint64_t)value > max) {
+        if (counts.count == ARGS_LIST_MAX || !scalar_parse_int((struct str){text, size}, &value) ||
+            value < 0 || (uint64_t)value > max) {
             return false;
         }
         counts.items[counts.count++] = (size_t)value;
@@ -116,15 +119,18 @@ static int store_arg(const struct arg *arg, const char *flag, const char *value)
         *(const char **)arg->dest = value;
         return -1;
     case ARG_COUNT:
-        if (!scalar_parse_int(str_of(value), &number) || number < 0 || (uint64_t)number > arg->max) {
-            return cli_usage("%s: expected an integer from 0 to %zu, found %.60s", flag, arg->max, value);
+        if (!scalar_parse_int(str_of(value), &number) || number < 0 ||
+            (uint64_t)number > arg->max) {
+            return cli_usage("%s: expected an integer from 0 to %zu, found %.60s", flag, arg->max,
+                             value);
         }
         *(size_t *)arg->dest = (size_t)number;
         return -1;
     case ARG_COUNTS:
         if (!args_parse_counts(value, arg->max, &counts)) {
-            return cli_usage("%s: expected up to %d integers from 0 to %zu separated by commas, found %.60s", flag,
-                             ARGS_LIST_MAX, arg->max, value);
+            return cli_usage(
+                "%s: expected up to %d integers from 0 to %zu separated by commas, found %.60s",
+                flag, ARGS_LIST_MAX, arg->max, value);
         }
         *(struct arg_counts *)arg->dest = counts;
         return -1;
@@ -134,11 +140,12 @@ static int store_arg(const struct arg *arg, const char *flag, const char *value)
 
 static int store_builtin(struct args *args, const char *name, const char *value)
 {
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     if (strcmp(name, "--set") == 0 && config_set(&args->config, value, &err) != PHID_OK) {
         return cli_usage("%s", err.message);
     }
-    if (strcmp(name, "--api-key") == 0 && config_add_api_key(&args->config, value, &err) != PHID_OK) {
+    if (strcmp(name, "--api-key") == 0 &&
+        config_add_api_key(&args->config, value, &err) != PHID_OK) {
         return cli_usage("%s", err.message);
     }
     if (strcmp(name, "--help-config") == 0) {
@@ -152,14 +159,16 @@ static int store_builtin(struct args *args, const char *name, const char *value)
 static void print_flag(char letter, const char *name, const char *metavar, const char *help)
 {
     char left[64];
-    snprintf(left, sizeof(left), "%c%c%s %s%s%s", letter != 0 ? '-' : ' ', letter != 0 ? letter : ' ',
-             letter != 0 ? "," : " ", name, metavar != NULL ? " " : "", metavar != NULL ? metavar : "");
+    snprintf(left, sizeof(left), "%c%c%s %s%s%s", letter != 0 ? '-' : ' ',
+             letter != 0 ? letter : ' ', letter != 0 ? "," : " ", name, metavar != NULL ? " " : "",
+             metavar != NULL ? metavar : "");
     printf("  %-28s %s\n", left, help);
 }
 
 static void print_help(const struct command *command, const struct arg *table)
 {
-    printf("phid %s: %s\n\nusage: phid %s %s\n\n", command->name, command->summary, command->name, command->usage);
+    printf("phid %s: %s\n\nusage: phid %s %s\n\n", command->name, command->summary, command->name,
+           command->usage);
     for (const struct arg *arg = table; arg->name != NULL; arg++) {
         print_flag(arg->letter, arg->name, arg->metavar, arg->help);
     }
@@ -190,8 +199,8 @@ static int print_reference(void)
 
 /* --------------------------------------------------------------- parsing */
 
-/* Walks argv twice: first only --config and --help take effect, then everything else, so that flags override the file
- * wherever they stand. */
+/* Walks argv twice: first only --config and --help take effect, then everything else, so that flags
+ * override the file wherever they stand. */
 struct walk {
     struct args *args;
     const struct command *command;
@@ -199,9 +208,10 @@ struct walk {
     bool first_pass;
 };
 
-static int take_flag(const struct walk *w, const struct found *found, const char *flag, const char *value)
+static int take_flag(const struct walk *w, const struct found *found, const char *flag,
+                     const char *value)
 {
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     if (w->first_pass) {
         if (found->builtin != NULL && strcmp(found->builtin, "--help") == 0) {
             print_help(w->command, w->table);
@@ -247,9 +257,9 @@ static int walk_flag(const struct walk *w, int argc, char **argv, int *index)
     if (text[1] == '-') {
         size_t size = strcspn(text, "=");
         snprintf(flag, sizeof(flag), "%.*s", (int)(size < 60 ? size : 60), text);
-        if (!find_long((struct str){ text, size }, w->table, &found)) {
-            return cli_usage("%s: unknown flag %s; `phid %s --help` lists them", w->command->name, flag,
-                             w->command->name);
+        if (!find_long((struct str){text, size}, w->table, &found)) {
+            return cli_usage("%s: unknown flag %s; `phid %s --help` lists them", w->command->name,
+                             flag, w->command->name);
         }
         value = text[size] == '=' ? text + size + 1 : NULL;
         if (value != NULL && !found.takes_value) {
@@ -258,8 +268,8 @@ static int walk_flag(const struct walk *w, int argc, char **argv, int *index)
     } else {
         snprintf(flag, sizeof(flag), "-%c", text[1]);
         if (!find_letter(text[1], w->table, &found) || (text[2] != 0 && !found.takes_value)) {
-            return cli_usage("%s: unknown flag %.60s; `phid %s --help` lists them", w->command->name, text,
-                             w->command->name);
+            return cli_usage("%s: unknown flag %.60s; `phid %s --help` lists them",
+                             w->command->name, text, w->command->name);
         }
         value = text[2] != 0 ? text + 2 : NULL;
     }
@@ -293,14 +303,15 @@ static int walk_all(const struct walk *w, int argc, char **argv)
     return -1;
 }
 
-int args_parse(struct args *args, const struct command *command, const struct arg *table, int argc, char **argv)
+int args_parse(struct args *args, const struct command *command, const struct arg *table, int argc,
+               char **argv)
 {
-    struct phid_error err = { 0 };
-    *args = (struct args){ 0 };
+    struct phid_error err = {0};
+    *args = (struct args){0};
     if (config_init(&args->config, &err) != PHID_OK) {
         return cli_fail(&err);
     }
-    struct walk walk = { .args = args, .command = command, .table = table, .first_pass = true };
+    struct walk walk = {.args = args, .command = command, .table = table, .first_pass = true};
     int code = walk_all(&walk, argc, argv);
     if (code < 0) {
         walk.first_pass = false;

@@ -1,7 +1,7 @@
 /* The command line of one subcommand: a table of its own flags beside those of the configuration.
  *
- * A command declares its table with the addresses where values go, calls args_parse, and owns the struct args until
- * args_fini. Strings point into argv. One thread. */
+ * A command declares its table with the addresses where values go, calls args_parse, and owns the
+ * struct args until args_fini. Strings point into argv. One thread. */
 #ifndef PHID_CLI_ARGS_H
 #define PHID_CLI_ARGS_H
 
@@ -51,10 +51,13 @@ struct args {
     bool help_config; /* --help-config was given */
 };
 
-/* Parses argv[1..]: the command's flags (a table ended by a NULL name), the configuration's flags, --config, --set,
+/* Parses argv[1..]: the command's flags (a table ended by a NULL name), the configuration's flags,
+ * --config, --set,
  * --help. The configuration is defaults, then the file, then flags in their order, and is checked.
- * Returns -1 to go on (then args_fini is the caller's duty), or the exit code: 0 after --help, 2 after a message. */
-int args_parse(struct args *args, const struct command *command, const struct arg *table, int argc, char **argv);
+ * Returns -1 to go on (then args_fini is the caller's duty), or the exit code: 0 after --help, 2
+ * after a message. */
+int args_parse(struct args *args, const struct command *command, const struct arg *table, int argc,
+               char **argv);
 void args_fini(struct args *args);
 
 /* "1,8" or "512"; false when it is anything else. */

@@ -84,7 +84,7 @@ static enum phid_status submit(struct bench *b, size_t count, size_t max_tokens,
         .prompt_count = count,
         .max_tokens = max_tokens,
         .ignore_eos = true,
-        .sampling = { .temperature = 0, .top_p = 1, .repetition_penalty = 1 },
+        .sampling = {.temperature = 0, .top_p = 1, .repetition_penalty = 1},
         .logprobs = -1,
         .id = "bench",
         .wake = bell != NULL ? ring : NULL,
@@ -110,10 +110,11 @@ static double median(double *values, size_t count)
 /* --------------------------------------------------------------- prefill */
 
 /* Seconds from the first step to the first token. */
-static enum phid_status time_prefill(struct bench *b, size_t tokens, double *ret_seconds, struct phid_error *err)
+static enum phid_status time_prefill(struct bench *b, size_t tokens, double *ret_seconds,
+                                     struct phid_error *err)
 {
     struct phid_request *request = NULL;
-    struct phid_output output = { 0 };
+    struct phid_output output = {0};
     uint64_t start = clock_now_ns();
     enum phid_status status = submit(b, tokens, 1, NULL, &request, err);
     while (status == PHID_OK && output.finish == PHID_FINISH_NONE) {
@@ -132,7 +133,8 @@ static enum phid_status time_prefill(struct bench *b, size_t tokens, double *ret
     return status;
 }
 
-static enum phid_status measure_prefill(struct bench *b, size_t tokens, struct prefill_result *ret, struct phid_error *err)
+static enum phid_status measure_prefill(struct bench *b, size_t tokens, struct prefill_result *ret,
+                                        struct phid_error *err)
 {
     double seconds[RUNS_MAX];
     for (size_t i = 0; i < b->runs; i++) {
@@ -160,8 +162,10 @@ struct flock {
     size_t count;
 };
 
-/* Takes what is there; *ret_total is the tokens of all answers, *ret_started whether each has one. */
-static enum phid_status poll_all(struct flock *f, size_t *ret_total, bool *ret_started, struct phid_error *err)
+/* Takes what is there; *ret_total is the tokens of all answers, *ret_started whether each has one.
+ */
+static enum phid_status poll_all(struct flock *f, size_t *ret_total, bool *ret_started,
+                                 struct phid_error *err)
 {
     struct phid_output output;
     *ret_total = 0;
@@ -183,17 +187,18 @@ static enum phid_status poll_all(struct flock *f, size_t *ret_total, bool *ret_s
 }
 
 /* Tokens a second of all sequences together, once each has its first token. */
-static enum phid_status time_decode(struct bench *b, size_t context, size_t sequences, double *ret_tok_s,
-                                    struct phid_error *err)
+static enum phid_status time_decode(struct bench *b, size_t context, size_t sequences,
+                                    double *ret_tok_s, struct phid_error *err)
 {
-    struct flock f = { 0 };
-    struct bell bell = { .mutex = PTHREAD_MUTEX_INITIALIZER, .rung = PTHREAD_COND_INITIALIZER };
+    struct flock f = {0};
+    struct bell bell = {.mutex = PTHREAD_MUTEX_INITIALIZER, .rung = PTHREAD_COND_INITIALIZER};
     size_t prompt = context > 0 ? context : 1, total = 0, total_at_start = 0;
     bool started = false, measuring = false;
     uint64_t start = 0;
     enum phid_status status = PHID_OK;
     while (status == PHID_OK && f.count < sequences) {
-        status = submit(b, prompt, phid_engine_info(b->engine)->context - prompt, &bell, &f.requests[f.count], err);
+        status = submit(b, prompt, phid_engine_info(b->engine)->context - prompt, &bell,
+                        &f.requests[f.count], err);
         f.count += status == PHID_OK ? 1 : 0;
     }
     while (status == PHID_OK) {
@@ -214,8 +219,8 @@ static enum phid_status time_decode(struct bench *b, size_t context, size_t sequ
     return status;
 }
 
-static enum phid_status measure_decode(struct bench *b, size_t context, size_t sequences, struct decode_result *ret,
-                                       struct phid_error *err)
+static enum phid_status measure_decode(struct bench *b, size_t context, size_t sequences,
+                                       struct decode_result *ret, struct phid_error *err)
 {
     double rates[RUNS_MAX];
     for (size_t i = 0; i < b->runs; i++) {
@@ -244,11 +249,13 @@ static void print_calibration(const struct bench *b)
 {
     const struct cpu_calibration *p = &b->peak;
     if (b->json) {
-        printf("{\"calibration\":{\"threads\":%zu,\"isa\":\"%s\",\"read_gb_s\":%.3f,\"int8_gmac_s\":%.3f,\"f32_gfma_s\":%.3f}",
+        printf("{\"calibration\":{\"threads\":%zu,\"isa\":\"%s\",\"read_gb_s\":%.3f,\"int8_gmac_"
+               "s\":%.3f,\"f32_gfma_s\":%.3f}",
                p->threads, p->isa, p->read_gb_s, p->int8_gmac_s, p->f32_gfma_s);
     } else {
-        printf("peaks of this machine, %zu threads, %s: %.1f GB/s read, %.1f GMAC/s int8, %.1f GFMA/s f32\n\n", p->threads,
-               p->isa, p->read_gb_s, p->int8_gmac_s, p->f32_gfma_s);
+        printf("peaks of this machine, %zu threads, %s: %.1f GB/s read, %.1f GMAC/s int8, %.1f "
+               "GFMA/s f32\n\n",
+               p->threads, p->isa, p->read_gb_s, p->int8_gmac_s, p->f32_gfma_s);
         printf("%-8s %8s %10s %10s %12s %9s\n", "", "tokens", "sequences", "tok/s", "", "of peak");
         fflush(stdout);
     }
@@ -257,11 +264,11 @@ static void print_calibration(const struct bench *b)
 static void print_prefill(const struct bench *b, const struct prefill_result *r, bool first)
 {
     if (b->json) {
-        printf("%s{\"tokens\":%zu,\"tok_s\":%.3f,\"gmac_s\":%.3f,\"fraction\":%.4f}", first ? "" : ",", r->tokens, r->tok_s,
-               r->gmac_s, r->fraction);
+        printf("%s{\"tokens\":%zu,\"tok_s\":%.3f,\"gmac_s\":%.3f,\"fraction\":%.4f}",
+               first ? "" : ",", r->tokens, r->tok_s, r->gmac_s, r->fraction);
     } else {
-        printf("%-8s %8zu %10s %10.1f %5.1f GMAC/s %8.1f%%\n", "prefill", r->tokens, "", r->tok_s, r->gmac_s,
-               100 * r->fraction);
+        printf("%-8s %8zu %10s %10.1f %5.1f GMAC/s %8.1f%%\n", "prefill", r->tokens, "", r->tok_s,
+               r->gmac_s, 100 * r->fraction);
         fflush(stdout);
     }
 }
@@ -269,11 +276,12 @@ static void print_prefill(const struct bench *b, const struct prefill_result *r,
 static void print_decode(const struct bench *b, const struct decode_result *r, bool first)
 {
     if (b->json) {
-        printf("%s{\"context\":%zu,\"sequences\":%zu,\"tok_s\":%.3f,\"gb_s\":%.3f,\"fraction\":%.4f}", first ? "" : ",",
-               r->context, r->sequences, r->tok_s, r->gb_s, r->fraction);
+        printf(
+            "%s{\"context\":%zu,\"sequences\":%zu,\"tok_s\":%.3f,\"gb_s\":%.3f,\"fraction\":%.4f}",
+            first ? "" : ",", r->context, r->sequences, r->tok_s, r->gb_s, r->fraction);
     } else {
-        printf("%-8s %8zu %10zu %10.1f %7.1f GB/s %8.1f%%\n", "decode", r->context, r->sequences, r->tok_s, r->gb_s,
-               100 * r->fraction);
+        printf("%-8s %8zu %10zu %10.1f %7.1f GB/s %8.1f%%\n", "decode", r->context, r->sequences,
+               r->tok_s, r->gb_s, 100 * r->fraction);
         fflush(stdout);
     }
 }
@@ -289,8 +297,9 @@ static enum phid_status measure_all(struct bench *b, struct phid_error *err)
         printf(",\"prefill\":[");
     }
     for (size_t i = 0; i < b->prefill.count && status == PHID_OK; i++) {
-        struct prefill_result result = { 0 };
-        if (b->prefill.items[i] > 0 && (status = measure_prefill(b, b->prefill.items[i], &result, err)) == PHID_OK) {
+        struct prefill_result result = {0};
+        if (b->prefill.items[i] > 0 &&
+            (status = measure_prefill(b, b->prefill.items[i], &result, err)) == PHID_OK) {
             print_prefill(b, &result, first);
             first = false;
         }
@@ -299,10 +308,12 @@ static enum phid_status measure_all(struct bench *b, struct phid_error *err)
     if (b->json) {
         printf("],\"decode\":[");
     }
-    for (size_t i = 0; b->decode_tokens > 0 && i < b->depths.count * b->sequences.count && status == PHID_OK; i++) {
-        struct decode_result result = { 0 };
-        status = measure_decode(b, b->depths.items[i / b->sequences.count], b->sequences.items[i % b->sequences.count],
-                                &result, err);
+    for (size_t i = 0;
+         b->decode_tokens > 0 && i < b->depths.count * b->sequences.count && status == PHID_OK;
+         i++) {
+        struct decode_result result = {0};
+        status = measure_decode(b, b->depths.items[i / b->sequences.count],
+                                b->sequences.items[i % b->sequences.count], &result, err);
         if (status == PHID_OK) {
             print_decode(b, &result, first);
             first = false;
@@ -323,16 +334,18 @@ static size_t largest(const struct arg_counts *counts)
     return most;
 }
 
-/* Tokens a decode run needs a sequence to hold: its context, the tokens measured, and those that the sequences started
- * first produce until the last one has started. */
+/* Tokens a decode run needs a sequence to hold: its context, the tokens measured, and those that
+ * the sequences started first produce until the last one has started. */
 static size_t decode_room(const struct bench *b, size_t sequences, size_t step_tokens)
 {
     size_t prompts = sequences * (largest(&b->depths) + 1);
-    return largest(&b->depths) + b->decode_tokens + 2 * (prompts / (step_tokens > sequences ? step_tokens - sequences : 1)) +
-           2 * sequences + 16;
+    return largest(&b->depths) + b->decode_tokens +
+           2 * (prompts / (step_tokens > sequences ? step_tokens - sequences : 1)) + 2 * sequences +
+           16;
 }
 
-static enum phid_status start_engine(struct bench *b, const struct config *config, struct phid_error *err)
+static enum phid_status start_engine(struct bench *b, const struct config *config,
+                                     struct phid_error *err)
 {
     struct phid_engine_options options;
     cli_engine_options(config, &options);
@@ -341,7 +354,8 @@ static enum phid_status start_engine(struct bench *b, const struct config *confi
     size_t context = largest(&b->prefill) + 16 > room ? largest(&b->prefill) + 16 : room;
     context = (context + PAGE_TOKENS - 1) / PAGE_TOKENS * PAGE_TOKENS;
     if (context > phid_model_info(b->model)->context_length) {
-        return phid_fail(err, PHID_ERR_CONTEXT, "this needs a context of %zu tokens, but the model has %zu", context,
+        return phid_fail(err, PHID_ERR_CONTEXT,
+                         "this needs a context of %zu tokens, but the model has %zu", context,
                          phid_model_info(b->model)->context_length);
     }
     options.context = context;
@@ -355,8 +369,8 @@ static enum phid_status start_engine(struct bench *b, const struct config *confi
     return phid_engine_new(b->model, &options, &b->engine, err);
 }
 
-static enum phid_status open_model(struct bench *b, const struct config *config, struct random_model *random,
-                                   struct phid_error *err)
+static enum phid_status open_model(struct bench *b, const struct config *config,
+                                   struct random_model *random, struct phid_error *err)
 {
     struct gguf_file *file = NULL;
     char *path = NULL;
@@ -378,7 +392,7 @@ static enum phid_status open_model(struct bench *b, const struct config *config,
     }
     gguf_close(file);
     if (status == PHID_OK) {
-        struct phid_model_options options = { .template_name = "none" };
+        struct phid_model_options options = {.template_name = "none"};
         status = phid_model_open(path, &options, &b->model, err);
     }
     free(path);
@@ -387,7 +401,7 @@ static enum phid_status open_model(struct bench *b, const struct config *config,
 
 static enum phid_status bench(struct bench *b, const struct config *config, struct phid_error *err)
 {
-    struct random_model random = { .fd = -1 };
+    struct random_model random = {.fd = -1};
     /* Before anything else runs or takes memory. */
     enum phid_status status = cpu_calibrate((size_t)config->engine.threads, b->isa, &b->peak, err);
     if (status == PHID_OK) {
@@ -426,36 +440,67 @@ static int check_usage(const struct bench *b, const struct args *args)
 int cli_bench(int argc, char **argv)
 {
     struct bench b = {
-        .prefill = { .items = { 512 }, .count = 1 },
-        .depths = { .items = { 0 }, .count = 1 },
-        .sequences = { .items = { 1 }, .count = 1 },
+        .prefill = {.items = {512}, .count = 1},
+        .depths = {.items = {0}, .count = 1},
+        .sequences = {.items = {1}, .count = 1},
         .decode_tokens = 64,
         .runs = 3,
     };
     const struct arg table[] = {
-        { .name = "--random", .kind = ARG_TEXT, .dest = &b.random, .metavar = "SHAPE:TYPE",
-          .help = "random weights in place of -m, e.g. phi-3.5-mini:q4_k_m" },
-        { .name = "--prefill", .letter = 'p', .kind = ARG_COUNTS, .dest = &b.prefill, .max = TOKENS_MAX, .metavar = "N,...",
-          .help = "prompt lengths to measure (512); 0 is none" },
-        { .name = "--decode", .letter = 'n', .kind = ARG_COUNT, .dest = &b.decode_tokens, .max = TOKENS_MAX, .metavar = "N",
-          .help = "tokens to decode a sequence (64); 0 is no decode" },
-        { .name = "--depth", .letter = 'd', .kind = ARG_COUNTS, .dest = &b.depths, .max = TOKENS_MAX, .metavar = "N,...",
-          .help = "tokens in the context before decoding (0)" },
-        { .name = "--sequences", .letter = 'b', .kind = ARG_COUNTS, .dest = &b.sequences, .max = SEQUENCES_MAX,
-          .metavar = "N,...", .help = "sequences decoded at once (1)" },
-        { .name = "--runs", .letter = 'r', .kind = ARG_COUNT, .dest = &b.runs, .max = RUNS_MAX, .metavar = "N",
-          .help = "runs of each, of which the median counts (3)" },
-        { .name = "--isa", .kind = ARG_TEXT, .dest = &b.isa, .metavar = "NAME",
-          .help = "kernels and peaks of this instruction set (scalar, avx2, avx512, avx512vnni)" },
-        { .name = "--json", .kind = ARG_SWITCH, .dest = &b.json, .help = "one JSON object" },
-        { 0 },
+        {.name = "--random",
+         .kind = ARG_TEXT,
+         .dest = &b.random,
+         .metavar = "SHAPE:TYPE",
+         .help = "random weights in place of -m, e.g. phi-3.5-mini:q4_k_m"},
+        {.name = "--prefill",
+         .letter = 'p',
+         .kind = ARG_COUNTS,
+         .dest = &b.prefill,
+         .max = TOKENS_MAX,
+         .metavar = "N,...",
+         .help = "prompt lengths to measure (512); 0 is none"},
+        {.name = "--decode",
+         .letter = 'n',
+         .kind = ARG_COUNT,
+         .dest = &b.decode_tokens,
+         .max = TOKENS_MAX,
+         .metavar = "N",
+         .help = "tokens to decode a sequence (64); 0 is no decode"},
+        {.name = "--depth",
+         .letter = 'd',
+         .kind = ARG_COUNTS,
+         .dest = &b.depths,
+         .max = TOKENS_MAX,
+         .metavar = "N,...",
+         .help = "tokens in the context before decoding (0)"},
+        {.name = "--sequences",
+         .letter = 'b',
+         .kind = ARG_COUNTS,
+         .dest = &b.sequences,
+         .max = SEQUENCES_MAX,
+         .metavar = "N,...",
+         .help = "sequences decoded at once (1)"},
+        {.name = "--runs",
+         .letter = 'r',
+         .kind = ARG_COUNT,
+         .dest = &b.runs,
+         .max = RUNS_MAX,
+         .metavar = "N",
+         .help = "runs of each, of which the median counts (3)"},
+        {.name = "--isa",
+         .kind = ARG_TEXT,
+         .dest = &b.isa,
+         .metavar = "NAME",
+         .help = "kernels and peaks of this instruction set (scalar, avx2, avx512, avx512vnni)"},
+        {.name = "--json", .kind = ARG_SWITCH, .dest = &b.json, .help = "one JSON object"},
+        {0},
     };
     struct args args;
     int code = args_parse(&args, cli_command("bench"), table, argc, argv);
     if (code >= 0) {
         return code;
     }
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     code = check_usage(&b, &args);
     if (code < 0) {
         code = bench(&b, &args.config, &err) == PHID_OK ? CLI_OK : cli_fail(&err);

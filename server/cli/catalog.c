@@ -12,10 +12,10 @@ static const struct entry {
     const char *repository;
     const char *file;
 } entries[] = {
-    { "phi-3.5-mini", "bartowski/Phi-3.5-mini-instruct-GGUF", "Phi-3.5-mini-instruct-Q4_K_M.gguf" },
-    { "phi-3-mini", "microsoft/Phi-3-mini-4k-instruct-gguf", "Phi-3-mini-4k-instruct-q4.gguf" },
-    { "phi-4", "bartowski/phi-4-GGUF", "phi-4-Q4_K_M.gguf" },
-    { "smollm2-135m", "bartowski/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct-Q4_K_M.gguf" },
+    {"phi-3.5-mini", "bartowski/Phi-3.5-mini-instruct-GGUF", "Phi-3.5-mini-instruct-Q4_K_M.gguf"},
+    {"phi-3-mini", "microsoft/Phi-3-mini-4k-instruct-gguf", "Phi-3-mini-4k-instruct-q4.gguf"},
+    {"phi-4", "bartowski/phi-4-GGUF", "phi-4-Q4_K_M.gguf"},
+    {"smollm2-135m", "bartowski/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct-Q4_K_M.gguf"},
 };
 
 #define ENTRY_COUNT (sizeof(entries) / sizeof(entries[0]))
@@ -35,10 +35,11 @@ void catalog_source_fini(struct catalog_source *source)
 {
     free(source->url);
     free(source->file);
-    *source = (struct catalog_source){ 0 };
+    *source = (struct catalog_source){0};
 }
 
-/* A file name of ours: letters, digits and `._-`, so that it stays in its folder and on its line. */
+/* A file name of ours: letters, digits and `._-`, so that it stays in its folder and on its line.
+ */
 static bool is_file_name(struct str s)
 {
     if (s.size == 0 || s.size > 200 || s.data[0] == '.') {
@@ -55,9 +56,10 @@ static bool is_file_name(struct str s)
 }
 
 /* Takes the URL in `url` over. */
-static enum phid_status make(struct buf *url, struct str file, struct catalog_source *ret, struct phid_error *err)
+static enum phid_status make(struct buf *url, struct str file, struct catalog_source *ret,
+                             struct phid_error *err)
 {
-    struct catalog_source source = { 0 };
+    struct catalog_source source = {0};
     size_t size;
     enum phid_status status = buf_take(url, &source.url, &size, err);
     if (status == PHID_OK) {
@@ -76,7 +78,7 @@ static struct str after_last_slash(struct str s)
 {
     for (size_t i = s.size; i > 0; i--) {
         if (s.data[i - 1] == '/') {
-            return (struct str){ s.data + i, s.size - i };
+            return (struct str){s.data + i, s.size - i};
         }
     }
     return s;
@@ -85,10 +87,11 @@ static struct str after_last_slash(struct str s)
 static enum phid_status resolve_url(const char *text, struct buf *url, struct catalog_source *ret,
                                     struct phid_error *err)
 {
-    struct str path = { text, strcspn(text, "?#") };
+    struct str path = {text, strcspn(text, "?#")};
     struct str file = after_last_slash(path);
     if (!is_file_name(file) || strpbrk(text, " \t\r\n") != NULL) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "%.200s: expected a URL that ends in a file name", text);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "%.200s: expected a URL that ends in a file name",
+                         text);
     }
     buf_append_c(url, text);
     return make(url, file, ret, err);
@@ -101,15 +104,16 @@ static enum phid_status resolve_hub(const char *text, struct buf *url, struct ca
     const char *rest = text + 3;
     const char *slash = strchr(rest, '/');
     const char *second = slash != NULL ? strchr(slash + 1, '/') : NULL;
-    bool good = second != NULL && is_file_name((struct str){ rest, (size_t)(slash - rest) }) &&
-                is_file_name((struct str){ slash + 1, (size_t)(second - slash - 1) });
+    bool good = second != NULL && is_file_name((struct str){rest, (size_t)(slash - rest)}) &&
+                is_file_name((struct str){slash + 1, (size_t)(second - slash - 1)});
     for (const char *part = second; good && part != NULL;) {
         size_t size = strcspn(part + 1, "/");
-        good = is_file_name((struct str){ part + 1, size });
+        good = is_file_name((struct str){part + 1, size});
         part = part[1 + size] == '/' ? part + 1 + size : NULL;
     }
     if (!good) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "%.200s: expected hf:owner/repository/file.gguf", text);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "%.200s: expected hf:owner/repository/file.gguf",
+                         text);
     }
     buf_append_c(url, HUB);
     buf_append(url, rest, (size_t)(second - rest));
@@ -118,7 +122,8 @@ static enum phid_status resolve_hub(const char *text, struct buf *url, struct ca
     return make(url, after_last_slash(str_of(second)), ret, err);
 }
 
-enum phid_status catalog_resolve(const char *name, struct catalog_source *ret, struct phid_error *err)
+enum phid_status catalog_resolve(const char *name, struct catalog_source *ret,
+                                 struct phid_error *err)
 {
     struct buf url;
     buf_init(&url, 4096);
@@ -145,9 +150,10 @@ enum phid_status catalog_resolve(const char *name, struct catalog_source *ret, s
         buf_append_c(&url, i == 0 ? "" : ", ");
         buf_append_c(&url, entries[i].name);
     }
-    status = phid_fail(err, PHID_ERR_NOT_FOUND,
-                       "%.200s: neither a URL nor hf:owner/repository/file.gguf nor a name known here (%s)", name,
-                       url.data);
+    status = phid_fail(
+        err, PHID_ERR_NOT_FOUND,
+        "%.200s: neither a URL nor hf:owner/repository/file.gguf nor a name known here (%s)", name,
+        url.data);
     buf_fini(&url);
     return status;
 }

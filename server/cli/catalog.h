@@ -1,6 +1,8 @@
-/* Where models come from: short names, hf:owner/repository/file and URLs, and where they lie once fetched.
+/* Where models come from: short names, hf:owner/repository/file and URLs, and where they lie once
+ * fetched.
  *
- * A struct catalog_source is heap strings, the caller's; catalog_source_fini frees them. Any thread. */
+ * A struct catalog_source is heap strings, the caller's; catalog_source_fini frees them. Any
+ * thread. */
 #ifndef PHID_CLI_CATALOG_H
 #define PHID_CLI_CATALOG_H
 
@@ -13,9 +15,10 @@ struct catalog_source {
     char *file; /* the name it gets, without a folder */
 };
 
-/* PHID_ERR_NOT_FOUND when `name` is neither a URL, hf: nor a known short name (the message lists these);
- * PHID_ERR_ARGUMENT when it is malformed. */
-enum phid_status catalog_resolve(const char *name, struct catalog_source *ret, struct phid_error *err);
+/* PHID_ERR_NOT_FOUND when `name` is neither a URL, hf: nor a known short name (the message lists
+ * these); PHID_ERR_ARGUMENT when it is malformed. */
+enum phid_status catalog_resolve(const char *name, struct catalog_source *ret,
+                                 struct phid_error *err);
 void catalog_source_fini(struct catalog_source *source);
 
 /* FOLDER/FILE, heap; NULL: out of memory. */

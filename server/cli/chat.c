@@ -25,7 +25,8 @@ struct history {
     size_t count;
 };
 
-static enum phid_status history_add(struct history *h, enum phid_role role, struct str text, struct phid_error *err)
+static enum phid_status history_add(struct history *h, enum phid_role role, struct str text,
+                                    struct phid_error *err)
 {
     struct phid_message *grown = realloc(h->items, (h->count + 1) * sizeof(*grown));
     if (grown == NULL) {
@@ -36,7 +37,8 @@ static enum phid_status history_add(struct history *h, enum phid_role role, stru
     if (copy == NULL) {
         return phid_fail(err, PHID_ERR_MEMORY, "out of memory");
     }
-    grown[h->count++] = (struct phid_message){ .role = role, .content = copy, .content_size = text.size };
+    grown[h->count++] =
+        (struct phid_message){.role = role, .content = copy, .content_size = text.size};
     return PHID_OK;
 }
 
@@ -56,8 +58,8 @@ struct talk {
     bool terminal;
 };
 
-/* Answers the history and adds the answer to it. A prompt that is too long for the context is reported and the
- * conversation goes on without its last message. */
+/* Answers the history and adds the answer to it. A prompt that is too long for the context is
+ * reported and the conversation goes on without its last message. */
 static enum phid_status answer(struct talk *talk, struct phid_error *err)
 {
     int32_t *ids = NULL;
@@ -65,12 +67,14 @@ static enum phid_status answer(struct talk *talk, struct phid_error *err)
     struct phid_output output;
     struct buf text;
     buf_init(&text, ANSWER_MAX);
-    enum phid_status status = phid_chat_tokens(talk->model, talk->history.items, talk->history.count, &ids, &count, err);
+    enum phid_status status =
+        phid_chat_tokens(talk->model, talk->history.items, talk->history.count, &ids, &count, err);
     if (status == PHID_OK) {
         const struct phid_request_params params = {
             .prompt = ids,
             .prompt_count = count,
-            .max_tokens = talk->max_tokens > 0 ? talk->max_tokens : phid_engine_info(talk->engine)->context,
+            .max_tokens =
+                talk->max_tokens > 0 ? talk->max_tokens : phid_engine_info(talk->engine)->context,
             .sampling = talk->sampling,
             .logprobs = -1,
             .id = "chat",
@@ -113,7 +117,7 @@ static enum phid_status converse(struct talk *talk, struct phid_error *err)
         if (got < 0) {
             break;
         }
-        struct str text = { line, (size_t)got };
+        struct str text = {line, (size_t)got};
         while (text.size > 0 && strchr("\r\n", text.data[text.size - 1]) != NULL) {
             text.size--;
         }
@@ -141,12 +145,14 @@ static enum phid_status converse(struct talk *talk, struct phid_error *err)
     return status;
 }
 
-static enum phid_status start(struct talk *talk, const struct config *config, const char *system, struct phid_error *err)
+static enum phid_status start(struct talk *talk, const struct config *config, const char *system,
+                              struct phid_error *err)
 {
     struct phid_engine_options options;
     enum phid_status status = cli_open_model(config, false, &talk->model, err);
     if (status == PHID_OK && phid_model_info(talk->model)->template_name == NULL) {
-        status = phid_fail(err, PHID_ERR_UNSUPPORTED, "the model has no chat template; try `phid run`");
+        status =
+            phid_fail(err, PHID_ERR_UNSUPPORTED, "the model has no chat template; try `phid run`");
     }
     if (status == PHID_OK) {
         cli_engine_options(config, &options);
@@ -161,12 +167,16 @@ static enum phid_status start(struct talk *talk, const struct config *config, co
 
 int cli_chat(int argc, char **argv)
 {
-    struct talk talk = { .terminal = isatty(STDIN_FILENO) && isatty(STDERR_FILENO) };
-    struct stream_flags flags = { 0 };
+    struct talk talk = {.terminal = isatty(STDIN_FILENO) && isatty(STDERR_FILENO)};
+    struct stream_flags flags = {0};
     const char *system = NULL;
     struct arg table[STREAM_FLAG_COUNT + 2] = {
-        { .name = "--system", .letter = 's', .kind = ARG_TEXT, .dest = &system, .metavar = "TEXT",
-          .help = "a system message to begin with" },
+        {.name = "--system",
+         .letter = 's',
+         .kind = ARG_TEXT,
+         .dest = &system,
+         .metavar = "TEXT",
+         .help = "a system message to begin with"},
     };
     stream_flag_table(&flags, table + 1);
     struct args args;
@@ -174,7 +184,7 @@ int cli_chat(int argc, char **argv)
     if (code >= 0) {
         return code;
     }
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     code = stream_sampling(&flags, 0.7, &talk.sampling);
     talk.max_tokens = flags.max_tokens;
     if (code < 0 && args.config.model.path == NULL) {
@@ -184,7 +194,7 @@ int cli_chat(int argc, char **argv)
         enum phid_status status = start(&talk, &args.config, system, &err);
         if (status == PHID_OK) {
             /* Without SA_RESTART: a read at the prompt returns. */
-            struct sigaction action = { .sa_handler = on_interrupt };
+            struct sigaction action = {.sa_handler = on_interrupt};
             sigaction(SIGINT, &action, NULL);
             status = converse(&talk, &err);
         }

@@ -15,7 +15,8 @@
 
 int cli_fail(const struct phid_error *err)
 {
-    fprintf(stderr, "phid: error: %s\n", err->message[0] != 0 ? err->message : phid_status_name(err->status));
+    fprintf(stderr, "phid: error: %s\n",
+            err->message[0] != 0 ? err->message : phid_status_name(err->status));
     return err->status == PHID_ERR_DEVICE ? CLI_DEVICE_LOST : CLI_FAILED;
 }
 
@@ -23,7 +24,7 @@ int cli_fail(const struct phid_error *err)
 static int complain(int code, const char *format, va_list list)
 {
     char text[PHID_ERROR_MESSAGE_MAX];
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     vsnprintf(text, sizeof(text), format, list);
     phid_fail(&err, PHID_ERR_ARGUMENT, "%s", text);
     fprintf(stderr, "phid: error: %s\n", err.message);
@@ -50,11 +51,13 @@ int cli_failed(const char *format, ...)
 
 /* ----------------------------------------------------------------- model */
 
-enum phid_status cli_model_path(const struct config *config, char **ret_path, struct phid_error *err)
+enum phid_status cli_model_path(const struct config *config, char **ret_path,
+                                struct phid_error *err)
 {
     const char *name = config->model.path;
     if (name == NULL) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "no model: give one with -m FILE, or model.path in the configuration");
+        return phid_fail(err, PHID_ERR_ARGUMENT,
+                         "no model: give one with -m FILE, or model.path in the configuration");
     }
     if (access(name, F_OK) == 0) {
         *ret_path = str_dup(str_of(name));
@@ -73,7 +76,8 @@ enum phid_status cli_model_path(const struct config *config, char **ret_path, st
         return phid_fail(err, PHID_ERR_MEMORY, "out of memory");
     }
     if (access(path, F_OK) != 0) {
-        phid_fail(err, PHID_ERR_NOT_FOUND, "%.100s is not here yet (no %.200s); `phid pull %.100s` fetches it", name, path,
+        phid_fail(err, PHID_ERR_NOT_FOUND,
+                  "%.100s is not here yet (no %.200s); `phid pull %.100s` fetches it", name, path,
                   name);
         free(path);
         return PHID_ERR_NOT_FOUND;
@@ -82,15 +86,16 @@ enum phid_status cli_model_path(const struct config *config, char **ret_path, st
     return PHID_OK;
 }
 
-enum phid_status cli_open_model(const struct config *config, bool vocab_only, struct phid_model **ret_model,
-                                struct phid_error *err)
+enum phid_status cli_open_model(const struct config *config, bool vocab_only,
+                                struct phid_model **ret_model, struct phid_error *err)
 {
     char *path = NULL;
     enum phid_status status = cli_model_path(config, &path, err);
     if (status != PHID_OK) {
         return status;
     }
-    struct phid_model_options options = { .template_name = config->model.chat_template, .vocab_only = vocab_only };
+    struct phid_model_options options = {.template_name = config->model.chat_template,
+                                         .vocab_only = vocab_only};
     status = phid_model_open(path, &options, ret_model, err);
     free(path);
     return status;
@@ -135,7 +140,7 @@ void cli_json_string(struct buf *out, const char *text, size_t size)
     for (size_t i = 0; i < size;) {
         unsigned char c = (unsigned char)text[i];
         uint32_t code_point;
-        size_t length = utf8_decode((struct str){ text + i, size - i }, &code_point);
+        size_t length = utf8_decode((struct str){text + i, size - i}, &code_point);
         if (length == 0) {
             buf_append_c(out, "\\ufffd");
             i++;
@@ -158,7 +163,7 @@ void cli_json_string(struct buf *out, const char *text, size_t size)
 
 void cli_size_text(uint64_t bytes, char *text, size_t size)
 {
-    static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB" };
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
     double value = (double)bytes;
     size_t unit = 0;
     while (value >= 1024 && unit < 4) {

@@ -1,6 +1,8 @@
-/* The subcommands of the program phid, and what they share: error lines, exit codes, opening the model.
+/* The subcommands of the program phid, and what they share: error lines, exit codes, opening the
+ * model.
  *
- * Exit codes: 0 done, 1 failed, 2 wrong usage, 70 device lost. stdout carries the result only. One thread each. */
+ * Exit codes: 0 done, 1 failed, 2 wrong usage, 70 device lost. stdout carries the result only. One
+ * thread each. */
 #ifndef PHID_CLI_CLI_H
 #define PHID_CLI_CLI_H
 
@@ -38,12 +40,14 @@ int cli_help(int argc, char **argv);
 /* The entry of cli_commands with this name, NULL when there is none. */
 const struct command *cli_command(const char *name);
 
-/* Where model.path lies: the path itself, or under models/ for a name that `phid pull` knows. Heap. */
-enum phid_status cli_model_path(const struct config *config, char **ret_path, struct phid_error *err);
+/* Where model.path lies: the path itself, or under models/ for a name that `phid pull` knows. Heap.
+ */
+enum phid_status cli_model_path(const struct config *config, char **ret_path,
+                                struct phid_error *err);
 
 /* Opens model.path. */
-enum phid_status cli_open_model(const struct config *config, bool vocab_only, struct phid_model **ret_model,
-                                struct phid_error *err);
+enum phid_status cli_open_model(const struct config *config, bool vocab_only,
+                                struct phid_model **ret_model, struct phid_error *err);
 
 /* The engine's options as the configuration says; log lines go to stderr when level is debug. */
 void cli_engine_options(const struct config *config, struct phid_engine_options *ret);

@@ -4,18 +4,24 @@
 #include "server/cli/cli.h"
 
 const struct command cli_commands[] = {
-    { "serve", "serve a model over the OpenAI API", "-m MODEL [flags]", 0, cli_serve },
-    { "run", "complete a prompt, the text streamed to standard output", "-m MODEL PROMPT [flags]", 1, cli_run },
-    { "chat", "talk with a model in the terminal", "-m MODEL [flags]", 0, cli_chat },
-    { "pull", "fetch a model", "NAME|hf:OWNER/REPOSITORY/FILE|URL [flags]", 1, cli_pull },
-    { "inspect", "what is in a model file, and the memory it will take", "-m MODEL [flags]", 0, cli_inspect },
-    { "tokenize", "texts to token ids, one JSON value a line from standard input", "-m MODEL [flags]", 0, cli_tokenize },
-    { "eval", "logits or the greedy continuation of token ids, as JSON",
-      "-m MODEL (--tokens IDS | --prompt TEXT | --tokens-file FILE) [flags]", 0, cli_eval },
-    { "quantize", "write a copy of a model with another type of weights", "IN OUT TYPE [flags]", 3, cli_quantize },
-    { "version", "this build", "[--json]", 0, cli_version },
-    { "help", "this list, or one command's flags", "[COMMAND]", 1, cli_help },
-    { NULL, NULL, NULL, 0, NULL },
+    {"serve", "serve a model over the OpenAI API", "-m MODEL [flags]", 0, cli_serve},
+    {"run", "complete a prompt, the text streamed to standard output", "-m MODEL PROMPT [flags]", 1,
+     cli_run},
+    {"chat", "talk with a model in the terminal", "-m MODEL [flags]", 0, cli_chat},
+    {"pull", "fetch a model", "NAME|hf:OWNER/REPOSITORY/FILE|URL [flags]", 1, cli_pull},
+    {"inspect", "what is in a model file, and the memory it will take", "-m MODEL [flags]", 0,
+     cli_inspect},
+    {"tokenize", "texts to token ids, one JSON value a line from standard input",
+     "-m MODEL [flags]", 0, cli_tokenize},
+    {"eval", "logits or the greedy continuation of token ids, as JSON",
+     "-m MODEL (--tokens IDS | --prompt TEXT | --tokens-file FILE) [flags]", 0, cli_eval},
+    {"bench", "measure prefill and decode against the peaks of this machine",
+     "(-m MODEL | --random SHAPE:TYPE) [flags]", 0, cli_bench},
+    {"quantize", "write a copy of a model with another type of weights", "IN OUT TYPE [flags]", 3,
+     cli_quantize},
+    {"version", "this build", "[--json]", 0, cli_version},
+    {"help", "this list, or one command's flags", "[COMMAND]", 1, cli_help},
+    {NULL, NULL, NULL, 0, NULL},
 };
 
 const struct command *cli_command(const char *name)
@@ -43,13 +49,16 @@ int cli_help(int argc, char **argv)
         }
         char name[16], flag[] = "--help";
         snprintf(name, sizeof(name), "%s", command->name);
-        char *arguments[] = { name, flag, NULL };
+        char *arguments[] = {name, flag, NULL};
         return command->run(2, arguments);
     }
-    printf("phid %s: an OpenAI-compatible server for GGUF models\n\nusage: phid COMMAND [flags]\n\n", phid_version());
+    printf(
+        "phid %s: an OpenAI-compatible server for GGUF models\n\nusage: phid COMMAND [flags]\n\n",
+        phid_version());
     for (const struct command *c = cli_commands; c->name != NULL; c++) {
         printf("  %-10s %s\n", c->name, c->summary);
     }
-    printf("\n`phid help COMMAND` lists a command's flags; `phid serve --help-config` every key of the configuration.\n");
+    printf("\n`phid help COMMAND` lists a command's flags; `phid serve --help-config` every key of "
+           "the configuration.\n");
     return CLI_OK;
 }

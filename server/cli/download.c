@@ -17,9 +17,9 @@
 #include "engine/base/str.h"
 #include "server/cli/cli.h"
 
-#define ATTEMPTS  3
-#define PATH_SIZE 8192
-#define TAG_SIZE  512
+#define ATTEMPTS    3
+#define PATH_SIZE   8192
+#define TAG_SIZE    512
 #define PROGRESS_NS (CLOCK_NS_PER_S / 4)
 
 /* One download under way. */
@@ -27,14 +27,14 @@ struct transfer {
     const struct download *download;
     CURL *curl;
     char part[PATH_SIZE], tag_path[PATH_SIZE];
-    int fd;             /* of the part; written at its end */
-    uint64_t start;     /* bytes that were there before this attempt */
-    uint64_t received;  /* by this attempt */
+    int fd;            /* of the part; written at its end */
+    uint64_t start;    /* bytes that were there before this attempt */
+    uint64_t received; /* by this attempt */
     bool body_begun;
     int write_errno;
-    char tag[TAG_SIZE];            /* of the answer; "" when it has none we can use */
-    char hub_sha256[SHA256_TEXT];  /* what the hub says about the file, "" when nothing */
-    uint64_t shown_ns;             /* when the last progress line was written */
+    char tag[TAG_SIZE];           /* of the answer; "" when it has none we can use */
+    char hub_sha256[SHA256_TEXT]; /* what the hub says about the file, "" when nothing */
+    uint64_t shown_ns;            /* when the last progress line was written */
 };
 
 /* ------------------------------------------------------------------ hash */
@@ -46,7 +46,8 @@ static void hex(const unsigned char *bytes, size_t count, char *ret)
     }
 }
 
-enum phid_status download_hash_file(const char *path, char ret_sha256[SHA256_TEXT], struct phid_error *err)
+enum phid_status download_hash_file(const char *path, char ret_sha256[SHA256_TEXT],
+                                    struct phid_error *err)
 {
     enum phid_status status = PHID_OK;
     unsigned char digest[EVP_MAX_MD_SIZE];
@@ -91,9 +92,9 @@ static bool header_value(struct str line, const char *name, struct str *ret)
     if (line.size <= size || line.data[size] != ':' || strncasecmp(line.data, name, size) != 0) {
         return false;
     }
-    struct str value = { line.data + size + 1, line.size - size - 1 };
+    struct str value = {line.data + size + 1, line.size - size - 1};
     while (value.size > 0 && (value.data[0] == ' ' || value.data[0] == '\t')) {
-        value = (struct str){ value.data + 1, value.size - 1 };
+        value = (struct str){value.data + 1, value.size - 1};
     }
     while (value.size > 0 && strchr(" \t\r\n", value.data[value.size - 1]) != NULL) {
         value.size--;
@@ -115,14 +116,15 @@ static bool is_sha256(struct str s)
 static size_t on_header(char *data, size_t size, size_t count, void *user)
 {
     struct transfer *t = user;
-    struct str line = { data, size * count }, value;
+    struct str line = {data, size * count}, value;
     if (line.size > 5 && memcmp(line.data, "HTTP/", 5) == 0) {
         t->tag[0] = 0; /* a redirect's headers are not the file's */
-    } else if (header_value(line, "etag", &value) && value.size < TAG_SIZE && value.size > 0 && value.data[0] == '"') {
+    } else if (header_value(line, "etag", &value) && value.size < TAG_SIZE && value.size > 0 &&
+               value.data[0] == '"') {
         memcpy(t->tag, value.data, value.size);
         t->tag[value.size] = 0;
     } else if (header_value(line, "x-linked-etag", &value) && value.size == 66) {
-        struct str digits = { value.data + 1, 64 };
+        struct str digits = {value.data + 1, 64};
         if (is_sha256(digits)) {
             memcpy(t->hub_sha256, digits.data, 64);
             t->hub_sha256[64] = 0;
@@ -185,7 +187,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *user)
     return bytes;
 }
 
-static int on_progress(void *user, curl_off_t total, curl_off_t done, curl_off_t up_total, curl_off_t up_done)
+static int on_progress(void *user, curl_off_t total, curl_off_t done, curl_off_t up_total,
+                       curl_off_t up_done)
 {
     struct transfer *t = user;
     (void)up_total;
@@ -203,8 +206,8 @@ static int on_progress(void *user, curl_off_t total, curl_off_t done, curl_off_t
     cli_size_text(whole, all, sizeof(all));
     cli_size_text((uint64_t)speed, rate, sizeof(rate));
     int bars = (int)(30 * here / whole);
-    fprintf(stderr, "\r[%.*s%*s] %3d%%  %s of %s, %s/s   ", bars, "##############################", 30 - bars, "",
-            (int)(100 * here / whole), have, all, rate);
+    fprintf(stderr, "\r[%.*s%*s] %3d%%  %s of %s, %s/s   ", bars, "##############################",
+            30 - bars, "", (int)(100 * here / whole), have, all, rate);
     return 0;
 }
 
@@ -273,15 +276,18 @@ static enum outcome judge(struct transfer *t, CURLcode result, struct phid_error
         return ftruncate(t->fd, 0) == 0 ? AGAIN : GIVE_UP;
     }
     if (result == CURLE_HTTP_RETURNED_ERROR) {
-        phid_fail(err, code == 404 ? PHID_ERR_NOT_FOUND : PHID_ERR_IO, "%.300s: HTTP status %ld%s", url, code,
+        phid_fail(err, code == 404 ? PHID_ERR_NOT_FOUND : PHID_ERR_IO, "%.300s: HTTP status %ld%s",
+                  url, code,
                   code == 404   ? " (not found)"
                   : code == 401 ? " (the model wants a login)"
                                 : "");
         return code >= 500 || code == 429 ? AGAIN : GIVE_UP;
     }
     if (t->received > 0) {
-        phid_fail(err, PHID_ERR_IO, "%.200s: the connection broke after %llu bytes; the same command goes on from there",
-                  url, (unsigned long long)(t->start + t->received));
+        phid_fail(
+            err, PHID_ERR_IO,
+            "%.200s: the connection broke after %llu bytes; the same command goes on from there",
+            url, (unsigned long long)(t->start + t->received));
         return AGAIN;
     }
     phid_fail(err, PHID_ERR_IO, "%.300s: %s", url, curl_easy_strerror(result));
@@ -306,7 +312,8 @@ static enum outcome attempt(struct transfer *t, struct phid_error *err)
     }
     CURLcode result = curl_easy_perform(t->curl);
     if (result == CURLE_RANGE_ERROR) {
-        /* The server sends the whole file: libcurl refuses before we see it, so ask without a range. */
+        /* The server sends the whole file: libcurl refuses before we see it, so ask without a
+         * range. */
         t->start = 0;
         result = ftruncate(t->fd, 0) == 0 ? CURLE_OK : CURLE_WRITE_ERROR;
         curl_easy_setopt(t->curl, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)0);
@@ -324,31 +331,34 @@ static enum outcome attempt(struct transfer *t, struct phid_error *err)
 
 /* ---------------------------------------------------------------- checks */
 
-static enum phid_status check_part(const struct transfer *t, char ret_sha256[SHA256_TEXT], struct phid_error *err)
+static enum phid_status check_part(const struct transfer *t, char ret_sha256[SHA256_TEXT],
+                                   struct phid_error *err)
 {
-    char magic[4] = { 0 };
-    const char *wanted = t->download->sha256 != NULL   ? t->download->sha256
-                         : t->hub_sha256[0] != 0 ? t->hub_sha256
-                                                 : NULL;
+    char magic[4] = {0};
+    const char *wanted = t->download->sha256 != NULL ? t->download->sha256
+                         : t->hub_sha256[0] != 0     ? t->hub_sha256
+                                                     : NULL;
     struct str path = str_of(t->download->path);
     bool is_gguf = path.size > 5 && strcmp(path.data + path.size - 5, ".gguf") == 0;
     ssize_t got = pread(t->fd, magic, sizeof(magic), 0);
     if (is_gguf && (got != (ssize_t)sizeof(magic) || memcmp(magic, "GGUF", 4) != 0)) {
-        return phid_fail(err, PHID_ERR_FORMAT, "%.300s: what came is not a GGUF file", t->download->url);
+        return phid_fail(err, PHID_ERR_FORMAT, "%.300s: what came is not a GGUF file",
+                         t->download->url);
     }
     enum phid_status status = download_hash_file(t->part, ret_sha256, err);
     if (status == PHID_OK && wanted != NULL && strcasecmp(wanted, ret_sha256) != 0) {
-        return phid_fail(err, PHID_ERR_FORMAT, "%.200s: expected SHA-256 %s, found %s", t->download->url, wanted,
-                         ret_sha256);
+        return phid_fail(err, PHID_ERR_FORMAT, "%.200s: expected SHA-256 %s, found %s",
+                         t->download->url, wanted, ret_sha256);
     }
     return status;
 }
 
-static enum phid_status fetch(struct transfer *t, char ret_sha256[SHA256_TEXT], struct phid_error *err)
+static enum phid_status fetch(struct transfer *t, char ret_sha256[SHA256_TEXT],
+                              struct phid_error *err)
 {
     enum outcome outcome = AGAIN;
     for (int i = 0; i < ATTEMPTS && outcome == AGAIN; i++) {
-        const struct timespec pause = { .tv_sec = i };
+        const struct timespec pause = {.tv_sec = i};
         nanosleep(&pause, NULL);
         outcome = attempt(t, err);
     }
@@ -369,15 +379,17 @@ static enum phid_status fetch(struct transfer *t, char ret_sha256[SHA256_TEXT], 
         return status;
     }
     if (fsync(t->fd) != 0 || rename(t->part, t->download->path) != 0) {
-        return phid_fail(err, PHID_ERR_IO, "%.300s: cannot finish: %s", t->download->path, strerror(errno));
+        return phid_fail(err, PHID_ERR_IO, "%.300s: cannot finish: %s", t->download->path,
+                         strerror(errno));
     }
     unlink(t->tag_path);
     return PHID_OK;
 }
 
-enum phid_status download_run(const struct download *download, char ret_sha256[SHA256_TEXT], struct phid_error *err)
+enum phid_status download_run(const struct download *download, char ret_sha256[SHA256_TEXT],
+                              struct phid_error *err)
 {
-    struct phid_error local = { 0 };
+    struct phid_error local = {0};
     err = err != NULL ? err : &local;
     struct transfer *t = calloc(1, sizeof(*t));
     if (t == NULL) {

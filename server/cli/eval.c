@@ -25,15 +25,17 @@ static enum phid_status read_ids(struct job *job, struct phid_error *err)
     if (job->prompt != NULL) {
         int32_t *ids = NULL;
         size_t count = 0;
-        enum phid_status status = phid_tokenize(job->model, job->prompt, strlen(job->prompt), job->special,
-                                                phid_model_adds_bos(job->model), &ids, &count, err);
+        enum phid_status status =
+            phid_tokenize(job->model, job->prompt, strlen(job->prompt), job->special,
+                          phid_model_adds_bos(job->model), &ids, &count, err);
         if (status != PHID_OK) {
             return status;
         }
-        job->ids = (struct tokens){ .ids = ids, .count = count, .capacity = count };
+        job->ids = (struct tokens){.ids = ids, .count = count, .capacity = count};
     } else {
-        enum phid_status status = job->tokens != NULL ? ids_parse(str_of(job->tokens), &job->ids, err)
-                                                      : ids_read_file(job->tokens_file, &job->ids, err);
+        enum phid_status status = job->tokens != NULL
+                                      ? ids_parse(str_of(job->tokens), &job->ids, err)
+                                      : ids_read_file(job->tokens_file, &job->ids, err);
         if (status != PHID_OK) {
             return status;
         }
@@ -45,7 +47,8 @@ static enum phid_status read_ids(struct job *job, struct phid_error *err)
 }
 
 /* Without --context the context is what the job needs. */
-static enum phid_status start_engine(struct job *job, const struct config *config, struct phid_error *err)
+static enum phid_status start_engine(struct job *job, const struct config *config,
+                                     struct phid_error *err)
 {
     struct phid_engine_options options;
     cli_engine_options(config, &options);
@@ -55,7 +58,8 @@ static enum phid_status start_engine(struct job *job, const struct config *confi
         options.context = needed < trained || trained == 0 ? needed : trained;
     }
     if (job->ids.count > options.context) {
-        return phid_fail(err, PHID_ERR_CONTEXT, "%zu tokens, but the context is %zu", job->ids.count, options.context);
+        return phid_fail(err, PHID_ERR_CONTEXT, "%zu tokens, but the context is %zu",
+                         job->ids.count, options.context);
     }
     options.max_running = 1;
     options.exact = job->exact;
@@ -97,14 +101,16 @@ static enum phid_status put_logits(const struct job *job, struct phid_error *err
 {
     bool all = strcmp(job->logits, "all") == 0;
     size_t rows = all ? job->ids.count : 1, values, bytes;
-    if (!checked_mul(rows, job->vocab_size, &values) || !checked_mul(values, sizeof(float), &bytes)) {
+    if (!checked_mul(rows, job->vocab_size, &values) ||
+        !checked_mul(values, sizeof(float), &bytes)) {
         return phid_fail(err, PHID_ERR_MEMORY, "the logits do not fit the memory");
     }
     float *logits = malloc(bytes);
     if (logits == NULL) {
         return phid_fail(err, PHID_ERR_MEMORY, "%zu bytes of logits do not fit the memory", bytes);
     }
-    enum phid_status status = phid_engine_logits(job->engine, job->ids.ids, job->ids.count, all, logits, err);
+    enum phid_status status =
+        phid_engine_logits(job->engine, job->ids.ids, job->ids.count, all, logits, err);
     if (status == PHID_OK && strcmp(job->format, "f32") == 0) {
         fwrite(logits, sizeof(float), values, stdout);
     } else if (status == PHID_OK) {
@@ -117,17 +123,17 @@ static enum phid_status put_logits(const struct job *job, struct phid_error *err
 }
 
 /* Runs the request to its end, collecting ids and text. */
-static enum phid_status generate(const struct job *job, struct tokens *ids, struct buf *text, bool *ret_stopped,
-                                 struct phid_error *err)
+static enum phid_status generate(const struct job *job, struct tokens *ids, struct buf *text,
+                                 bool *ret_stopped, struct phid_error *err)
 {
     struct phid_request *request = NULL;
-    struct phid_output output = { 0 };
+    struct phid_output output = {0};
     const struct phid_request_params params = {
         .prompt = job->ids.ids,
         .prompt_count = job->ids.count,
         .max_tokens = job->count,
         .ignore_eos = job->ignore_eos,
-        .sampling = { .temperature = 0, .top_p = 1, .repetition_penalty = 1 },
+        .sampling = {.temperature = 0, .top_p = 1, .repetition_penalty = 1},
         .logprobs = 0, /* so that every token is reported */
         /* Behind a control token an answer begins, whose first word's space is no text. */
         .continues_text = !phid_token_is_control(job->model, job->ids.ids[job->ids.count - 1]),
@@ -136,7 +142,8 @@ static enum phid_status generate(const struct job *job, struct tokens *ids, stru
     enum phid_status status = phid_engine_submit(job->engine, &params, &request, err);
     while (status == PHID_OK && output.finish == PHID_FINISH_NONE) {
         phid_request_wait(request, -1);
-        while (status == PHID_OK && output.finish == PHID_FINISH_NONE && phid_request_poll(request, &output)) {
+        while (status == PHID_OK && output.finish == PHID_FINISH_NONE &&
+               phid_request_poll(request, &output)) {
             buf_append(text, output.text, output.text_size);
             for (size_t i = 0; i < output.token_count; i++) {
                 if (!output.tokens[i].is_prompt && !tokens_push(ids, output.tokens[i].id)) {
@@ -158,7 +165,7 @@ static enum phid_status generate(const struct job *job, struct tokens *ids, stru
 
 static enum phid_status put_generated(const struct job *job, bool first, struct phid_error *err)
 {
-    struct tokens ids = { 0 };
+    struct tokens ids = {0};
     struct buf text, quoted;
     buf_init(&text, (size_t)64 << 20);
     buf_init(&quoted, (size_t)512 << 20);
@@ -182,7 +189,8 @@ static enum phid_status put_generated(const struct job *job, bool first, struct 
 
 /* --------------------------------------------------------------- command */
 
-static enum phid_status evaluate(struct job *job, const struct config *config, struct phid_error *err)
+static enum phid_status evaluate(struct job *job, const struct config *config,
+                                 struct phid_error *err)
 {
     enum phid_status status = cli_open_model(config, false, &job->model, err);
     if (status != PHID_OK) {
@@ -190,7 +198,8 @@ static enum phid_status evaluate(struct job *job, const struct config *config, s
     }
     job->vocab_size = phid_model_info(job->model)->vocab_size;
     if (!phid_model_info(job->model)->has_weights) {
-        return phid_fail(err, PHID_ERR_UNSUPPORTED, "%s: a vocabulary without weights", config->model.path);
+        return phid_fail(err, PHID_ERR_UNSUPPORTED, "%s: a vocabulary without weights",
+                         config->model.path);
     }
     status = read_ids(job, err);
     if (status == PHID_OK) {
@@ -220,7 +229,8 @@ static int check_usage(struct job *job, const struct args *args)
     if (strcmp(job->format, "json") != 0 && strcmp(job->format, "f32") != 0) {
         return cli_usage("--format: expected json or f32, found %.60s", job->format);
     }
-    if (job->logits != NULL && strcmp(job->logits, "last") != 0 && strcmp(job->logits, "all") != 0) {
+    if (job->logits != NULL && strcmp(job->logits, "last") != 0 &&
+        strcmp(job->logits, "all") != 0) {
         return cli_usage("--logits: expected last or all, found %.60s", job->logits);
     }
     if (job->logits == NULL && job->count == 0) {
@@ -234,34 +244,70 @@ static int check_usage(struct job *job, const struct args *args)
 
 int cli_eval(int argc, char **argv)
 {
-    struct job job = { .format = "json" };
+    struct job job = {.format = "json"};
     const struct arg table[] = {
-        { .name = "--tokens", .kind = ARG_TEXT, .dest = &job.tokens, .metavar = "IDS", .help = "token ids, e.g. 1,2,3" },
-        { .name = "--prompt", .kind = ARG_TEXT, .dest = &job.prompt, .metavar = "TEXT", .help = "a text to tokenize" },
-        { .name = "--tokens-file", .kind = ARG_TEXT, .dest = &job.tokens_file, .metavar = "FILE",
-          .help = "token ids apart by space or comma, or a JSON array" },
-        { .name = "--special", .kind = ARG_SWITCH, .dest = &job.special,
-          .help = "control tokens written in --prompt are control tokens" },
-        { .name = "--logits", .kind = ARG_TEXT, .dest = &job.logits, .metavar = "last|all",
-          .help = "logits of the last token (also without -n), or of all" },
-        { .name = "--format", .kind = ARG_TEXT, .dest = &job.format, .metavar = "json|f32",
-          .help = "f32: raw little-endian rows of the vocabulary's length" },
-        { .name = "--count", .letter = 'n', .kind = ARG_COUNT, .dest = &job.count, .max = 1 << 20, .metavar = "N",
-          .help = "continue greedily by up to N tokens" },
-        { .name = "--ignore-eos", .kind = ARG_SWITCH, .dest = &job.ignore_eos, .help = "go on behind an end token" },
-        { .name = "--exact", .kind = ARG_SWITCH, .dest = &job.exact,
-          .help = "the reference path: f32 activations, keys and values, scalar kernels (slow)" },
-        { .name = "--isa", .kind = ARG_TEXT, .dest = &job.isa, .metavar = "NAME",
-          .help = "kernels of this instruction set (scalar, avx2, avx512, avx512vnni), if the machine has it" },
-        { .name = "--json", .kind = ARG_SWITCH, .dest = &(bool){ false }, .help = "the result is JSON anyway" },
-        { 0 },
+        {.name = "--tokens",
+         .kind = ARG_TEXT,
+         .dest = &job.tokens,
+         .metavar = "IDS",
+         .help = "token ids, e.g. 1,2,3"},
+        {.name = "--prompt",
+         .kind = ARG_TEXT,
+         .dest = &job.prompt,
+         .metavar = "TEXT",
+         .help = "a text to tokenize"},
+        {.name = "--tokens-file",
+         .kind = ARG_TEXT,
+         .dest = &job.tokens_file,
+         .metavar = "FILE",
+         .help = "token ids apart by space or comma, or a JSON array"},
+        {.name = "--special",
+         .kind = ARG_SWITCH,
+         .dest = &job.special,
+         .help = "control tokens written in --prompt are control tokens"},
+        {.name = "--logits",
+         .kind = ARG_TEXT,
+         .dest = &job.logits,
+         .metavar = "last|all",
+         .help = "logits of the last token (also without -n), or of all"},
+        {.name = "--format",
+         .kind = ARG_TEXT,
+         .dest = &job.format,
+         .metavar = "json|f32",
+         .help = "f32: raw little-endian rows of the vocabulary's length"},
+        {.name = "--count",
+         .letter = 'n',
+         .kind = ARG_COUNT,
+         .dest = &job.count,
+         .max = 1 << 20,
+         .metavar = "N",
+         .help = "continue greedily by up to N tokens"},
+        {.name = "--ignore-eos",
+         .kind = ARG_SWITCH,
+         .dest = &job.ignore_eos,
+         .help = "go on behind an end token"},
+        {.name = "--exact",
+         .kind = ARG_SWITCH,
+         .dest = &job.exact,
+         .help = "the reference path: f32 activations, keys and values, scalar kernels (slow)"},
+        {.name = "--isa",
+         .kind = ARG_TEXT,
+         .dest = &job.isa,
+         .metavar = "NAME",
+         .help = "kernels of this instruction set (scalar, avx2, avx512, avx512vnni), if the "
+                 "machine has it"},
+        {.name = "--json",
+         .kind = ARG_SWITCH,
+         .dest = &(bool){false},
+         .help = "the result is JSON anyway"},
+        {0},
     };
     struct args args;
     int code = args_parse(&args, cli_command("eval"), table, argc, argv);
     if (code >= 0) {
         return code;
     }
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     code = check_usage(&job, &args);
     if (code < 0) {
         code = evaluate(&job, &args.config, &err) == PHID_OK ? CLI_OK : cli_fail(&err);

@@ -14,7 +14,7 @@
 /* What the file says, gathered once for both outputs. */
 struct facts {
     const struct gguf_file *file;
-    struct phid_model *model;  /* NULL when it cannot be served; problem says why */
+    struct phid_model *model; /* NULL when it cannot be served; problem says why */
     struct phid_error problem;
     struct str architecture;
     uint64_t context, layers, heads, kv_heads, head_size, vocab;
@@ -42,7 +42,7 @@ static size_t count_types(const struct gguf_file *file, struct type_count *types
             continue;
         }
         if (k == count) {
-            types[count++] = (struct type_count){ .type = t->type };
+            types[count++] = (struct type_count){.type = t->type};
         }
         types[k].tensors++;
         types[k].bytes += t->size_bytes;
@@ -98,7 +98,8 @@ static void gather(struct facts *facts, const struct config *config)
         facts->weight_bytes += t->size_bytes;
     }
     uint64_t element = config->engine.kv_type == CONFIG_KV_F32 ? 4 : 2;
-    facts->kv_bytes_per_token = times(times(facts->layers, facts->kv_heads), times(facts->head_size, 2 * element));
+    facts->kv_bytes_per_token =
+        times(times(facts->layers, facts->kv_heads), times(facts->head_size, 2 * element));
     uint64_t most = facts->context < 4096 ? facts->context : 4096;
     facts->chosen_context = config->engine.context > 0 ? (uint64_t)config->engine.context : most;
 }
@@ -116,7 +117,8 @@ static void put_tensors(const struct facts *facts, struct buf *out)
     size_t count = count_types(facts->file, types);
     buf_append_c(out, ",\"types\":{");
     for (size_t i = 0; i < count; i++) {
-        buf_printf(out, "%s\"%s\":%" PRIu64, i > 0 ? "," : "", type_name(types[i].type), types[i].tensors);
+        buf_printf(out, "%s\"%s\":%" PRIu64, i > 0 ? "," : "", type_name(types[i].type),
+                   types[i].tensors);
     }
     buf_append_c(out, "},\"tensors\":[");
     for (size_t i = 0; i < gguf_tensor_count(facts->file); i++) {
@@ -136,11 +138,14 @@ static void put_tensors(const struct facts *facts, struct buf *out)
     buf_append_byte(out, ']');
 }
 
-static enum phid_status put_json(const struct facts *facts, size_t array_max, struct buf *out, struct phid_error *err)
+static enum phid_status put_json(const struct facts *facts, size_t array_max, struct buf *out,
+                                 struct phid_error *err)
 {
     buf_append_c(out, "{\"architecture\":");
     cli_json_string(out, facts->architecture.data, facts->architecture.size);
-    buf_printf(out, ",\"parameters\":%" PRIu64 ",\"file_bytes\":%" PRIu64 ",\"context\":%" PRIu64 ",\"vocab\":%" PRIu64,
+    buf_printf(out,
+               ",\"parameters\":%" PRIu64 ",\"file_bytes\":%" PRIu64 ",\"context\":%" PRIu64
+               ",\"vocab\":%" PRIu64,
                facts->parameters, gguf_file_bytes(facts->file), facts->context, facts->vocab);
     buf_append_c(out, ",\"template\":");
     const char *template_name = template_of(facts);
@@ -156,8 +161,8 @@ static enum phid_status put_json(const struct facts *facts, size_t array_max, st
         buf_append_c(out, "null");
     }
     buf_printf(out,
-               ",\"memory\":{\"weights_bytes\":%" PRIu64 ",\"kv_bytes_per_token\":%" PRIu64 ",\"context\":%" PRIu64
-               ",\"kv_bytes\":%" PRIu64 "}",
+               ",\"memory\":{\"weights_bytes\":%" PRIu64 ",\"kv_bytes_per_token\":%" PRIu64
+               ",\"context\":%" PRIu64 ",\"kv_bytes\":%" PRIu64 "}",
                facts->weight_bytes, facts->kv_bytes_per_token, facts->chosen_context,
                times(facts->kv_bytes_per_token, facts->chosen_context));
     put_tensors(facts, out);
@@ -180,7 +185,8 @@ static enum phid_status put_json(const struct facts *facts, size_t array_max, st
 
 #define TEXT_SHOWN 100 /* bytes of a long value */
 
-static enum phid_status put_metadata_text(const struct facts *facts, struct buf *out, struct phid_error *err)
+static enum phid_status put_metadata_text(const struct facts *facts, struct buf *out,
+                                          struct phid_error *err)
 {
     struct buf value;
     enum phid_status status = PHID_OK;
@@ -190,18 +196,21 @@ static enum phid_status put_metadata_text(const struct facts *facts, struct buf 
         buf_clear(&value);
         status = metadata_put(facts->file, entry, 8, &value, err);
         size_t shown = value.size < TEXT_SHOWN ? value.size : TEXT_SHOWN;
-        while (shown > 0 && shown < value.size && ((unsigned char)value.data[shown] & 0xc0) == 0x80) {
+        while (shown > 0 && shown < value.size &&
+               ((unsigned char)value.data[shown] & 0xc0) == 0x80) {
             shown--;
         }
         buf_append_c(out, "  ");
         cli_json_string(out, entry->key.data, entry->key.size);
-        buf_printf(out, " %.*s%s\n", (int)shown, shown > 0 ? value.data : "", shown < value.size ? "..." : "");
+        buf_printf(out, " %.*s%s\n", (int)shown, shown > 0 ? value.data : "",
+                   shown < value.size ? "..." : "");
     }
     buf_fini(&value);
     return status;
 }
 
-static enum phid_status put_text(const struct facts *facts, bool tensors, struct buf *out, struct phid_error *err)
+static enum phid_status put_text(const struct facts *facts, bool tensors, struct buf *out,
+                                 struct phid_error *err)
 {
     char file_size[32], weights[32], kv[32], total[32];
     uint64_t kv_bytes = times(facts->kv_bytes_per_token, facts->chosen_context);
@@ -212,23 +221,26 @@ static enum phid_status put_text(const struct facts *facts, bool tensors, struct
     const char *template_name = template_of(facts);
     buf_append_c(out, "architecture ");
     cli_json_string(out, facts->architecture.data, facts->architecture.size);
-    buf_printf(out, "\nparameters   %" PRIu64 "\nfile         %s, GGUF version %" PRIu32 ", %zu part(s)\n",
-               facts->parameters, file_size, gguf_version(facts->file), gguf_part_count(facts->file));
-    buf_printf(out, "context      %" PRIu64 " tokens\nvocabulary   %" PRIu64 " tokens\ntemplate     %s\n", facts->context,
-               facts->vocab, template_name != NULL ? template_name : "none");
+    buf_printf(
+        out, "\nparameters   %" PRIu64 "\nfile         %s, GGUF version %" PRIu32 ", %zu part(s)\n",
+        facts->parameters, file_size, gguf_version(facts->file), gguf_part_count(facts->file));
+    buf_printf(
+        out, "context      %" PRIu64 " tokens\nvocabulary   %" PRIu64 " tokens\ntemplate     %s\n",
+        facts->context, facts->vocab, template_name != NULL ? template_name : "none");
     if (facts->model == NULL) {
         buf_printf(out, "problem      %s\n", facts->problem.message);
     }
     buf_printf(out,
-               "memory       %s: weights %s, keys and values %s for %" PRIu64 " tokens (%" PRIu64 " bytes a token)\n",
+               "memory       %s: weights %s, keys and values %s for %" PRIu64 " tokens (%" PRIu64
+               " bytes a token)\n",
                total, weights, kv, facts->chosen_context, facts->kv_bytes_per_token);
     struct type_count types[TYPES_MAX];
     size_t count = count_types(facts->file, types);
     for (size_t i = 0; i < count; i++) {
         char bytes[32];
         cli_size_text(types[i].bytes, bytes, sizeof(bytes));
-        buf_printf(out, "%-12s %-8s %5" PRIu64 " tensors, %s\n", i == 0 ? "types" : "", type_name(types[i].type),
-                   types[i].tensors, bytes);
+        buf_printf(out, "%-12s %-8s %5" PRIu64 " tensors, %s\n", i == 0 ? "types" : "",
+                   type_name(types[i].type), types[i].tensors, bytes);
     }
     for (size_t i = 0; tensors && i < gguf_tensor_count(facts->file); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(facts->file, i);
@@ -249,8 +261,8 @@ struct choices {
 
 static int inspect(const struct config *config, const struct choices *choices)
 {
-    struct phid_error err = { 0 };
-    struct facts facts = { 0 };
+    struct phid_error err = {0};
+    struct facts facts = {0};
     struct gguf_file *file = NULL;
     char *path = NULL;
     struct buf out;
@@ -290,20 +302,29 @@ static int inspect(const struct config *config, const struct choices *choices)
 
 int cli_inspect(int argc, char **argv)
 {
-    struct choices choices = { 0 };
+    struct choices choices = {0};
     const struct arg table[] = {
-        { .name = "--json", .kind = ARG_SWITCH, .dest = &choices.json, .help = "everything as one JSON object" },
-        { .name = "--tensors", .kind = ARG_SWITCH, .dest = &choices.tensors, .help = "list the tensors too (without --json)" },
-        { .name = "--full", .kind = ARG_SWITCH, .dest = &choices.full,
-          .help = "with --json: arrays of more than 256 elements as they are, not summed up" },
-        { 0 },
+        {.name = "--json",
+         .kind = ARG_SWITCH,
+         .dest = &choices.json,
+         .help = "everything as one JSON object"},
+        {.name = "--tensors",
+         .kind = ARG_SWITCH,
+         .dest = &choices.tensors,
+         .help = "list the tensors too (without --json)"},
+        {.name = "--full",
+         .kind = ARG_SWITCH,
+         .dest = &choices.full,
+         .help = "with --json: arrays of more than 256 elements as they are, not summed up"},
+        {0},
     };
     struct args args;
     int code = args_parse(&args, cli_command("inspect"), table, argc, argv);
     if (code >= 0) {
         return code;
     }
-    code = args.config.model.path == NULL ? cli_usage("no model: give one with -m FILE") : inspect(&args.config, &choices);
+    code = args.config.model.path == NULL ? cli_usage("no model: give one with -m FILE")
+                                          : inspect(&args.config, &choices);
     args_fini(&args);
     return code;
 }

@@ -15,12 +15,12 @@
 static enum server_log_level least_level = SERVER_LOG_INFO;
 static bool as_json;
 
-static const char *const level_names[] = { "debug", "info", "warn", "error" };
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 void log_configure(const struct config *config)
 {
-    static const enum server_log_level levels[] = { SERVER_LOG_DEBUG, SERVER_LOG_INFO, SERVER_LOG_WARN,
-                                                    SERVER_LOG_ERROR };
+    static const enum server_log_level levels[] = {SERVER_LOG_DEBUG, SERVER_LOG_INFO,
+                                                   SERVER_LOG_WARN, SERVER_LOG_ERROR};
     least_level = levels[config->log.level];
     as_json = config->log.format == CONFIG_LOG_JSON;
 }

@@ -1,7 +1,7 @@
 /* The log of `phid serve`: one event a line on standard error, as key=value text or as JSON.
  *
- * Configured once before threads start. Any thread may log; a line is written with one call. A log that cannot be
- * written is dropped, serving goes on. */
+ * Configured once before threads start. Any thread may log; a line is written with one call. A log
+ * that cannot be written is dropped, serving goes on. */
 #ifndef PHID_CLI_LOG_H
 #define PHID_CLI_LOG_H
 
@@ -11,7 +11,8 @@
 void log_configure(const struct config *config);
 
 /* A line of key=value pairs; a value with spaces stands in double quotes. */
-void log_event(enum server_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void log_event(enum server_log_level level, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* The line that says the server answers: written whatever the level, since programs wait for it. */
 void log_ready(const char *format, ...) __attribute__((format(printf, 1, 2)));

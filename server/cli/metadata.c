@@ -50,7 +50,8 @@ static void put_number(enum gguf_type type, const unsigned char *data, struct bu
     size_t bytes = type_bytes(type);
     memcpy(&bits, data, bytes);
     /* Moves the sign to bit 63 and back. */
-    int64_t extended = bytes == 8 ? (int64_t)bits : (int64_t)(bits << (64 - 8 * bytes)) >> (64 - 8 * bytes);
+    int64_t extended =
+        bytes == 8 ? (int64_t)bits : (int64_t)(bits << (64 - 8 * bytes)) >> (64 - 8 * bytes);
     float single;
     double wide;
     switch (type) {
@@ -84,8 +85,8 @@ static void put_number(enum gguf_type type, const unsigned char *data, struct bu
     buf_append_c(out, "null");
 }
 
-static enum phid_status put_strings(const struct gguf_file *file, const char *key, size_t shown, struct buf *out,
-                                    struct phid_error *err)
+static enum phid_status put_strings(const struct gguf_file *file, const char *key, size_t shown,
+                                    struct buf *out, struct phid_error *err)
 {
     struct str *items = NULL;
     size_t count = 0;
@@ -101,20 +102,21 @@ static enum phid_status put_strings(const struct gguf_file *file, const char *ke
     return PHID_OK;
 }
 
-static enum phid_status put_array(const struct gguf_file *file, const struct gguf_entry *entry, size_t array_max,
-                                  struct buf *out, struct phid_error *err)
+static enum phid_status put_array(const struct gguf_file *file, const struct gguf_entry *entry,
+                                  size_t array_max, struct buf *out, struct phid_error *err)
 {
     bool whole = entry->count <= array_max;
     size_t shown = whole ? (size_t)entry->count : FIRST_SHOWN;
     enum phid_status status = PHID_OK;
     if (!whole) {
-        buf_printf(out, "{\"type\":\"%s\",\"count\":%" PRIu64 ",\"first\":", gguf_type_name(entry->element_type),
-                   entry->count);
+        buf_printf(out, "{\"type\":\"%s\",\"count\":%" PRIu64 ",\"first\":",
+                   gguf_type_name(entry->element_type), entry->count);
     }
     buf_append_byte(out, '[');
     if (entry->element_type == GGUF_STRING) {
         char *key = str_dup(entry->key);
-        status = key != NULL ? put_strings(file, key, shown, out, err) : phid_fail(err, PHID_ERR_MEMORY, "out of memory");
+        status = key != NULL ? put_strings(file, key, shown, out, err)
+                             : phid_fail(err, PHID_ERR_MEMORY, "out of memory");
         free(key);
     } else {
         size_t bytes = type_bytes(entry->element_type);
@@ -127,15 +129,15 @@ static enum phid_status put_array(const struct gguf_file *file, const struct ggu
     return status;
 }
 
-enum phid_status metadata_put(const struct gguf_file *file, const struct gguf_entry *entry, size_t array_max,
-                              struct buf *out, struct phid_error *err)
+enum phid_status metadata_put(const struct gguf_file *file, const struct gguf_entry *entry,
+                              size_t array_max, struct buf *out, struct phid_error *err)
 {
     if (entry->type == GGUF_ARRAY) {
         return put_array(file, entry, array_max, out, err);
     }
     if (entry->type == GGUF_STRING) {
         char *key = str_dup(entry->key);
-        struct str value = { NULL, 0 };
+        struct str value = {NULL, 0};
         enum phid_status status = key != NULL ? gguf_get_str(file, key, &value, err)
                                               : phid_fail(err, PHID_ERR_MEMORY, "out of memory");
         free(key);

@@ -7,7 +7,7 @@
 
 /* Appends the value of one entry. Arrays of more than `array_max` elements become
  * {"type":"string","count":N,"first":[...]}. Numbers JSON cannot say are null. */
-enum phid_status metadata_put(const struct gguf_file *file, const struct gguf_entry *entry, size_t array_max,
-                              struct buf *out, struct phid_error *err);
+enum phid_status metadata_put(const struct gguf_file *file, const struct gguf_entry *entry,
+                              size_t array_max, struct buf *out, struct phid_error *err);
 
 #endif

@@ -19,21 +19,23 @@
 struct shape {
     const char *name;
     const char *architecture;
-    uint32_t embedding, feed_forward, layers, heads, kv_heads, head_size, rotary, vocab, context, original_context;
+    uint32_t embedding, feed_forward, layers, heads, kv_heads, head_size, rotary, vocab, context,
+        original_context;
     bool tied;
 };
 
-/* Dimensions from the models' published config.json files; "small" and "tiny" are ours, for tests. */
+/* Dimensions from the models' published config.json files; "small" and "tiny" are ours, for tests.
+ */
 static const struct shape shapes[] = {
-    { "phi-3.5-mini", "phi3", 3072, 8192, 32, 32, 32, 96, 96, 32064, 131072, 4096, false },
-    { "phi-3-medium", "phi3", 5120, 17920, 40, 40, 10, 128, 128, 32064, 4096, 4096, false },
-    { "phi-4", "phi3", 5120, 17920, 40, 40, 10, 128, 128, 100352, 16384, 16384, false },
-    { "phi-4-mini", "phi3", 3072, 8192, 32, 24, 8, 128, 96, 200064, 131072, 4096, true },
-    { "llama-3.2-1b", "llama", 2048, 8192, 16, 32, 8, 64, 64, 128256, 131072, 131072, true },
-    { "tinyllama-1.1b", "llama", 2048, 5632, 22, 32, 4, 64, 64, 32000, 2048, 2048, false },
-    { "smollm2-135m", "llama", 576, 1536, 30, 9, 3, 64, 64, 49152, 8192, 8192, true },
-    { "small", "phi3", 1024, 2816, 8, 16, 4, 64, 64, 32064, 131072, 4096, false },
-    { "tiny", "phi3", 256, 768, 3, 4, 2, 64, 64, 32064, 131072, 4096, false },
+    {"phi-3.5-mini", "phi3", 3072, 8192, 32, 32, 32, 96, 96, 32064, 131072, 4096, false},
+    {"phi-3-medium", "phi3", 5120, 17920, 40, 40, 10, 128, 128, 32064, 4096, 4096, false},
+    {"phi-4", "phi3", 5120, 17920, 40, 40, 10, 128, 128, 100352, 16384, 16384, false},
+    {"phi-4-mini", "phi3", 3072, 8192, 32, 24, 8, 128, 96, 200064, 131072, 4096, true},
+    {"llama-3.2-1b", "llama", 2048, 8192, 16, 32, 8, 64, 64, 128256, 131072, 131072, true},
+    {"tinyllama-1.1b", "llama", 2048, 5632, 22, 32, 4, 64, 64, 32000, 2048, 2048, false},
+    {"smollm2-135m", "llama", 576, 1536, 30, 9, 3, 64, 64, 49152, 8192, 8192, true},
+    {"small", "phi3", 1024, 2816, 8, 16, 4, 64, 64, 32064, 131072, 4096, false},
+    {"tiny", "phi3", 256, 768, 3, 4, 2, 64, 64, 32064, 131072, 4096, false},
 };
 
 #define SHAPE_COUNT   (sizeof(shapes) / sizeof(shapes[0]))
@@ -82,8 +84,9 @@ static enum phid_status unknown_spec(const char *spec, struct phid_error *err)
         buf_printf(&known, "%s%s", i > 0 ? ", " : "", shapes[i].name);
     }
     phid_fail(err, PHID_ERR_ARGUMENT,
-              "--random %.60s: expected SHAPE:TYPE with a shape of %s and a type such as q4_k_m, q8_0 or f16", spec,
-              known.data != NULL ? known.data : "");
+              "--random %.60s: expected SHAPE:TYPE with a shape of %s and a type such as q4_k_m, "
+              "q8_0 or f16",
+              spec, known.data != NULL ? known.data : "");
     buf_fini(&known);
     return PHID_ERR_ARGUMENT;
 }
@@ -95,7 +98,7 @@ static enum phid_status read_spec(const char *spec, struct build *b, struct phid
         return unknown_spec(spec, err);
     }
     struct str type = str_of(colon + 1);
-    b->shape = find_shape((struct str){ spec, (size_t)(colon - spec) });
+    b->shape = find_shape((struct str){spec, (size_t)(colon - spec)});
     b->mixed = type.size == 6 && strncasecmp(type.data, "q4_k_m", 6) == 0;
     b->format = quant_format_find_name(b->mixed ? STR("q4_k") : type);
     if (b->shape == NULL || b->format == NULL) {
@@ -110,7 +113,8 @@ static enum phid_status read_spec(const char *spec, struct build *b, struct phid
 static const struct quant_format *format_of(const struct build *b, const char *name, uint32_t layer)
 {
     uint32_t layers = b->shape->layers;
-    bool carries = strcmp(name, "attn_qkv") == 0 || strcmp(name, "attn_v") == 0 || strcmp(name, "ffn_down") == 0;
+    bool carries = strcmp(name, "attn_qkv") == 0 || strcmp(name, "attn_v") == 0 ||
+                   strcmp(name, "ffn_down") == 0;
     bool chosen = layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
     if (b->mixed && (strcmp(name, "output") == 0 || (carries && chosen))) {
         return quant_format_find(QUANT_Q6_K);
@@ -118,18 +122,19 @@ static const struct quant_format *format_of(const struct build *b, const char *n
     return b->format;
 }
 
-static void add(struct build *b, const char *prefix, const char *name, const struct quant_format *format, uint64_t columns,
-                uint64_t rows)
+static void add(struct build *b, const char *prefix, const char *name,
+                const struct quant_format *format, uint64_t columns, uint64_t rows)
 {
     if (b->count == TENSORS_MAX) {
         return; /* no shape above has so many */
     }
     struct tensor *t = &b->tensors[b->count++];
-    *t = (struct tensor){ .format = format, .ne = { columns, rows } };
+    *t = (struct tensor){.format = format, .ne = {columns, rows}};
     snprintf(t->name, sizeof(t->name), "%s%s.weight", prefix, name);
 }
 
-static void add_matrix(struct build *b, uint32_t layer, const char *name, uint64_t columns, uint64_t rows)
+static void add_matrix(struct build *b, uint32_t layer, const char *name, uint64_t columns,
+                       uint64_t rows)
 {
     char prefix[32];
     snprintf(prefix, sizeof(prefix), "blk.%u.", layer);
@@ -140,7 +145,8 @@ static void add_layer(struct build *b, uint32_t layer)
 {
     const struct shape *s = b->shape;
     const struct quant_format *f32 = quant_format_find(QUANT_F32);
-    uint64_t queries = (uint64_t)s->heads * s->head_size, keys = (uint64_t)s->kv_heads * s->head_size;
+    uint64_t queries = (uint64_t)s->heads * s->head_size,
+             keys = (uint64_t)s->kv_heads * s->head_size;
     char prefix[32];
     snprintf(prefix, sizeof(prefix), "blk.%u.", layer);
     add(b, prefix, "attn_norm", f32, s->embedding, 0);
@@ -167,7 +173,8 @@ static enum phid_status list_tensors(struct build *b, struct phid_error *err)
         add(b, "", "rope_factors_long", f32, s->rotary / 2, 0);
         add(b, "", "rope_factors_short", f32, s->rotary / 2, 0);
     }
-    add(b, "", "token_embd", format_of(b, s->tied ? "output" : "token_embd", 0), s->embedding, s->vocab);
+    add(b, "", "token_embd", format_of(b, s->tied ? "output" : "token_embd", 0), s->embedding,
+        s->vocab);
     for (uint32_t i = 0; i < s->layers; i++) {
         add_layer(b, i);
     }
@@ -178,10 +185,13 @@ static enum phid_status list_tensors(struct build *b, struct phid_error *err)
     for (size_t i = 0; i < b->count; i++) {
         const struct tensor *t = &b->tensors[i];
         if (t->ne[1] > 0 && t->ne[0] % t->format->block_weights != 0) {
-            return phid_fail(err, PHID_ERR_ARGUMENT, "%s: rows of %llu are no whole blocks of %zu (%s); try q8_0 or f16",
-                             t->name, (unsigned long long)t->ne[0], t->format->block_weights, t->format->name);
+            return phid_fail(err, PHID_ERR_ARGUMENT,
+                             "%s: rows of %llu are no whole blocks of %zu (%s); try q8_0 or f16",
+                             t->name, (unsigned long long)t->ne[0], t->format->block_weights,
+                             t->format->name);
         }
-        gguf_writer_add_tensor(b->writer, str_of(t->name), (uint32_t)t->format->type, t->ne[1] > 0 ? 2 : 1, t->ne);
+        gguf_writer_add_tensor(b->writer, str_of(t->name), (uint32_t)t->format->type,
+                               t->ne[1] > 0 ? 2 : 1, t->ne);
     }
     return PHID_OK;
 }
@@ -195,14 +205,14 @@ static enum phid_status add_vocabulary(struct build *b, struct phid_error *err)
     struct str *tokens = calloc(count, sizeof(*tokens));
     float *scores = calloc(count, sizeof(*scores));
     int32_t *types = calloc(count, sizeof(*types));
-    char (*names)[12] = calloc(count, sizeof(*names));
+    char(*names)[12] = calloc(count, sizeof(*names));
     enum phid_status status = PHID_OK;
     if (tokens == NULL || scores == NULL || types == NULL || names == NULL) {
         status = phid_fail(err, PHID_ERR_MEMORY, "out of memory");
         goto done;
     }
     for (size_t i = 0; i < count; i++) {
-        static const char *const control[] = { "<unk>", "<s>", "</s>" };
+        static const char *const control[] = {"<unk>", "<s>", "</s>"};
         bool byte = i >= FIRST_BYTE_ID && i < FIRST_BYTE_ID + BYTE_TOKENS;
         if (i < FIRST_BYTE_ID) {
             snprintf(names[i], sizeof(names[i]), "%s", control[i]);
@@ -266,7 +276,8 @@ static void add_metadata(struct build *b)
     if (s->context > s->original_context) {
         double stretch = (double)s->context / s->original_context;
         add_u32(b, "rope.scaling.original_context_length", s->original_context);
-        add_f32(b, "rope.scaling.attn_factor", (float)sqrt(1 + log(stretch) / log((double)s->original_context)));
+        add_f32(b, "rope.scaling.attn_factor",
+                (float)sqrt(1 + log(stretch) / log((double)s->original_context)));
     }
 }
 
@@ -302,7 +313,8 @@ static enum phid_status make_pool(struct build *b, const struct tensor *t, struc
 }
 
 /* The pool again and again, starting at a block of its own for each tensor. */
-static enum phid_status write_matrix(struct build *b, const struct tensor *t, struct phid_error *err)
+static enum phid_status write_matrix(struct build *b, const struct tensor *t,
+                                     struct phid_error *err)
 {
     enum phid_status status = make_pool(b, t, err);
     if (status != PHID_OK) {
@@ -321,8 +333,10 @@ static enum phid_status write_matrix(struct build *b, const struct tensor *t, st
     return status;
 }
 
-/* Norms around 1; rotary factors rising from 1 to 65 (long) or 3 (short), as the published ones do. */
-static enum phid_status write_vector(struct build *b, const struct tensor *t, struct phid_error *err)
+/* Norms around 1; rotary factors rising from 1 to 65 (long) or 3 (short), as the published ones do.
+ */
+static enum phid_status write_vector(struct build *b, const struct tensor *t,
+                                     struct phid_error *err)
 {
     size_t count = (size_t)t->ne[0];
     float *values = malloc(count * sizeof(*values));
@@ -331,9 +345,10 @@ static enum phid_status write_vector(struct build *b, const struct tensor *t, st
     }
     for (size_t i = 0; i < count; i++) {
         float place = (float)i / (float)count;
-        values[i] = strncmp(t->name, "rope_factors_long", 17) == 0    ? 1 + 64 * place
-                    : strncmp(t->name, "rope_factors_short", 18) == 0 ? 1 + 2 * place
-                                                                      : 1 + 0.05f * rng_normal(&b->rng);
+        values[i] = strncmp(t->name, "rope_factors_long", 17) == 0 ? 1 + 64 * place
+                    : strncmp(t->name, "rope_factors_short", 18) == 0
+                        ? 1 + 2 * place
+                        : 1 + 0.05f * rng_normal(&b->rng);
     }
     enum phid_status status = gguf_writer_data(b->writer, values, count * sizeof(*values), err);
     free(values);
@@ -366,16 +381,19 @@ static enum phid_status write_file(struct build *b, const char *path, struct phi
 static uint64_t size_of(const struct build *b)
 {
     const struct shape *s = b->shape;
-    uint64_t layer = (uint64_t)s->embedding * (2 * s->heads * s->head_size + 2 * s->kv_heads * s->head_size +
-                                               3 * (uint64_t)s->feed_forward);
+    uint64_t layer =
+        (uint64_t)s->embedding * (2 * s->heads * s->head_size + 2 * s->kv_heads * s->head_size +
+                                  3 * (uint64_t)s->feed_forward);
     uint64_t weights = layer * s->layers + (uint64_t)s->embedding * s->vocab * 2;
     return weights / b->format->block_weights * b->format->block_bytes * 5 / 4;
 }
 
-/* A folder in memory with room, else one on the disk (whose pages stay in memory where there is room). */
-static enum phid_status make_folder(uint64_t bytes, char *folder, size_t size, struct phid_error *err)
+/* A folder in memory with room, else one on the disk (whose pages stay in memory where there is
+ * room). */
+static enum phid_status make_folder(uint64_t bytes, char *folder, size_t size,
+                                    struct phid_error *err)
 {
-    static const char *const places[] = { "/dev/shm", "/tmp", "/var/tmp", "." };
+    static const char *const places[] = {"/dev/shm", "/tmp", "/var/tmp", "."};
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         struct statvfs info;
         if (statvfs(places[i], &info) != 0 || (uint64_t)info.f_bavail * info.f_frsize < bytes) {
@@ -386,11 +404,13 @@ static enum phid_status make_folder(uint64_t bytes, char *folder, size_t size, s
             return PHID_OK;
         }
     }
-    return phid_fail(err, PHID_ERR_IO, "no room for %llu bytes of random weights in /dev/shm or /tmp",
+    return phid_fail(err, PHID_ERR_IO,
+                     "no room for %llu bytes of random weights in /dev/shm or /tmp",
                      (unsigned long long)bytes);
 }
 
-enum phid_status random_model_make(const char *spec, struct random_model *ret, struct phid_error *err)
+enum phid_status random_model_make(const char *spec, struct random_model *ret,
+                                   struct phid_error *err)
 {
     char folder[64] = "", path[96];
     struct build *b = calloc(1, sizeof(*b));

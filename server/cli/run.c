@@ -32,18 +32,22 @@ static enum phid_status read_prompt(const char *given, struct buf *text, struct 
             return phid_fail(err, PHID_ERR_IO, "cannot read standard input: %s", strerror(errno));
         }
     }
-    return text->failed ? phid_fail(err, PHID_ERR_MEMORY, "the prompt is larger than %zu bytes", PROMPT_MAX) : PHID_OK;
+    return text->failed
+               ? phid_fail(err, PHID_ERR_MEMORY, "the prompt is larger than %zu bytes", PROMPT_MAX)
+               : PHID_OK;
 }
 
-static enum phid_status prompt_ids(const struct job *job, struct str text, int32_t **ret_ids, size_t *ret_count,
-                                   struct phid_error *err)
+static enum phid_status prompt_ids(const struct job *job, struct str text, int32_t **ret_ids,
+                                   size_t *ret_count, struct phid_error *err)
 {
     if (job->chat) {
-        const struct phid_message message = { .role = PHID_ROLE_USER, .content = text.data, .content_size = text.size };
+        const struct phid_message message = {
+            .role = PHID_ROLE_USER, .content = text.data, .content_size = text.size};
         return phid_chat_tokens(job->model, &message, 1, ret_ids, ret_count, err);
     }
-    enum phid_status status = phid_tokenize(job->model, text.data, text.size, job->special,
-                                            phid_model_adds_bos(job->model), ret_ids, ret_count, err);
+    enum phid_status status =
+        phid_tokenize(job->model, text.data, text.size, job->special,
+                      phid_model_adds_bos(job->model), ret_ids, ret_count, err);
     if (status == PHID_OK && *ret_count == 0) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "the prompt is empty");
     }
@@ -55,17 +59,19 @@ static void print_json(const struct buf *answer, const struct phid_output *outpu
     struct buf quoted;
     buf_init(&quoted, (size_t)1 << 30);
     cli_json_string(&quoted, answer->data, answer->size);
-    printf("{\"text\":%s,\"finish\":\"%s\",\"prompt_tokens\":%zu,\"completion_tokens\":%zu}\n", quoted.data,
-           output->finish == PHID_FINISH_STOP ? "stop" : "length", output->prompt_tokens, output->completion_tokens);
+    printf("{\"text\":%s,\"finish\":\"%s\",\"prompt_tokens\":%zu,\"completion_tokens\":%zu}\n",
+           quoted.data, output->finish == PHID_FINISH_STOP ? "stop" : "length",
+           output->prompt_tokens, output->completion_tokens);
     buf_fini(&quoted);
 }
 
 /* With --json the text is kept back; otherwise it goes out as it comes. */
-static enum phid_status answer_quietly(const struct job *job, const struct phid_request_params *params,
+static enum phid_status answer_quietly(const struct job *job,
+                                       const struct phid_request_params *params,
                                        struct phid_error *err)
 {
     struct phid_request *request = NULL;
-    struct phid_output output = { 0 };
+    struct phid_output output = {0};
     struct buf answer;
     buf_init(&answer, PROMPT_MAX);
     enum phid_status status = phid_engine_submit(job->engine, params, &request, err);
@@ -85,7 +91,8 @@ static enum phid_status answer_quietly(const struct job *job, const struct phid_
     return status;
 }
 
-static enum phid_status complete(struct job *job, const struct config *config, struct str text, struct phid_error *err)
+static enum phid_status complete(struct job *job, const struct config *config, struct str text,
+                                 struct phid_error *err)
 {
     int32_t *ids = NULL;
     size_t count = 0;
@@ -104,7 +111,8 @@ static enum phid_status complete(struct job *job, const struct config *config, s
         const struct phid_request_params params = {
             .prompt = ids,
             .prompt_count = count,
-            .max_tokens = job->max_tokens > 0 ? job->max_tokens : phid_engine_info(job->engine)->context,
+            .max_tokens =
+                job->max_tokens > 0 ? job->max_tokens : phid_engine_info(job->engine)->context,
             .sampling = job->sampling,
             .logprobs = -1,
             .continues_text = !job->chat,
@@ -123,13 +131,21 @@ static enum phid_status complete(struct job *job, const struct config *config, s
 
 int cli_run(int argc, char **argv)
 {
-    struct job job = { 0 };
-    struct stream_flags flags = { 0 };
+    struct job job = {0};
+    struct stream_flags flags = {0};
     struct arg table[STREAM_FLAG_COUNT + 4] = {
-        { .name = "--chat", .kind = ARG_SWITCH, .dest = &job.chat, .help = "the prompt is a message to answer" },
-        { .name = "--special", .kind = ARG_SWITCH, .dest = &job.special,
-          .help = "control tokens written in the prompt are control tokens" },
-        { .name = "--json", .kind = ARG_SWITCH, .dest = &job.json, .help = "the whole answer as one JSON object" },
+        {.name = "--chat",
+         .kind = ARG_SWITCH,
+         .dest = &job.chat,
+         .help = "the prompt is a message to answer"},
+        {.name = "--special",
+         .kind = ARG_SWITCH,
+         .dest = &job.special,
+         .help = "control tokens written in the prompt are control tokens"},
+        {.name = "--json",
+         .kind = ARG_SWITCH,
+         .dest = &job.json,
+         .help = "the whole answer as one JSON object"},
     };
     stream_flag_table(&flags, table + 3);
     struct args args;
@@ -137,7 +153,7 @@ int cli_run(int argc, char **argv)
     if (code >= 0) {
         return code;
     }
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     struct buf text;
     buf_init(&text, PROMPT_MAX);
     job.prompt = args.positional_count > 0 ? args.positionals[0] : NULL;

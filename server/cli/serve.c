@@ -27,7 +27,7 @@ struct service {
 /* The keys of the file (read again) and of --api-key, as the server wants them. */
 static enum phid_status load_keys(struct service *s, struct phid_error *err)
 {
-    struct api_keys file_keys = { 0 };
+    struct api_keys file_keys = {0};
     const struct config_list *flags = &s->config->server.api_keys;
     if (s->config->server.api_keys_file != NULL) {
         enum phid_status status = api_keys_load(s->config->server.api_keys_file, &file_keys, err);
@@ -57,8 +57,9 @@ static enum phid_status load_keys(struct service *s, struct phid_error *err)
 
 static void reload_keys(struct service *s)
 {
-    struct phid_error err = { 0 };
-    if (load_keys(s, &err) != PHID_OK || server_set_api_keys(s->server, s->keys, s->key_count, &err) != PHID_OK) {
+    struct phid_error err = {0};
+    if (load_keys(s, &err) != PHID_OK ||
+        server_set_api_keys(s->server, s->keys, s->key_count, &err) != PHID_OK) {
         log_event(SERVER_LOG_ERROR, "event=reload_failed reason=\"%s\" keys=kept", err.message);
         return;
     }
@@ -67,13 +68,14 @@ static void reload_keys(struct service *s)
 
 static void reload_certificate(struct service *s)
 {
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     if (s->config->server.tls_cert == NULL) {
         return;
     }
     if (api_keys_check_private(s->config->server.tls_key, &err) != PHID_OK ||
         server_reload_tls(s->server, &err) != PHID_OK) {
-        log_event(SERVER_LOG_ERROR, "event=reload_failed reason=\"%s\" certificate=kept", err.message);
+        log_event(SERVER_LOG_ERROR, "event=reload_failed reason=\"%s\" certificate=kept",
+                  err.message);
         return;
     }
     log_event(SERVER_LOG_INFO, "event=reloaded certificate=new");
@@ -81,7 +83,8 @@ static void reload_certificate(struct service *s)
 
 /* ----------------------------------------------------------------- start */
 
-/* The name clients see: the first alias, else the file's name without folder, part number and ending. */
+/* The name clients see: the first alias, else the file's name without folder, part number and
+ * ending. */
 static char *name_of_model(const struct config *config)
 {
     if (config->model.alias.count > 0) {
@@ -147,7 +150,8 @@ static enum phid_status start(struct service *s, struct phid_error *err)
         status = cli_open_model(s->config, false, &s->model, err);
     }
     if (status == PHID_OK && !phid_model_info(s->model)->has_weights) {
-        status = phid_fail(err, PHID_ERR_UNSUPPORTED, "%s: a vocabulary without weights", s->config->model.path);
+        status = phid_fail(err, PHID_ERR_UNSUPPORTED, "%s: a vocabulary without weights",
+                           s->config->model.path);
     }
     if (status == PHID_OK && (s->model_id = name_of_model(s->config)) == NULL) {
         status = phid_fail(err, PHID_ERR_MEMORY, "out of memory");
@@ -180,12 +184,14 @@ static void watched_signals(sigset_t *set)
     sigaddset(set, SIGHUP);
 }
 
-/* Returns when the server has ended: the first SIGTERM or SIGINT drains it, the second ends it at once. */
+/* Returns when the server has ended: the first SIGTERM or SIGINT drains it, the second ends it at
+ * once. */
 static void wait_for_signals(struct service *s)
 {
     sigset_t set;
     bool draining = false;
-    const struct timespec tick = { .tv_nsec = 50 * 1000 * 1000 }; /* how late the end of a drain is seen */
+    const struct timespec tick = {.tv_nsec =
+                                      50 * 1000 * 1000}; /* how late the end of a drain is seen */
     watched_signals(&set);
     while (true) {
         int got = draining ? sigtimedwait(&set, NULL, &tick) : sigwaitinfo(&set, NULL);
@@ -214,22 +220,25 @@ static void announce(const struct service *s)
     const struct phid_engine_info *info = phid_engine_info(s->engine);
     const char *host = s->config->server.host;
     bool brackets = strchr(host, ':') != NULL;
-    log_ready("event=ready url=%s://%s%s%s:%u model=%s context=%zu threads=%zu isa=%s kv_tokens=%zu memory_bytes=%llu "
+    log_ready("event=ready url=%s://%s%s%s:%u model=%s context=%zu threads=%zu isa=%s "
+              "kv_tokens=%zu memory_bytes=%llu "
               "api_keys=%zu",
-              s->config->server.tls_cert != NULL ? "https" : "http", brackets ? "[" : "", host, brackets ? "]" : "", server_port(s->server), s->model_id, info->context,
-              info->threads, info->isa, info->kv_tokens, (unsigned long long)info->memory_bytes, s->key_count);
+              s->config->server.tls_cert != NULL ? "https" : "http", brackets ? "[" : "", host,
+              brackets ? "]" : "", server_port(s->server), s->model_id, info->context,
+              info->threads, info->isa, info->kv_tokens, (unsigned long long)info->memory_bytes,
+              s->key_count);
 }
 
 int cli_serve(int argc, char **argv)
 {
-    const struct arg table[] = { { 0 } };
+    const struct arg table[] = {{0}};
     struct args args;
     int code = args_parse(&args, cli_command("serve"), table, argc, argv);
     if (code >= 0) {
         return code;
     }
-    struct service s = { .config = &args.config };
-    struct phid_error err = { 0 };
+    struct service s = {.config = &args.config};
+    struct phid_error err = {0};
     sigset_t set;
     log_configure(&args.config);
     /* Blocked before any thread starts, so that only wait_for_signals sees them. */

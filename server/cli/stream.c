@@ -12,15 +12,40 @@
 void stream_flag_table(struct stream_flags *flags, struct arg *table)
 {
     const struct arg rows[STREAM_FLAG_COUNT] = {
-        { .name = "--max-tokens", .letter = 'n', .kind = ARG_COUNT, .dest = &flags->max_tokens, .max = 1 << 24,
-          .metavar = "N", .help = "tokens of an answer, at most; 0 is what the context holds" },
-        { .name = "--temperature", .letter = 't', .kind = ARG_TEXT, .dest = &flags->temperature, .metavar = "X",
-          .help = "0 is greedy, up to 2" },
-        { .name = "--top-p", .kind = ARG_TEXT, .dest = &flags->top_p, .metavar = "X", .help = "0 to 1; 1 is off" },
-        { .name = "--top-k", .kind = ARG_COUNT, .dest = &flags->top_k, .max = 1 << 24, .metavar = "N", .help = "0 is off" },
-        { .name = "--min-p", .kind = ARG_TEXT, .dest = &flags->min_p, .metavar = "X", .help = "0 to 1; 0 is off" },
-        { .name = "--seed", .kind = ARG_TEXT, .dest = &flags->seed, .metavar = "N",
-          .help = "the same seed gives the same text" },
+        {.name = "--max-tokens",
+         .letter = 'n',
+         .kind = ARG_COUNT,
+         .dest = &flags->max_tokens,
+         .max = 1 << 24,
+         .metavar = "N",
+         .help = "tokens of an answer, at most; 0 is what the context holds"},
+        {.name = "--temperature",
+         .letter = 't',
+         .kind = ARG_TEXT,
+         .dest = &flags->temperature,
+         .metavar = "X",
+         .help = "0 is greedy, up to 2"},
+        {.name = "--top-p",
+         .kind = ARG_TEXT,
+         .dest = &flags->top_p,
+         .metavar = "X",
+         .help = "0 to 1; 1 is off"},
+        {.name = "--top-k",
+         .kind = ARG_COUNT,
+         .dest = &flags->top_k,
+         .max = 1 << 24,
+         .metavar = "N",
+         .help = "0 is off"},
+        {.name = "--min-p",
+         .kind = ARG_TEXT,
+         .dest = &flags->min_p,
+         .metavar = "X",
+         .help = "0 to 1; 0 is off"},
+        {.name = "--seed",
+         .kind = ARG_TEXT,
+         .dest = &flags->seed,
+         .metavar = "N",
+         .help = "the same seed gives the same text"},
     };
     memcpy(table, rows, sizeof(rows));
 }
@@ -54,7 +79,8 @@ int stream_sampling(const struct stream_flags *flags, double temperature, struct
     };
     int64_t seed;
     if (!read_number(flags->temperature, 2, &sampling.temperature)) {
-        return cli_usage("--temperature: expected a number from 0 to 2, found %.60s", flags->temperature);
+        return cli_usage("--temperature: expected a number from 0 to 2, found %.60s",
+                         flags->temperature);
     }
     if (!read_number(flags->top_p, 1, &sampling.top_p)) {
         return cli_usage("--top-p: expected a number from 0 to 1, found %.60s", flags->top_p);
@@ -73,11 +99,11 @@ int stream_sampling(const struct stream_flags *flags, double temperature, struct
 }
 
 enum phid_status stream_answer(struct phid_engine *engine, const struct phid_request_params *params,
-                               const volatile sig_atomic_t *interrupted, struct buf *answer, struct phid_output *ret,
-                               struct phid_error *err)
+                               const volatile sig_atomic_t *interrupted, struct buf *answer,
+                               struct phid_output *ret, struct phid_error *err)
 {
     struct phid_request *request = NULL;
-    struct phid_output output = { 0 };
+    struct phid_output output = {0};
     bool cancelled = false;
     enum phid_status status = phid_engine_submit(engine, params, &request, err);
     while (status == PHID_OK && output.finish == PHID_FINISH_NONE) {
@@ -95,7 +121,8 @@ enum phid_status stream_answer(struct phid_engine *engine, const struct phid_req
             }
         }
         if (fflush(stdout) != 0) {
-            status = phid_fail(err, PHID_ERR_IO, "cannot write to standard output: %s", strerror(errno));
+            status =
+                phid_fail(err, PHID_ERR_IO, "cannot write to standard output: %s", strerror(errno));
         }
     }
     if (status == PHID_OK && output.finish == PHID_FINISH_ERROR) {

@@ -21,12 +21,14 @@ struct stream_flags {
 void stream_flag_table(struct stream_flags *flags, struct arg *table);
 
 /* Checked sampling parameters; returns -1, or 2 after a message. */
-int stream_sampling(const struct stream_flags *flags, double temperature, struct phid_sampling *ret);
+int stream_sampling(const struct stream_flags *flags, double temperature,
+                    struct phid_sampling *ret);
 
-/* Submits params and writes the text as it comes. `answer` gets it too unless NULL. *interrupted (may be NULL) set by a
- * signal handler stops the answer; that is no error. *ret_finish says how it ended. */
+/* Submits params and writes the text as it comes. `answer` gets it too unless NULL. *interrupted
+ * (may be NULL) set by a signal handler stops the answer; that is no error. *ret_finish says how it
+ * ended. */
 enum phid_status stream_answer(struct phid_engine *engine, const struct phid_request_params *params,
-                               const volatile sig_atomic_t *interrupted, struct buf *answer, struct phid_output *ret,
-                               struct phid_error *err);
+                               const volatile sig_atomic_t *interrupted, struct buf *answer,
+                               struct phid_output *ret, struct phid_error *err);
 
 #endif

@@ -24,15 +24,17 @@ static void put_ids(struct buf *out, const int32_t *ids, size_t count)
     buf_append_byte(out, ']');
 }
 
-static enum phid_status encode_text(const struct job *job, const json_t *line, struct buf *out, struct phid_error *err)
+static enum phid_status encode_text(const struct job *job, const json_t *line, struct buf *out,
+                                    struct phid_error *err)
 {
     int32_t *ids = NULL;
     size_t count = 0;
     if (!json_is_string(line)) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "expected a JSON string");
     }
-    enum phid_status status = phid_tokenize(job->model, json_string_value(line), json_string_length(line), job->special,
-                                            job->bos, &ids, &count, err);
+    enum phid_status status =
+        phid_tokenize(job->model, json_string_value(line), json_string_length(line), job->special,
+                      job->bos, &ids, &count, err);
     if (status == PHID_OK) {
         put_ids(out, ids, count);
         free(ids);
@@ -40,7 +42,8 @@ static enum phid_status encode_text(const struct job *job, const json_t *line, s
     return status;
 }
 
-static enum phid_status decode_ids(const struct job *job, const json_t *line, struct buf *out, struct phid_error *err)
+static enum phid_status decode_ids(const struct job *job, const json_t *line, struct buf *out,
+                                   struct phid_error *err)
 {
     if (!json_is_array(line)) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "expected a JSON array of token ids");
@@ -77,11 +80,11 @@ static bool role_of(const char *name, enum phid_role *ret)
     static const struct {
         const char *name;
         enum phid_role role;
-    } roles[] = { { "system", PHID_ROLE_SYSTEM },
-                  { "developer", PHID_ROLE_SYSTEM },
-                  { "user", PHID_ROLE_USER },
-                  { "assistant", PHID_ROLE_ASSISTANT },
-                  { "tool", PHID_ROLE_TOOL } };
+    } roles[] = {{"system", PHID_ROLE_SYSTEM},
+                 {"developer", PHID_ROLE_SYSTEM},
+                 {"user", PHID_ROLE_USER},
+                 {"assistant", PHID_ROLE_ASSISTANT},
+                 {"tool", PHID_ROLE_TOOL}};
     for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
         if (strcmp(name, roles[i].name) == 0) {
             *ret = roles[i].role;
@@ -91,12 +94,14 @@ static bool role_of(const char *name, enum phid_role *ret)
     return false;
 }
 
-static enum phid_status read_message(const json_t *item, size_t index, struct phid_message *ret, struct phid_error *err)
+static enum phid_status read_message(const json_t *item, size_t index, struct phid_message *ret,
+                                     struct phid_error *err)
 {
     const json_t *role = json_object_get(item, "role");
     const json_t *content = json_object_get(item, "content");
     if (!json_is_string(role) || !role_of(json_string_value(role), &ret->role)) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "[%zu].role: expected system, developer, user, assistant or tool", index);
+        return phid_fail(err, PHID_ERR_ARGUMENT,
+                         "[%zu].role: expected system, developer, user, assistant or tool", index);
     }
     if (!json_is_string(content)) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "[%zu].content: expected a string", index);
@@ -106,12 +111,14 @@ static enum phid_status read_message(const json_t *item, size_t index, struct ph
     return PHID_OK;
 }
 
-static enum phid_status encode_chat(const struct job *job, const json_t *line, struct buf *out, struct phid_error *err)
+static enum phid_status encode_chat(const struct job *job, const json_t *line, struct buf *out,
+                                    struct phid_error *err)
 {
     size_t count = json_array_size(line), id_count = 0;
     int32_t *ids = NULL;
     if (!json_is_array(line) || count == 0 || count > MESSAGES_MAX) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "expected a JSON array of 1 to %d messages", MESSAGES_MAX);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "expected a JSON array of 1 to %d messages",
+                         MESSAGES_MAX);
     }
     struct phid_message *messages = calloc(count, sizeof(*messages));
     if (messages == NULL) {
@@ -132,14 +139,15 @@ static enum phid_status encode_chat(const struct job *job, const json_t *line, s
     return status;
 }
 
-static enum phid_status do_line(const struct job *job, const char *text, size_t size, struct buf *out,
-                                struct phid_error *err)
+static enum phid_status do_line(const struct job *job, const char *text, size_t size,
+                                struct buf *out, struct phid_error *err)
 {
     json_error_t where;
     if (size > LINE_MAX_BYTES) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "longer than %zu bytes", LINE_MAX_BYTES);
     }
-    json_t *line = json_loadb(text, size, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where);
+    json_t *line =
+        json_loadb(text, size, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where);
     if (line == NULL) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "not valid JSON: %s", where.text);
     }
@@ -162,7 +170,7 @@ static int do_lines(const struct job *job)
     ssize_t got;
     int code = CLI_OK;
     struct buf out;
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     buf_init(&out, OUTPUT_MAX);
     while (code == CLI_OK && (errno = 0, got = getline(&text, &capacity, stdin)) >= 0) {
         size_t size = (size_t)got;
@@ -186,15 +194,26 @@ static int do_lines(const struct job *job)
 
 int cli_tokenize(int argc, char **argv)
 {
-    struct job job = { 0 };
+    struct job job = {0};
     const struct arg table[] = {
-        { .name = "--special", .kind = ARG_SWITCH, .dest = &job.special,
-          .help = "control tokens written in the text are control tokens; with --decode: show them" },
-        { .name = "--bos", .kind = ARG_SWITCH, .dest = &job.bos, .help = "put the begin token first" },
-        { .name = "--decode", .kind = ARG_SWITCH, .dest = &job.decode, .help = "the reverse: arrays of ids to strings" },
-        { .name = "--chat", .kind = ARG_SWITCH, .dest = &job.chat,
-          .help = "each line is an array of messages; the ids are those of the prompt, ready for the answer" },
-        { 0 },
+        {.name = "--special",
+         .kind = ARG_SWITCH,
+         .dest = &job.special,
+         .help = "control tokens written in the text are control tokens; with --decode: show them"},
+        {.name = "--bos",
+         .kind = ARG_SWITCH,
+         .dest = &job.bos,
+         .help = "put the begin token first"},
+        {.name = "--decode",
+         .kind = ARG_SWITCH,
+         .dest = &job.decode,
+         .help = "the reverse: arrays of ids to strings"},
+        {.name = "--chat",
+         .kind = ARG_SWITCH,
+         .dest = &job.chat,
+         .help = "each line is an array of messages; the ids are those of the prompt, ready for "
+                 "the answer"},
+        {0},
     };
     struct args args;
     int code = args_parse(&args, cli_command("tokenize"), table, argc, argv);
@@ -202,7 +221,7 @@ int cli_tokenize(int argc, char **argv)
         return code;
     }
     struct phid_model *model = NULL;
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     if (job.decode && (job.chat || job.bos)) {
         code = cli_usage("--decode goes with neither --chat nor --bos");
     } else if (args.config.model.path == NULL) {

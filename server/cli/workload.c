@@ -8,14 +8,15 @@ static uint64_t number(const struct gguf_file *file, struct str architecture, co
     char name[192];
     uint64_t value = 0;
     struct phid_error ignored;
-    snprintf(name, sizeof(name), "%.*s.%s", architecture.size < 64 ? (int)architecture.size : 64, architecture.data, key);
+    snprintf(name, sizeof(name), "%.*s.%s", architecture.size < 64 ? (int)architecture.size : 64,
+             architecture.data, key);
     return gguf_get_u64(file, name, &value, &ignored) == PHID_OK ? value : 0;
 }
 
-enum phid_status workload_of(const struct gguf_file *file, uint64_t kv_element_bytes, struct workload *ret,
-                             struct phid_error *err)
+enum phid_status workload_of(const struct gguf_file *file, uint64_t kv_element_bytes,
+                             struct workload *ret, struct phid_error *err)
 {
-    struct workload w = { 0 };
+    struct workload w = {0};
     struct str architecture;
     enum phid_status status = gguf_get_str(file, "general.architecture", &architecture, err);
     if (status != PHID_OK) {
@@ -50,7 +51,8 @@ enum phid_status workload_of(const struct gguf_file *file, uint64_t kv_element_b
 double workload_prefill_macs(const struct workload *w, size_t tokens)
 {
     /* Token t attends to t + 1 keys and as many values. */
-    double attention = (double)(w->layers * w->heads * w->head_size) * (double)tokens * (double)(tokens + 1);
+    double attention =
+        (double)(w->layers * w->heads * w->head_size) * (double)tokens * (double)(tokens + 1);
     return (double)w->body_macs * (double)tokens + (double)w->head_macs + attention;
 }
 

@@ -1,5 +1,5 @@
-/* What a model asks of a machine, reckoned from its file: bytes to read and multiply-adds to do for a token. `bench`
- * divides its measurements by these. Plain numbers, any thread. */
+/* What a model asks of a machine, reckoned from its file: bytes to read and multiply-adds to do for
+ * a token. `bench` divides its measurements by these. Plain numbers, any thread. */
 #ifndef PHID_CLI_WORKLOAD_H
 #define PHID_CLI_WORKLOAD_H
 
@@ -17,8 +17,8 @@ struct workload {
 };
 
 /* kv_element_bytes: 2 for f16, 4 for f32. PHID_ERR_FORMAT when the file lacks what is needed. */
-enum phid_status workload_of(const struct gguf_file *file, uint64_t kv_element_bytes, struct workload *ret,
-                             struct phid_error *err);
+enum phid_status workload_of(const struct gguf_file *file, uint64_t kv_element_bytes,
+                             struct workload *ret, struct phid_error *err);
 
 /* Multiply-adds to compute `tokens` tokens at once from nothing, with the logits of the last. */
 double workload_prefill_macs(const struct workload *w, size_t tokens);

@@ -1,5 +1,5 @@
-/* The YAML reader and the flags: a table of documents that are accepted with their effect, and of documents that are
- * refused with the words of the message. */
+/* The YAML reader and the flags: a table of documents that are accepted with their effect, and of
+ * documents that are refused with the words of the message. */
 #include "config/config.h"
 
 #include <setjmp.h>
@@ -27,114 +27,125 @@ struct refusal {
 
 static const struct refusal refusals[] = {
     /* shape of the document */
-    { "", "phid.yaml: the file is empty" },
-    { "- a\n- b\n", "phid.yaml:1: expected a mapping of options, found a list" },
-    { "hello\n", "expected a mapping of options, found a single value" },
-    { "server: {port: 1}\n---\nserver: {port: 2}\n", "phid.yaml:2: expected one YAML document, found a second one" },
-    { "server: [\n", "server: expected a mapping, found a list" },
-    { "model: {alias: [a\n", "not valid YAML" },
-    { "server:\n\tport: 1\n", "phid.yaml:2: not valid YAML" },
-    { "server: {port: 1\n", "not valid YAML" },
-    { "server:\n  host: b: c\n", "phid.yaml:2: not valid YAML" },
-    { "server: \"unclosed\n", "not valid YAML" },
-    { "server:\n  host: \"a\xff\"\n", "phid.yaml:2: not valid YAML" },
-    { "server:\n\n  host: a\x01\n", "phid.yaml:3: not valid YAML" },
-    { "server:\n  host: \"a\\0b\"\n", "without control characters" },
-    { "[[[[[[[[[[[[[[[[[[", "expected a mapping of options, found a list" },
-    { "{a: {b: {c: 1}}}", "unknown key a" },
-    { "? {port: 1}\n: 2\n", "expected a key, found a mapping" },
+    {"", "phid.yaml: the file is empty"},
+    {"- a\n- b\n", "phid.yaml:1: expected a mapping of options, found a list"},
+    {"hello\n", "expected a mapping of options, found a single value"},
+    {"server: {port: 1}\n---\nserver: {port: 2}\n",
+     "phid.yaml:2: expected one YAML document, found a second one"},
+    {"server: [\n", "server: expected a mapping, found a list"},
+    {"model: {alias: [a\n", "not valid YAML"},
+    {"server:\n\tport: 1\n", "phid.yaml:2: not valid YAML"},
+    {"server: {port: 1\n", "not valid YAML"},
+    {"server:\n  host: b: c\n", "phid.yaml:2: not valid YAML"},
+    {"server: \"unclosed\n", "not valid YAML"},
+    {"server:\n  host: \"a\xff\"\n", "phid.yaml:2: not valid YAML"},
+    {"server:\n\n  host: a\x01\n", "phid.yaml:3: not valid YAML"},
+    {"server:\n  host: \"a\\0b\"\n", "without control characters"},
+    {"[[[[[[[[[[[[[[[[[[", "expected a mapping of options, found a list"},
+    {"{a: {b: {c: 1}}}", "unknown key a"},
+    {"? {port: 1}\n: 2\n", "expected a key, found a mapping"},
     /* what YAML can and a configuration must not */
-    { "server: &anchor {port: 1}\n", "phid.yaml:1: anchors (&name) are not accepted" },
-    { "server: {port: &p 1}\n", "anchors (&name) are not accepted" },
-    { "server: {port: *p}\n", "aliases (*name) are not accepted" },
-    { "model: {alias: &x [*x]}\n", "anchors (&name) are not accepted" },
-    { "server: !!python/object {port: 1}\n", "tags (!name) are not accepted" },
-    { "server: {port: !!int 1}\n", "tags (!name) are not accepted" },
-    { "%TAG ! tag:example.org,2026:\n---\nserver: {port: 1}\n", "%TAG directives are not accepted" },
-    { "<<: {port: 1}\n", "unknown key <<" },
+    {"server: &anchor {port: 1}\n", "phid.yaml:1: anchors (&name) are not accepted"},
+    {"server: {port: &p 1}\n", "anchors (&name) are not accepted"},
+    {"server: {port: *p}\n", "aliases (*name) are not accepted"},
+    {"model: {alias: &x [*x]}\n", "anchors (&name) are not accepted"},
+    {"server: !!python/object {port: 1}\n", "tags (!name) are not accepted"},
+    {"server: {port: !!int 1}\n", "tags (!name) are not accepted"},
+    {"%TAG ! tag:example.org,2026:\n---\nserver: {port: 1}\n", "%TAG directives are not accepted"},
+    {"<<: {port: 1}\n", "unknown key <<"},
     /* keys */
-    { "server:\n  port: 1\n  port: 2\n", "phid.yaml:3: server.port: given twice (first on line 2)" },
-    { "server: {port: 1}\nserver: {host: a}\n", "phid.yaml:2: server: given twice (first on line 1)" },
-    { "sever: {port: 1}\n", "phid.yaml:1: unknown key sever; did you mean server?" },
-    { "server:\n  prot: 1\n", "phid.yaml:2: unknown key server.prot; did you mean server.port?" },
-    { "port: 1\n", "unknown key port; did you mean server.port?" },
-    { "engine: {kv: {typ: f16}}\n", "unknown key engine.kv.typ; did you mean engine.kv.type?" },
-    { "engine: {thread: 2}\n", "did you mean engine.threads?" },
-    { "log: {colour: red}\n", "unknown key log.colour; known here: level, format" },
-    { "server.port: 1\n", "unknown key server.port" },
-    { "server: {\"\": 1}\n", "unknown key server." },
-    { "Server: {port: 1}\n", "did you mean server?" },
-    { "server: 8080\n", "server: expected a mapping, found a single value" },
-    { "server: {port: {number: 1}}\n", "server.port: expected a single value, found a mapping" },
-    { "server: {port: [1]}\n", "server.port: expected a single value, found a list" },
-    { "model: {alias: phi}\n", "model.alias: expected a list, [...], found a single value" },
-    { "model: {alias: [[a]]}\n", "model.alias: expected strings in the list, found a list" },
-    { "model: {alias: [1]}\n", "model.alias: expected a string (put it in quotes), found the integer 1" },
-    { "model: {alias: [null]}\n", "model.alias: expected a string, found null" },
-    { "model: {alias: [\"\"]}\n", "expected a string of 1 to 256 bytes, found 0" },
+    {"server:\n  port: 1\n  port: 2\n", "phid.yaml:3: server.port: given twice (first on line 2)"},
+    {"server: {port: 1}\nserver: {host: a}\n",
+     "phid.yaml:2: server: given twice (first on line 1)"},
+    {"sever: {port: 1}\n", "phid.yaml:1: unknown key sever; did you mean server?"},
+    {"server:\n  prot: 1\n", "phid.yaml:2: unknown key server.prot; did you mean server.port?"},
+    {"port: 1\n", "unknown key port; did you mean server.port?"},
+    {"engine: {kv: {typ: f16}}\n", "unknown key engine.kv.typ; did you mean engine.kv.type?"},
+    {"engine: {thread: 2}\n", "did you mean engine.threads?"},
+    {"log: {colour: red}\n", "unknown key log.colour; known here: level, format"},
+    {"server.port: 1\n", "unknown key server.port"},
+    {"server: {\"\": 1}\n", "unknown key server."},
+    {"Server: {port: 1}\n", "did you mean server?"},
+    {"server: 8080\n", "server: expected a mapping, found a single value"},
+    {"server: {port: {number: 1}}\n", "server.port: expected a single value, found a mapping"},
+    {"server: {port: [1]}\n", "server.port: expected a single value, found a list"},
+    {"model: {alias: phi}\n", "model.alias: expected a list, [...], found a single value"},
+    {"model: {alias: [[a]]}\n", "model.alias: expected strings in the list, found a list"},
+    {"model: {alias: [1]}\n",
+     "model.alias: expected a string (put it in quotes), found the integer 1"},
+    {"model: {alias: [null]}\n", "model.alias: expected a string, found null"},
+    {"model: {alias: [\"\"]}\n", "expected a string of 1 to 256 bytes, found 0"},
     /* integers */
-    { "server: {port: 0}\n", "server.port: expected an integer from 1 to 65535, found the integer 0" },
-    { "server: {port: 65536}\n", "found the integer 65536" },
-    { "server: {port: -1}\n", "found the integer -1" },
-    { "server: {port: \"8080\"}\n", "found the string \"8080\"" },
-    { "server: {port: 0o17}\n", "found 0o17" },
-    { "server: {port: 0x50}\n", "found 0x50" },
-    { "server: {port: 017}\n", "found the integer 017" },
-    { "server: {port: 1_000}\n", "found 1_000" },
-    { "server: {port: 1e3}\n", "found the number 1e3" },
-    { "server: {port: 80.0}\n", "found the number 80.0" },
-    { "server: {port: +80}\n", "found the integer +80" },
-    { "server: {port: yes}\n", "found yes" },
-    { "server: {port: null}\n", "found null" },
-    { "server: {port: }\n", "found null" },
-    { "server: {port: auto}\n", "found auto" },
-    { "server: {port: 99999999999999999999999}\n", "found the integer 99999999999999999999999" },
-    { "engine: {threads: 0}\n", "an integer from 1 to 1024, or auto" },
-    { "engine: {context: 7}\n", "engine.context: expected an integer from 8 to 16777216, or auto" },
-    { "engine: {max_running: 1025}\n", "from 1 to 1024" },
-    { "engine: {step_tokens: 65537}\n", "from 1 to 65536" },
-    { "limits: {queue: 0}\n", "limits.queue: expected an integer from 1" },
-    { "limits: {queue_tokens: 0}\n", "limits.queue_tokens: expected" },
+    {"server: {port: 0}\n",
+     "server.port: expected an integer from 1 to 65535, found the integer 0"},
+    {"server: {port: 65536}\n", "found the integer 65536"},
+    {"server: {port: -1}\n", "found the integer -1"},
+    {"server: {port: \"8080\"}\n", "found the string \"8080\""},
+    {"server: {port: 0o17}\n", "found 0o17"},
+    {"server: {port: 0x50}\n", "found 0x50"},
+    {"server: {port: 017}\n", "found the integer 017"},
+    {"server: {port: 1_000}\n", "found 1_000"},
+    {"server: {port: 1e3}\n", "found the number 1e3"},
+    {"server: {port: 80.0}\n", "found the number 80.0"},
+    {"server: {port: +80}\n", "found the integer +80"},
+    {"server: {port: yes}\n", "found yes"},
+    {"server: {port: null}\n", "found null"},
+    {"server: {port: }\n", "found null"},
+    {"server: {port: auto}\n", "found auto"},
+    {"server: {port: 99999999999999999999999}\n", "found the integer 99999999999999999999999"},
+    {"engine: {threads: 0}\n", "an integer from 1 to 1024, or auto"},
+    {"engine: {context: 7}\n", "engine.context: expected an integer from 8 to 16777216, or auto"},
+    {"engine: {max_running: 1025}\n", "from 1 to 1024"},
+    {"engine: {step_tokens: 65537}\n", "from 1 to 65536"},
+    {"limits: {queue: 0}\n", "limits.queue: expected an integer from 1"},
+    {"limits: {queue_tokens: 0}\n", "limits.queue_tokens: expected"},
     /* booleans */
-    { "engine: {prefix_cache: yes}\n", "engine.prefix_cache: expected true or false, found yes" },
-    { "engine: {prefix_cache: True}\n", "found the boolean True" },
-    { "engine: {prefix_cache: 1}\n", "found the integer 1" },
-    { "engine: {prefix_cache: \"true\"}\n", "found the string \"true\"" },
-    { "engine: {prefix_cache: null}\n", "found null" },
+    {"engine: {prefix_cache: yes}\n", "engine.prefix_cache: expected true or false, found yes"},
+    {"engine: {prefix_cache: True}\n", "found the boolean True"},
+    {"engine: {prefix_cache: 1}\n", "found the integer 1"},
+    {"engine: {prefix_cache: \"true\"}\n", "found the string \"true\""},
+    {"engine: {prefix_cache: null}\n", "found null"},
     /* sizes and durations */
-    { "server: {max_body: 64MB}\n", "server.max_body: expected a size from 1KiB to 1GiB, found 64MB" },
-    { "server: {max_body: 64 MiB}\n", "found 64 MiB" },
-    { "server: {max_body: 1023}\n", "found the integer 1023" },
-    { "server: {max_body: 1025MiB}\n", "found 1025MiB" },
-    { "server: {max_body: 1.5GiB}\n", "found 1.5GiB" },
-    { "server: {max_body: 99999999999999TiB}\n", "found 99999999999999TiB" },
-    { "server: {max_body: auto}\n", "found auto" },
-    { "server: {sse_ping: 15}\n", "server.sse_ping: expected a duration with its unit" },
-    { "server: {sse_ping: -1s}\n", "found -1s" },
-    { "server: {sse_ping: 2h}\n", "from 0s to 1h, found 2h" },
-    { "server: {drain: {timeout: 1d}}\n", "server.drain.timeout: expected a duration" },
-    { "limits: {max_wait: 1.5s}\n", "limits.max_wait: expected a duration" },
+    {"server: {max_body: 64MB}\n",
+     "server.max_body: expected a size from 1KiB to 1GiB, found 64MB"},
+    {"server: {max_body: 64 MiB}\n", "found 64 MiB"},
+    {"server: {max_body: 1023}\n", "found the integer 1023"},
+    {"server: {max_body: 1025MiB}\n", "found 1025MiB"},
+    {"server: {max_body: 1.5GiB}\n", "found 1.5GiB"},
+    {"server: {max_body: 99999999999999TiB}\n", "found 99999999999999TiB"},
+    {"server: {max_body: auto}\n", "found auto"},
+    {"server: {sse_ping: 15}\n", "server.sse_ping: expected a duration with its unit"},
+    {"server: {sse_ping: -1s}\n", "found -1s"},
+    {"server: {sse_ping: 2h}\n", "from 0s to 1h, found 2h"},
+    {"server: {drain: {timeout: 1d}}\n", "server.drain.timeout: expected a duration"},
+    {"limits: {max_wait: 1.5s}\n", "limits.max_wait: expected a duration"},
     /* words and strings */
-    { "engine: {kv: {type: int8}}\n", "engine.kv.type: expected f16 or f32, found int8" },
-    { "log: {level: verbose}\n", "log.level: expected debug, info, warn or error, found verbose" },
-    { "log: {format: xml}\n", "expected text or json, found xml" },
-    { "server: {host: 8080}\n", "server.host: expected a string (put it in quotes), found the integer 8080" },
-    { "server: {host: true}\n", "found the boolean true" },
-    { "server: {host: null}\n", "server.host: expected a string, found null" },
-    { "server: {host: \"\"}\n", "expected a string of 1 to 255 bytes" },
-    { "model: {template: 1.5}\n", "found the number 1.5" },
+    {"engine: {kv: {type: int8}}\n", "engine.kv.type: expected f16 or f32, found int8"},
+    {"log: {level: verbose}\n", "log.level: expected debug, info, warn or error, found verbose"},
+    {"log: {format: xml}\n", "expected text or json, found xml"},
+    {"server: {host: 8080}\n",
+     "server.host: expected a string (put it in quotes), found the integer 8080"},
+    {"server: {host: true}\n", "found the boolean true"},
+    {"server: {host: null}\n", "server.host: expected a string, found null"},
+    {"server: {host: \"\"}\n", "expected a string of 1 to 255 bytes"},
+    {"model: {template: 1.5}\n", "found the number 1.5"},
     /* placement */
-    { "placement: {gpu_layers: -1}\n", "placement.gpu_layers: expected an integer from 0" },
-    { "placement: {layers: [0-9]}\n", "placement.layers: expected mappings like {range: 0-9, device: cpu}" },
-    { "placement: {layers: [{range: 9-0, device: cpu}]}\n", "expected a range of layers such as 0-9 or 3, found 9-0" },
-    { "placement: {layers: [{range: a, device: cpu}]}\n", "expected a range of layers" },
-    { "placement: {layers: [{range: 0-3}]}\n", "expected both `range` and `device`" },
-    { "placement: {layers: [{range: 0-3, range: 4, device: cpu}]}\n", "expected `range` and `device`, once each" },
-    { "placement: {layers: [{range: 0-3, devise: cpu}]}\n", "expected `range` and `device`, once each" },
-    { "placement: {layers: [{range: 0-3, device: [cpu]}]}\n", "expected a device, found a list" },
-    { "placement: {layers: [{range: 0-3, device: tpu}]}\n", "expected the device cpu or cuda:N, found tpu" },
-    { "placement:\n  layers:\n    - {range: 0-3, device: cpu}\n    - {range: 3-5, device: cpu}\n",
-      "phid.yaml:4: placement.layers: the range 3-5 overlaps 0-3" },
+    {"placement: {gpu_layers: -1}\n", "placement.gpu_layers: expected an integer from 0"},
+    {"placement: {layers: [0-9]}\n",
+     "placement.layers: expected mappings like {range: 0-9, device: cpu}"},
+    {"placement: {layers: [{range: 9-0, device: cpu}]}\n",
+     "expected a range of layers such as 0-9 or 3, found 9-0"},
+    {"placement: {layers: [{range: a, device: cpu}]}\n", "expected a range of layers"},
+    {"placement: {layers: [{range: 0-3}]}\n", "expected both `range` and `device`"},
+    {"placement: {layers: [{range: 0-3, range: 4, device: cpu}]}\n",
+     "expected `range` and `device`, once each"},
+    {"placement: {layers: [{range: 0-3, devise: cpu}]}\n",
+     "expected `range` and `device`, once each"},
+    {"placement: {layers: [{range: 0-3, device: [cpu]}]}\n", "expected a device, found a list"},
+    {"placement: {layers: [{range: 0-3, device: tpu}]}\n",
+     "expected the device cpu or cuda:N, found tpu"},
+    {"placement:\n  layers:\n    - {range: 0-3, device: cpu}\n    - {range: 3-5, device: cpu}\n",
+     "phid.yaml:4: placement.layers: the range 3-5 overlaps 0-3"},
 };
 
 static void test_config_refusals(void **state)
@@ -142,12 +153,12 @@ static void test_config_refusals(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
         struct config config;
-        struct phid_error err = { 0 };
+        struct phid_error err = {0};
         assert_int_equal(config_init(&config, NULL), PHID_OK);
         enum phid_status status = load(&config, refusals[i].yaml, &err);
         if (status == PHID_OK || strstr(err.message, refusals[i].message) == NULL) {
-            fail_msg("%s\ngave: %s\nexpected: %s", refusals[i].yaml, status == PHID_OK ? "no error" : err.message,
-                     refusals[i].message);
+            fail_msg("%s\ngave: %s\nexpected: %s", refusals[i].yaml,
+                     status == PHID_OK ? "no error" : err.message, refusals[i].message);
         }
         assert_int_equal(err.status, status);
         config_fini(&config);
@@ -156,13 +167,16 @@ static void test_config_refusals(void **state)
 
 /* What is well-formed and contradicts itself or this build. */
 static const struct refusal contradictions[] = {
-    { "server: {tls: {cert: a.pem}}\n", "server.tls: cert and key are needed together" },
-    { "server: {cors_origins: [example.org]}\n", "server.cors_origins[0]: expected \"*\" or an origin" },
-    { "server: {cors_origins: [\"*\", \"https://a.org/path\"]}\n", "server.cors_origins[1]: expected" },
-    { "server: {cors_origins: [\"https://\"]}\n", "server.cors_origins[0]: expected" },
-    { "placement: {gpu_layers: 1}\n", "placement.gpu_layers: this build has no GPU backend" },
-    { "placement: {vram_limit: 8GiB}\n", "placement.vram_limit: this build has no GPU backend" },
-    { "placement: {layers: [{range: 0-3, device: cuda:0}]}\n", "placement.layers[0]: this build has no GPU backend" },
+    {"server: {tls: {cert: a.pem}}\n", "server.tls: cert and key are needed together"},
+    {"server: {cors_origins: [example.org]}\n",
+     "server.cors_origins[0]: expected \"*\" or an origin"},
+    {"server: {cors_origins: [\"*\", \"https://a.org/path\"]}\n",
+     "server.cors_origins[1]: expected"},
+    {"server: {cors_origins: [\"https://\"]}\n", "server.cors_origins[0]: expected"},
+    {"placement: {gpu_layers: 1}\n", "placement.gpu_layers: this build has no GPU backend"},
+    {"placement: {vram_limit: 8GiB}\n", "placement.vram_limit: this build has no GPU backend"},
+    {"placement: {layers: [{range: 0-3, device: cuda:0}]}\n",
+     "placement.layers[0]: this build has no GPU backend"},
 };
 
 static void test_config_contradictions(void **state)
@@ -170,10 +184,11 @@ static void test_config_contradictions(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(contradictions) / sizeof(contradictions[0]); i++) {
         struct config config;
-        struct phid_error err = { 0 };
+        struct phid_error err = {0};
         assert_int_equal(config_init(&config, NULL), PHID_OK);
         assert_int_equal(load(&config, contradictions[i].yaml, &err), PHID_OK);
-        if (config_check(&config, &err) == PHID_OK || strstr(err.message, contradictions[i].message) == NULL) {
+        if (config_check(&config, &err) == PHID_OK ||
+            strstr(err.message, contradictions[i].message) == NULL) {
             fail_msg("%s\ngave: %s", contradictions[i].yaml, err.message);
         }
         assert_true(err.where[0] != 0);
@@ -187,7 +202,7 @@ static void test_config_defaults(void **state)
 {
     (void)state;
     struct config c;
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     assert_int_equal(config_init(&c, &err), PHID_OK);
     assert_int_equal(config_check(&c, &err), PHID_OK);
     assert_string_equal(c.server.host, "127.0.0.1");
@@ -221,11 +236,14 @@ static void test_config_defaults(void **state)
 /* Every key once, as the reference page writes them. */
 static const char everything[] =
     "# a comment\n"
-    "server:   {host: 0.0.0.0, port: 65535, api_keys_file: keys.txt, cors_origins: [\"*\"], tls: {cert: null, key: null},\n"
+    "server:   {host: 0.0.0.0, port: 65535, api_keys_file: keys.txt, cors_origins: [\"*\"], tls: "
+    "{cert: null, key: null},\n"
     "           max_body: 2MiB, sse_ping: 500ms, drain: {delay: 2s, timeout: 1m}}\n"
     "model:    {path: models/a.gguf, alias: [phi-3.5-mini, \"123\"], template: phi-3}\n"
-    "engine:   {threads: 4, context: 2048, max_running: 8, step_tokens: 256, kv: {type: f32, memory: 1GiB}, prefix_cache: false}\n"
-    "placement: {gpu_layers: 0, vram_limit: null, layers: [{range: 0-9, device: cpu}, {range: 10, device: cpu}]}\n"
+    "engine:   {threads: 4, context: 2048, max_running: 8, step_tokens: 256, kv: {type: f32, "
+    "memory: 1GiB}, prefix_cache: false}\n"
+    "placement: {gpu_layers: 0, vram_limit: null, layers: [{range: 0-9, device: cpu}, {range: 10, "
+    "device: cpu}]}\n"
     "limits:   {queue: 1, queue_tokens: 1, request_timeout: 0s, max_wait: 24h}\n"
     "log:      {level: debug, format: json}\n";
 
@@ -233,7 +251,7 @@ static void test_config_everything(void **state)
 {
     (void)state;
     struct config c;
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     assert_int_equal(config_init(&c, &err), PHID_OK);
     if (load(&c, everything, &err) != PHID_OK || config_check(&c, &err) != PHID_OK) {
         fail_msg("%s", err.message);
@@ -288,12 +306,13 @@ static void test_config_accepts(void **state)
         "server: {max_body: 1048576}\n",
         "\xef\xbb\xbfserver: {port: 1}\n",
         "server:\r\n  port: 1\r\n",
-        "model: {path: \"m\xc3\xb6""del.gguf\"}\n",
+        "model: {path: \"m\xc3\xb6"
+        "del.gguf\"}\n",
     };
     (void)state;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         struct config config;
-        struct phid_error err = { 0 };
+        struct phid_error err = {0};
         assert_int_equal(config_init(&config, NULL), PHID_OK);
         if (load(&config, good[i], &err) != PHID_OK || config_check(&config, &err) != PHID_OK) {
             fail_msg("%s\ngave: %s", good[i], err.message);
@@ -310,24 +329,25 @@ struct assignment {
 };
 
 static const struct assignment assignments[] = {
-    { "server.port=1", NULL },
-    { "server.port=auto", "--set: server.port: expected an integer" },
-    { "server.port=", "--set: server.port: expected a value" },
-    { "server.port", "expected key.path=value" },
-    { "=1", "expected key.path=value" },
-    { "server.prot=1", "--set: unknown key server.prot; did you mean server.port?" },
-    { "nonsense=1", "unknown key nonsense; known here: server, model, engine, placement, limits, log" },
-    { "server.host=8080", "expected a string (put it in quotes)" },
-    { "server.host='8080'", NULL },
-    { "server={port: 2, host: a}", NULL },
-    { "server={port: 0}", "--set: server.port: expected" },
-    { "server.drain.timeout=10s", NULL },
-    { "model.alias=[a, b]", NULL },
-    { "model.alias=a", "--set: model.alias: expected a list" },
-    { "placement.layers=[{range: 0-1, device: cpu}]", NULL },
-    { "server.port=1\n---\n2", "expected one YAML document" },
-    { "server.port=*a", "aliases (*name) are not accepted" },
-    { "server.tls.cert=null", NULL },
+    {"server.port=1", NULL},
+    {"server.port=auto", "--set: server.port: expected an integer"},
+    {"server.port=", "--set: server.port: expected a value"},
+    {"server.port", "expected key.path=value"},
+    {"=1", "expected key.path=value"},
+    {"server.prot=1", "--set: unknown key server.prot; did you mean server.port?"},
+    {"nonsense=1",
+     "unknown key nonsense; known here: server, model, engine, placement, limits, log"},
+    {"server.host=8080", "expected a string (put it in quotes)"},
+    {"server.host='8080'", NULL},
+    {"server={port: 2, host: a}", NULL},
+    {"server={port: 0}", "--set: server.port: expected"},
+    {"server.drain.timeout=10s", NULL},
+    {"model.alias=[a, b]", NULL},
+    {"model.alias=a", "--set: model.alias: expected a list"},
+    {"placement.layers=[{range: 0-1, device: cpu}]", NULL},
+    {"server.port=1\n---\n2", "expected one YAML document"},
+    {"server.port=*a", "aliases (*name) are not accepted"},
+    {"server.tls.cert=null", NULL},
 };
 
 static void test_config_set(void **state)
@@ -335,14 +355,16 @@ static void test_config_set(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(assignments) / sizeof(assignments[0]); i++) {
         struct config config;
-        struct phid_error err = { 0 };
+        struct phid_error err = {0};
         assert_int_equal(config_init(&config, NULL), PHID_OK);
         enum phid_status status = config_set(&config, assignments[i].text, &err);
-        bool as_expected = assignments[i].message == NULL
-                               ? status == PHID_OK
-                               : status != PHID_OK && strstr(err.message, assignments[i].message) != NULL;
+        bool as_expected =
+            assignments[i].message == NULL
+                ? status == PHID_OK
+                : status != PHID_OK && strstr(err.message, assignments[i].message) != NULL;
         if (!as_expected) {
-            fail_msg("%s\ngave: %s", assignments[i].text, status == PHID_OK ? "no error" : err.message);
+            fail_msg("%s\ngave: %s", assignments[i].text,
+                     status == PHID_OK ? "no error" : err.message);
         }
         config_fini(&config);
     }
@@ -352,7 +374,7 @@ static void test_config_flags(void **state)
 {
     (void)state;
     struct config c;
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     assert_int_equal(config_init(&c, NULL), PHID_OK);
     /* A flag's text is taken as it is where a string is wanted, and read strictly elsewhere. */
     assert_int_equal(config_set_text(&c, "model.path", "-m", "[a]: *b", &err), PHID_OK);
@@ -362,7 +384,8 @@ static void test_config_flags(void **state)
     assert_int_equal(c.server.port, 0);
     assert_int_equal(config_set_text(&c, "server.port", "--port", "x", &err), PHID_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "--port: expected an integer from 1 to 65535, found x"));
-    assert_int_equal(config_set_text(&c, "engine.context", "--context", "0", &err), PHID_ERR_ARGUMENT);
+    assert_int_equal(config_set_text(&c, "engine.context", "--context", "0", &err),
+                     PHID_ERR_ARGUMENT);
     assert_int_equal(config_set_text(&c, "engine.threads", "--threads", "auto", &err), PHID_OK);
     assert_int_equal(config_set_text(&c, "model.path", "-m", "", &err), PHID_ERR_ARGUMENT);
     assert_int_equal(config_add_api_key(&c, "sk-1", &err), PHID_OK);
@@ -381,14 +404,15 @@ static void test_config_bounds(void **state)
     const struct option *option;
     size_t tried = 0;
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
-        if (option->type != OPTION_INT && option->type != OPTION_SIZE && option->type != OPTION_DURATION) {
+        if (option->type != OPTION_INT && option->type != OPTION_SIZE &&
+            option->type != OPTION_DURATION) {
             continue;
         }
         const char *unit = option->type == OPTION_DURATION ? "ms" : "";
-        const int64_t values[] = { option->min, option->max, option->min - 1, option->max + 1 };
+        const int64_t values[] = {option->min, option->max, option->min - 1, option->max + 1};
         for (size_t k = 0; k < 4; k++) {
             struct config config;
-            struct phid_error err = { 0 };
+            struct phid_error err = {0};
             char text[160];
             snprintf(text, sizeof(text), "%s=%lld%s", option->key, (long long)values[k], unit);
             assert_int_equal(config_init(&config, NULL), PHID_OK);
@@ -409,7 +433,7 @@ static void test_config_files(void **state)
 {
     (void)state;
     struct config c;
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     char path[] = "/tmp/phid_config_test_XXXXXX";
     int fd = mkstemp(path);
     assert_true(fd >= 0);
@@ -440,10 +464,10 @@ static void test_config_bombs(void **state)
 {
     (void)state;
     static char text[100001];
-    const char fills[] = { '[', '{', '-', ' ', 'a', '"', '!', '&' };
+    const char fills[] = {'[', '{', '-', ' ', 'a', '"', '!', '&'};
     for (size_t i = 0; i < sizeof(fills); i++) {
         struct config c;
-        struct phid_error err = { 0 };
+        struct phid_error err = {0};
         memset(text, fills[i], sizeof(text) - 1);
         assert_int_equal(config_init(&c, NULL), PHID_OK);
         enum phid_status status = load(&c, text, &err);
@@ -458,7 +482,7 @@ static void test_config_cuts(void **state)
     (void)state;
     for (size_t size = 0; size < sizeof(everything) - 1; size++) {
         struct config c;
-        struct phid_error err = { 0 };
+        struct phid_error err = {0};
         assert_int_equal(config_init(&c, NULL), PHID_OK);
         enum phid_status status = config_load_memory(&c, "cut", everything, size, &err);
         assert_true(status == PHID_OK || err.message[0] != 0);

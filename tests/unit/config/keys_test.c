@@ -23,7 +23,8 @@ static void write_keys(const char *text, size_t size, mode_t mode)
     close(fd);
 }
 
-static enum phid_status load(const char *text, mode_t mode, struct api_keys *keys, struct phid_error *err)
+static enum phid_status load(const char *text, mode_t mode, struct api_keys *keys,
+                             struct phid_error *err)
 {
     write_keys(text, strlen(text), mode);
     enum phid_status status = api_keys_load(path, keys, err);
@@ -34,9 +35,11 @@ static enum phid_status load(const char *text, mode_t mode, struct api_keys *key
 static void test_keys_good(void **state)
 {
     (void)state;
-    struct api_keys keys = { 0 };
-    struct phid_error err = { 0 };
-    assert_int_equal(load("# comment\n\nsk-one\r\n  alice : sk-two \nbob:sk:three\nsk-four", 0600, &keys, &err), PHID_OK);
+    struct api_keys keys = {0};
+    struct phid_error err = {0};
+    assert_int_equal(
+        load("# comment\n\nsk-one\r\n  alice : sk-two \nbob:sk:three\nsk-four", 0600, &keys, &err),
+        PHID_OK);
     assert_int_equal(keys.count, 4);
     assert_string_equal(keys.items[0].key, "sk-one");
     assert_string_equal(keys.items[0].name, "");
@@ -56,19 +59,21 @@ static void test_keys_refused(void **state)
         mode_t mode;
         const char *message;
     } cases[] = {
-        { "secret\n", 0644, "other users may read it" },
-        { "secret\n", 0602, "other users may read it" },
-        { "", 0600, "no key in the file" },
-        { "# nothing\n", 0600, "no key in the file" },
-        { "ok\nalice:\n", 0600, ":2: expected a key of 1 to 512 bytes" },
-        { "secret with space\n", 0600, ":1: expected `key` or `name:key` in printable ASCII" },
-        { "s\xc3\xa9" "cret\n", 0600, "printable ASCII" },
-        { "secret\nx:secret\n", 0600, ":2: this key is in the file already" },
+        {"secret\n", 0644, "other users may read it"},
+        {"secret\n", 0602, "other users may read it"},
+        {"", 0600, "no key in the file"},
+        {"# nothing\n", 0600, "no key in the file"},
+        {"ok\nalice:\n", 0600, ":2: expected a key of 1 to 512 bytes"},
+        {"secret with space\n", 0600, ":1: expected `key` or `name:key` in printable ASCII"},
+        {"s\xc3\xa9"
+         "cret\n",
+         0600, "printable ASCII"},
+        {"secret\nx:secret\n", 0600, ":2: this key is in the file already"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct api_keys keys = { 0 };
-        struct phid_error err = { 0 };
+        struct api_keys keys = {0};
+        struct phid_error err = {0};
         enum phid_status status = load(cases[i].text, cases[i].mode, &keys, &err);
         if (status == PHID_OK || strstr(err.message, cases[i].message) == NULL) {
             fail_msg("%s gave %s", cases[i].text, err.message);
@@ -81,8 +86,8 @@ static void test_keys_refused(void **state)
 static void test_keys_odd_files(void **state)
 {
     (void)state;
-    struct api_keys keys = { 0 };
-    struct phid_error err = { 0 };
+    struct api_keys keys = {0};
+    struct phid_error err = {0};
     write_keys("a\0b\n", 4, 0600);
     assert_int_equal(api_keys_load(path, &keys, &err), PHID_ERR_ARGUMENT);
     unlink(path);
