@@ -2,12 +2,10 @@
 #include "engine/phid.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -155,10 +153,10 @@ static void test_answer_logprobs(void **state)
             sum += exp((double)logits[id]);
             best = logits[id] > logits[best] ? id : best;
         }
-        assert_float_equal(t->logprob, (double)logits[t->id] - log(sum), 1e-4);
+        assert_float_equal(t->logprob, (float)((double)logits[t->id] - log(sum)), 1e-4f);
         assert_int_equal(t->top_count, 3);
         assert_int_equal(t->top[0].id, best);
-        assert_float_equal(t->top[0].logprob, (double)logits[best] - log(sum), 1e-4);
+        assert_float_equal(t->top[0].logprob, (float)((double)logits[best] - log(sum)), 1e-4f);
     }
     client_fini(&c);
     world_fini(&w);

@@ -1,13 +1,10 @@
 /* The engine through its public interface: admission, cancelling, failing, ending. */
 #include "engine/phid.h"
 
-#include <math.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
