@@ -132,6 +132,23 @@ static enum phid_status copy_bias(struct sampler *s, const struct sampler_params
     return PHID_OK;
 }
 
+/* Whether no token is left to choose in the first steps, with all bans and no forced token. */
+static bool bans_everything(struct sampler *s)
+{
+    if (s->forces_more_than_end || s->banned_count + s->end_count < s->n_vocab) {
+        return false;
+    }
+    size_t distinct = 0;
+    qsort(s->banned, s->banned_count, sizeof(*s->banned), compare_ids);
+    for (size_t i = 0; i < s->banned_count; i++) {
+        distinct += i == 0 || s->banned[i] != s->banned[i - 1];
+    }
+    for (size_t i = 0; i < s->end_count; i++) {
+        distinct += !contains(s->banned, s->banned_count, s->end_ids[i]);
+    }
+    return distinct >= s->n_vocab;
+}
+
 static bool changes_logits(const struct sampler *s)
 {
     return penalty_active(&s->penalty) ||
@@ -156,6 +173,10 @@ enum phid_status sampler_init(struct sampler *s, const struct sampler_params *pa
                           params->presence_penalty, n_vocab, err);
     if (status == PHID_OK) {
         status = copy_bias(s, params, err);
+    }
+    if (status == PHID_OK && bans_everything(s)) {
+        status = phid_fail_at(err, PHID_ERR_ARGUMENT, "logit_bias",
+                              "logit_bias bans every token that could come first");
     }
     if (status != PHID_OK) {
         goto fail;

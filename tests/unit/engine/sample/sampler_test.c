@@ -346,15 +346,55 @@ static void test_sampler_pick_fails_on_nan_and_nothing_left(void **state)
     assert_string_equal(err.message, "the model produced NaN");
     assert_int_equal(sampler_pick(&s, none, &id, &err), PHID_ERR_INTERNAL);
     sampler_fini(&s);
-    const struct sampler_bias bias[3] = {{0, -100}, {1, -101}, {2, -100}};
+    /* Two are banned, and the model rules the third out. */
+    const struct sampler_bias bias[2] = {{0, -100}, {1, -101}};
     p.bias = bias;
-    p.bias_count = 3;
+    p.bias_count = 2;
     p.temperature = 1;
     start(&s, &p, 3);
-    const float x[3] = {1, 2, 3};
+    const float x[3] = {1, 2, -INFINITY};
     assert_int_equal(sampler_pick(&s, x, &id, &err), PHID_ERR_ARGUMENT);
     assert_int_equal(id, 77);
     sampler_fini(&s);
+}
+
+static void test_sampler_init_refuses_bans_of_everything(void **state)
+{
+    (void)state;
+    const struct sampler_bias all[4] = {{2, -100}, {0, -100}, {1, -100}, {2, -100}};
+    const struct sampler_bias but_one[3] = {{2, -100}, {0, -100}, {2, -100}};
+    const struct sampler_bias forced[3] = {{0, -100}, {1, -100}, {2, 100}};
+    const int32_t end = 1, other_end = 2;
+    struct {
+        const struct sampler_bias *bias;
+        size_t count;
+        const int32_t *end;
+        size_t min_tokens;
+        enum phid_status expected;
+    } cases[] = {
+        {all, 4, NULL, 0, PHID_ERR_ARGUMENT},
+        {but_one, 3, NULL, 0, PHID_OK},
+        {but_one, 3, &end, 0, PHID_OK},
+        {but_one, 3, &end, 1, PHID_ERR_ARGUMENT}, /* the one left ends the text */
+        {forced, 3, &end, 1, PHID_OK},
+        {forced, 3, &other_end, 0, PHID_OK},
+        {forced, 3, &other_end, 1, PHID_ERR_ARGUMENT},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct sampler_params p = sampler_params_greedy();
+        struct phid_error err = {0};
+        struct sampler s;
+        p.bias = cases[i].bias;
+        p.bias_count = cases[i].count;
+        p.end_ids = cases[i].end;
+        p.end_count = cases[i].end != NULL ? 1 : 0;
+        p.min_tokens = cases[i].min_tokens;
+        assert_int_equal(sampler_init(&s, &p, 3, &err), cases[i].expected);
+        if (cases[i].expected != PHID_OK) {
+            assert_string_equal(err.where, "logit_bias");
+        }
+        sampler_fini(&s);
+    }
 }
 
 static void test_sampler_init_refuses(void **state)
@@ -427,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_sampler_extreme_logits),
         cmocka_unit_test(test_sampler_pick_fails_on_nan_and_nothing_left),
         cmocka_unit_test(test_sampler_init_refuses),
+        cmocka_unit_test(test_sampler_init_refuses_bans_of_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
