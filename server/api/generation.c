@@ -93,20 +93,16 @@ static struct phid_request_params request_params(const struct generation *g,
     return p;
 }
 
-/* The echoed prompt may lack the space that the tokenizer put before its first word. */
-static bool lacks_first_space(const struct prompt *prompt)
-{
-    return prompt->text != NULL && (prompt->text_size == 0 || prompt->text[0] != ' ');
-}
-
 static void init_choice(struct generation *g, size_t i)
 {
     struct choice *c = &g->choices[i];
     c->prompt = i / g->best_of;
     c->index = i;
+    const struct prompt *prompt = &g->prompts[c->prompt];
+    int32_t last = prompt->ids[prompt->count - 1];
     buf_init(&c->text, GENERATION_TEXT_MAX);
-    logprobs_init(&c->logprobs, g->format->logprobs, g->logprobs);
-    c->logprobs.skip_space = g->echo && lacks_first_space(&g->prompts[c->prompt]);
+    logprobs_init(&c->logprobs, g->format->logprobs, g->logprobs, g->echo,
+                  !g->format->continues_text || phid_token_is_control(g->api->model, last));
 }
 
 enum api_fault generation_submit(struct generation *g, const struct generation_request *r,

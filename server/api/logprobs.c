@@ -7,10 +7,16 @@
 #include "server/api/json_write.h"
 
 #define LOGPROB_FLOOR (-9999.0f)
+#define TOP_NAMES_MAX ((size_t)1 << 20) /* 21 tokens of 4 KiB, every byte escaped, are half of it */
 
-void logprobs_init(struct logprobs *l, enum logprobs_form form, int64_t alternatives)
+void logprobs_init(struct logprobs *l, enum logprobs_form form, int64_t alternatives, bool echo,
+                   bool answer_begins)
 {
-    *l = (struct logprobs){.form = form, .alternatives = alternatives};
+    *l = (struct logprobs){.form = form,
+                           .alternatives = alternatives,
+                           .in_prompt = echo,
+                           .answer_begins = answer_begins,
+                           .at_start = echo || answer_begins};
     buf_init(&l->entries, GENERATION_TEXT_MAX);
     buf_init(&l->values, GENERATION_TEXT_MAX);
     buf_init(&l->tops, GENERATION_TEXT_MAX);
@@ -105,61 +111,114 @@ static void add_chat(struct logprobs *l, const struct api *api, const struct phi
     buf_append_c(out, "]}");
 }
 
-/* Two ids may be written alike; the first, more probable one keeps the name. */
-static bool same_name(const struct api *api, int32_t a, int32_t b)
+/* One member of a completion's map, unless its name is there: parts of characters are all written as
+ * U+FFFD, and the first, more probable one keeps the name. `names` holds those that are there, each
+ * with its length before it. */
+static void put_top(struct logprobs *l, const struct api *api, int32_t id, float logprob,
+                    struct buf *names)
 {
-    bool control = phid_token_is_control(api->model, a);
-    return a == b || (control == phid_token_is_control(api->model, b) && !control &&
-                      str_equal(token_bytes(api, a), token_bytes(api, b)));
+    size_t start = names->size;
+    put_token(names, api, id);
+    size_t size = names->size - start;
+    for (size_t at = 0; at < start;) {
+        const char *end = memchr(names->data + at, '\n', start - at); /* no JSON string holds one */
+        size_t length = (size_t)(end - (names->data + at));
+        if (length == size && memcmp(names->data + at, names->data + start, size) == 0) {
+            names->size = start;
+            return;
+        }
+        at += length + 1;
+    }
+    buf_append_c(&l->tops, start > 0 ? "," : "");
+    buf_append(&l->tops, names->data + start, size);
+    buf_append_byte(&l->tops, ':');
+    put_logprob(&l->tops, logprob);
+    buf_append_byte(names, '\n');
 }
 
 /* The map of a completion's token: its alternatives, and the token itself if it is none of them. */
 static void put_top_map(struct logprobs *l, const struct api *api, const struct phid_token *token)
 {
-    struct buf *out = &l->tops;
-    bool chosen_is_in = false;
-    size_t written = 0;
-    buf_append_byte(out, '{');
-    for (size_t i = 0; i < token->top_count && (int64_t)i < l->alternatives; i++) {
-        bool repeated = false;
-        for (size_t j = 0; j < i && !repeated; j++) {
-            repeated = same_name(api, token->top[i].id, token->top[j].id);
-        }
-        if (repeated) {
-            continue;
-        }
-        chosen_is_in |= same_name(api, token->top[i].id, token->id);
-        buf_append_c(out, written++ > 0 ? "," : "");
-        put_token(out, api, token->top[i].id);
-        buf_append_byte(out, ':');
-        put_logprob(out, token->top[i].logprob);
+    struct buf names;
+    buf_init(&names, TOP_NAMES_MAX);
+    buf_append_byte(&l->tops, '{');
+    for (size_t i = 0; i < token->top_count && (int64_t)i < l->alternatives && !names.failed; i++) {
+        put_top(l, api, token->top[i].id, token->top[i].logprob, &names);
     }
-    if (!chosen_is_in) {
-        buf_append_c(out, written > 0 ? "," : "");
-        put_token(out, api, token->id);
-        buf_append_byte(out, ':');
-        put_logprob(out, token->logprob);
+    if (!names.failed) {
+        put_top(l, api, token->id, token->logprob, &names);
     }
-    buf_append_byte(out, '}');
+    buf_append_byte(&l->tops, '}');
+    l->tops.failed |= names.failed;
+    buf_fini(&names);
+}
+
+/* Whether `byte` goes on from what is held, and whether that makes a character whole. */
+static bool extends(const struct logprobs *l, unsigned char byte, bool *ret_whole)
+{
+    uint32_t code_point;
+    char bytes[UTF8_MAX_BYTES];
+    struct str s = {bytes, l->held_count + 1};
+    memcpy(bytes, l->held, l->held_count);
+    bytes[l->held_count] = (char)byte;
+    *ret_whole = utf8_decode(s, &code_point) == s.size;
+    return *ret_whole || (s.size < UTF8_MAX_BYTES && utf8_complete_prefix(s) == 0);
+}
+
+/* What is held stays half a character: the text has U+FFFD for it. */
+static void cut_off(struct logprobs *l)
+{
+    l->characters += l->held_count > 0;
+    l->held_count = 0;
+}
+
+static void count_byte(struct logprobs *l, unsigned char byte)
+{
+    bool whole;
+    bool goes_on = extends(l, byte, &whole);
+    if (!goes_on && l->held_count > 0) {
+        cut_off(l);
+        goes_on = extends(l, byte, &whole);
+    }
+    if (whole || !goes_on) {
+        l->characters++;
+        l->held_count = 0;
+    } else {
+        l->held[l->held_count++] = byte;
+    }
+}
+
+/* Whether the text lacks the space that the token begins with. */
+static bool loses_space(const struct api *api, int32_t id, struct str bytes)
+{
+    char *text = NULL;
+    size_t size = bytes.size;
+    if (bytes.data[0] != ' ' ||
+        phid_detokenize(api->model, &id, 1, false, &text, &size, NULL) != PHID_OK) {
+        return false;
+    }
+    free(text);
+    return size < bytes.size;
 }
 
 /* Where the token begins, and counts on. A token that begins inside a character belongs to that
  * character. */
-static size_t take_offset(struct logprobs *l, struct str bytes)
+static size_t take_offset(struct logprobs *l, const struct api *api, int32_t id)
 {
+    struct str bytes = token_bytes(api, id);
+    bool whole;
+    if (bytes.size > 0 && l->at_start) {
+        l->at_start = false;
+        size_t lost = loses_space(api, id, bytes) ? 1 : 0;
+        bytes.data += lost;
+        bytes.size -= lost;
+    }
+    if (bytes.size > 0 && l->held_count > 0 && !extends(l, (unsigned char)bytes.data[0], &whole)) {
+        cut_off(l);
+    }
     size_t offset = l->characters;
-    if (bytes.size > 0 && l->skip_space) {
-        l->skip_space = false;
-        if (bytes.data[0] == ' ') {
-            bytes.data++;
-            bytes.size--;
-        }
-    }
-    if (bytes.size > 0 && ((unsigned char)bytes.data[0] & 0xc0) == 0x80 && offset > 0) {
-        offset--;
-    }
     for (size_t i = 0; i < bytes.size; i++) {
-        l->characters += ((unsigned char)bytes.data[i] & 0xc0) != 0x80;
+        count_byte(l, (unsigned char)bytes.data[i]);
     }
     return offset;
 }
@@ -168,7 +227,12 @@ static void add_completion(struct logprobs *l, const struct api *api,
                            const struct phid_token *token)
 {
     const char *comma = l->entries.size > 0 ? "," : "";
-    size_t offset = take_offset(l, token_bytes(api, token->id));
+    if (l->in_prompt && !token->is_prompt) {
+        cut_off(l);
+        l->in_prompt = false;
+        l->at_start = l->answer_begins;
+    }
+    size_t offset = take_offset(l, api, token->id);
     buf_append_c(&l->entries, comma);
     buf_append_c(&l->values, comma);
     buf_append_c(&l->tops, comma);

@@ -4,6 +4,7 @@
 #ifndef PHID_SERVER_API_LOGPROBS_H
 #define PHID_SERVER_API_LOGPROBS_H
 
+#include "engine/base/utf8.h"
 #include "server/api/api.h"
 
 enum logprobs_form { LOGPROBS_CHAT, LOGPROBS_COMPLETION };
@@ -15,11 +16,19 @@ struct logprobs {
     struct buf values;    /* completion: token_logprobs[] */
     struct buf tops;      /* completion: top_logprobs[] */
     struct buf offsets;   /* completion: text_offset[], code points into the choice's text */
-    size_t characters;    /* code points of the tokens so far */
-    bool skip_space; /* the first text begins with a space that the echoed prompt does not have */
+    /* completion: where in the choice's text the tokens are */
+    size_t characters; /* code points of the tokens so far */
+    unsigned char held[UTF8_MAX_BYTES]; /* the start of one that further bytes may complete */
+    size_t held_count;
+    bool in_prompt;     /* the tokens are still those of an echoed prompt */
+    bool answer_begins; /* the answer begins a text, rather than continuing one */
+    bool at_start;      /* the next text begins one: the tokenizer drops its first space */
 };
 
-void logprobs_init(struct logprobs *l, enum logprobs_form form, int64_t alternatives);
+/* echo: the prompt's tokens come first. answer_begins: the answer's text does not continue the
+ * prompt's. */
+void logprobs_init(struct logprobs *l, enum logprobs_form form, int64_t alternatives, bool echo,
+                   bool answer_begins);
 void logprobs_fini(struct logprobs *l);
 
 /* Adds one token. Control tokens of the answer are left out: they are not part of its text. */
