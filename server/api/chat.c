@@ -190,6 +190,10 @@ static enum api_fault check_response_format(const json_t *format, struct api_err
 
 static enum api_fault check_modalities(const json_t *list, struct api_error *err)
 {
+    if (list != NULL && json_array_size(list) == 0) {
+        return api_fail(err, API_EMPTY_ARRAY, "modalities",
+                        "Invalid 'modalities': empty array. Expected at least 'text'.");
+    }
     for (size_t i = 0; list != NULL && i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i);
         if (!json_is_string(item)) {
@@ -232,6 +236,37 @@ static enum api_fault check_metadata(const json_t *object, struct api_error *err
     return API_OK;
 }
 
+/* A string, or an array of parts that are text. */
+static enum api_fault check_prediction_content(const json_t *content, struct api_error *err)
+{
+    static const char *const types[] = {"text", NULL};
+    static const struct field part_fields[] = {
+        {.name = "type",
+         .kind = FIELD_STRING,
+         .offset = FIELD_UNUSED,
+         .required = true,
+         .values = types},
+        {.name = "text", .kind = FIELD_STRING, .offset = FIELD_UNUSED, .required = true},
+    };
+    char param[API_PARAM_MAX];
+    if (!json_is_string(content) && !json_is_array(content)) {
+        return field_wrong_type(content, "prediction.content", "a string or an array of parts",
+                                err);
+    }
+    for (size_t i = 0; i < json_array_size(content); i++) {
+        const json_t *part = json_array_get(content, i);
+        field_path_index(param, "prediction.content", i);
+        enum api_fault fault =
+            json_is_object(part)
+                ? fields_read(part, param, part_fields, COUNT_OF(part_fields), NULL, err)
+                : field_wrong_type(part, param, "an object", err);
+        if (fault != API_OK) {
+            return fault;
+        }
+    }
+    return API_OK;
+}
+
 static enum api_fault check_prediction(const json_t *object, struct api_error *err)
 {
     static const char *const types[] = {"content", NULL};
@@ -241,13 +276,15 @@ static enum api_fault check_prediction(const json_t *object, struct api_error *e
          .offset = FIELD_UNUSED,
          .required = true,
          .values = types},
-        {.name = "content", .kind = FIELD_ANY, .offset = FIELD_UNUSED, .required = true},
+        {.name = "content", .kind = FIELD_ANY, .offset = 0, .required = true},
     };
+    const json_t *content = NULL;
     if (object == NULL) {
         return API_OK;
     }
-    return fields_read(object, "prediction", prediction_fields, COUNT_OF(prediction_fields), NULL,
-                       err);
+    enum api_fault fault = fields_read(object, "prediction", prediction_fields,
+                                       COUNT_OF(prediction_fields), &content, err);
+    return fault != API_OK ? fault : check_prediction_content(content, err);
 }
 
 static enum api_fault check_fields(const struct chat_fields *f, struct api_error *err)
