@@ -134,6 +134,7 @@ static void fill_info(struct phid_engine *e, const struct phid_engine_options *o
         .threads = o->threads,
         .context = o->context,
         .max_running = o->max_running,
+        .queue = o->queue,
         .kv_tokens = pages * BACKEND_PAGE_TOKENS,
         .memory_bytes = e->api->memory_bytes(e->backend) + loop_memory_bytes(e->loop),
     };

@@ -109,6 +109,7 @@ struct phid_engine_info {
     size_t threads;
     size_t context;       /* tokens a sequence may hold */
     size_t max_running;
+    size_t queue;         /* requests that may wait */
     size_t kv_tokens;     /* tokens the page pool holds */
     uint64_t memory_bytes; /* weights, KV and scratch */
 };

@@ -30,6 +30,7 @@ static const struct fault_row rows[API_FAULT_COUNT] = {
     [API_ARRAY_TOO_LONG] = {400, INVALID, "array_above_max_length", 0, false},
     [API_EMPTY_ARRAY] = {400, INVALID, "empty_array", 0, false},
     [API_CONTEXT_LENGTH] = {400, INVALID, "context_length_exceeded", 0, false},
+    [API_ANSWER_TOO_LARGE] = {400, INVALID, "answer_too_large", 0, false},
     [API_BAD_REQUEST] = {400, INVALID, "bad_request", 0, false},
     [API_HEAD_TIMEOUT] = {400, INVALID, "head_timeout", 0, false},
     [API_BODY_TIMEOUT] = {400, INVALID, "body_timeout", 0, false},
@@ -44,6 +45,7 @@ static const struct fault_row rows[API_FAULT_COUNT] = {
     [API_HEAD_TOO_LARGE] = {431, INVALID, "head_too_large", 0, false},
     [API_UNSUPPORTED_FRAMING] = {501, INVALID, "unsupported_transfer_encoding", 0, true},
     [API_UNSUPPORTED_VERSION] = {505, INVALID, "unsupported_http_version", 0, true},
+    [API_QUEUE_FULL] = {429, "rate_limit_error", "rate_limit_exceeded", 1, false},
     [API_OVERLOADED] = {503, "server_error", "overloaded", 1, false},
     [API_DRAINING] = {503, "server_error", "overloaded", 1, false},
     [API_REQUEST_TIMEOUT] = {503, "server_error", "request_timeout", 0, true},
@@ -65,6 +67,7 @@ static enum api_fault fault_of_status(enum phid_status status)
     case PHID_ERR_NOT_FOUND:
         return API_MODEL_NOT_FOUND;
     case PHID_ERR_BUSY:
+        return API_QUEUE_FULL;
     case PHID_ERR_MEMORY:
         return API_OVERLOADED;
     case PHID_ERR_CLOSED:

@@ -26,6 +26,7 @@ enum api_fault {
     API_ARRAY_TOO_LONG,
     API_EMPTY_ARRAY,
     API_CONTEXT_LENGTH,
+    API_ANSWER_TOO_LARGE,
     /* the head */
     API_BAD_REQUEST,
     API_HEAD_TIMEOUT,
@@ -42,6 +43,7 @@ enum api_fault {
     API_UNSUPPORTED_FRAMING,
     API_UNSUPPORTED_VERSION,
     /* ourselves */
+    API_QUEUE_FULL,
     API_OVERLOADED,
     API_DRAINING,
     API_REQUEST_TIMEOUT,

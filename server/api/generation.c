@@ -117,6 +117,12 @@ enum api_fault generation_submit(struct generation *g, const struct generation_r
                         "one asks for %zu.",
                         GENERATION_CHOICES_MAX, count);
     }
+    size_t queue = phid_engine_info(g->api->engine)->queue;
+    if (count > queue) {
+        return api_fail(err, API_INVALID_VALUE, g->prompt_count > 1 ? g->format->prompt_field : "n",
+                        "This server queues at most %zu answers; this request asks for %zu.", queue,
+                        count);
+    }
     g->choices = calloc(count, sizeof *g->choices);
     if (g->choices == NULL) {
         return api_fail(err, API_OVERLOADED, NULL, "The server is out of memory.");
@@ -195,6 +201,16 @@ static void finish_choice(struct generation *g, struct choice *c)
     g->finished++;
 }
 
+static const char answer_too_large[] =
+    "The answer has become larger than 64 MiB; ask for fewer choices or log-probabilities, or for "
+    "a stream.";
+
+static size_t held_bytes(const struct choice *c)
+{
+    const struct logprobs *l = &c->logprobs;
+    return c->text.size + l->entries.size + l->values.size + l->tops.size + l->offsets.size;
+}
+
 static void pull_choice(struct generation *g, struct choice *c, size_t out_max)
 {
     struct phid_output output;
@@ -204,7 +220,9 @@ static void pull_choice(struct generation *g, struct choice *c, size_t out_max)
             fail_from_engine(g, &output);
             return;
         }
+        size_t before = held_bytes(c);
         take_output(g, c, &output);
+        g->held_bytes += held_bytes(c) - before;
         if (output.finish != PHID_FINISH_NONE) {
             finish_choice(g, c);
         }
@@ -212,6 +230,8 @@ static void pull_choice(struct generation *g, struct choice *c, size_t out_max)
             g->format->write_pending(g, c);
             buf_clear(&c->text);
             logprobs_clear(&c->logprobs);
+        } else if (g->held_bytes > GENERATION_ANSWER_MAX) {
+            generation_fail(g, API_ANSWER_TOO_LARGE, answer_too_large);
         }
         if (c->text.failed || g->out.failed || logprobs_failed(&c->logprobs)) {
             generation_fail(g, API_OVERLOADED, "The server is out of memory for this answer.");

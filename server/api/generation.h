@@ -17,6 +17,7 @@
 #include "server/api/settings.h"
 
 #define GENERATION_CHOICES_MAX 256        /* prompts times candidates of one request */
+#define GENERATION_ANSWER_MAX  (1u << 26) /* bytes of a whole answer while it grows */
 #define GENERATION_TEXT_MAX    (1u << 28) /* bytes of one growing buffer */
 
 struct prompt {
@@ -73,6 +74,7 @@ struct generation {
     struct choice *choices; /* by prompt, then candidate */
     size_t choice_count;
     size_t finished;       /* choices */
+    size_t held_bytes;     /* whole answers: of all choices */
     struct buf chunk_head; /* streamed: what every chunk begins with */
     struct buf out;        /* streamed: events to send */
     bool done;

@@ -76,6 +76,7 @@ const char *reply_reason(unsigned status)
         {413, "Content Too Large"},
         {415, "Unsupported Media Type"},
         {417, "Expectation Failed"},
+        {429, "Too Many Requests"},
         {431, "Request Header Fields Too Large"},
         {500, "Internal Server Error"},
         {501, "Not Implemented"},
@@ -97,5 +98,7 @@ void reply_write(const struct reply *r, struct buf *out)
         buf_printf(out, "%s: %s\r\n", r->headers[i].name, r->headers[i].value);
     }
     buf_printf(out, "Content-Length: %zu\r\nConnection: close\r\n\r\n", r->body.size);
-    buf_append_str(out, buf_view(&r->body));
+    if (!r->head_only) {
+        buf_append_str(out, buf_view(&r->body));
+    }
 }

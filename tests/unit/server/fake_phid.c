@@ -205,6 +205,7 @@ struct phid_engine *fake_engine_new(struct phid_model *model, const struct fake_
                                   .devices = "none",
                                   .threads = 1,
                                   .max_running = 32,
+                                  .queue = 256,
                                   .context = options->context > 0 ? options->context : 4096};
     pthread_mutex_init(&engine->mu, NULL);
     pthread_create(&engine->thread, NULL, steps, engine);

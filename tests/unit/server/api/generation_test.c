@@ -368,9 +368,9 @@ static void test_all_or_nothing(void **state)
         .api = &w.api, .body = STR(CHAT(",\"n\":4")), .id = "test"};
     struct generation *g = NULL;
     struct api_error err;
-    assert_int_equal(generation_start_chat(&request, &g, &err), API_OVERLOADED);
+    assert_int_equal(generation_start_chat(&request, &g, &err), API_QUEUE_FULL);
     assert_null(g);
-    assert_int_equal(api_error_status(err.fault), 503);
+    assert_int_equal(api_error_status(err.fault), 429);
     assert_int_equal(fake_submitted(w.engine), 3);
     close_world(&w);
 }
