@@ -16,6 +16,16 @@ static void copy_cut(char *out, size_t size, struct str text)
     snprintf(out, size, "%.*s", (int)(text.size < size ? text.size : size - 1), text.data);
 }
 
+/* A client's own word in our log line: letters, digits and marks that cannot break it. */
+static void copy_word(char *out, size_t size, struct str text)
+{
+    static const char good[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:+/";
+    copy_cut(out, size, text);
+    for (char *c = out; *c != '\0'; c++) {
+        *c = strchr(good, *c) != NULL ? *c : '?';
+    }
+}
+
 static struct exchange *exchange_new(struct conn *conn, struct MHD_Connection *mhd)
 {
     struct exchange *x = calloc(1, sizeof *x);
@@ -29,6 +39,7 @@ static struct exchange *exchange_new(struct conn *conn, struct MHD_Connection *m
     x->started_ms = x->last_sent_ms = x->io->now_ms;
     copy_cut(x->method, sizeof x->method, conn->head.method);
     copy_cut(x->path, sizeof x->path, conn->head.path);
+    copy_word(x->client_id, sizeof x->client_id, conn->head.client_request_id);
     buf_init(&x->body, x->io->max_body_bytes);
     reply_init(&x->reply);
     conn->exchange = x;
@@ -66,21 +77,23 @@ static void log_request(const struct exchange *x)
     bool gone = atomic_load_explicit(&x->gone, memory_order_relaxed);
     unsigned long long total_ms = x->io->now_ms - x->started_ms;
     enum server_log_level level = x->route.id == ROUTE_HEALTH ? SERVER_LOG_DEBUG : SERVER_LOG_INFO;
+    const char *client = x->client_id[0] != '\0' ? " client_id=" : "";
     if (g == NULL) {
-        io_log(x->io, level, "event=request id=%s method=%s path=%s status=%llu total_ms=%llu%s",
-               x->id, x->method, x->path, (unsigned long long)x->status_sent, total_ms,
-               gone ? " finish=client_gone" : "");
+        io_log(x->io, level,
+               "event=request id=%s method=%s path=%s status=%llu total_ms=%llu%s%s%s", x->id,
+               x->method, x->path, (unsigned long long)x->status_sent, total_ms,
+               gone ? " finish=client_gone" : "", client, x->client_id);
         return;
     }
     io_log(x->io, level,
            "event=request id=%s method=%s path=%s status=%llu prompt_tokens=%zu "
            "completion_tokens=%zu queue_ms=%llu "
-           "ttft_ms=%llu total_ms=%llu finish=%s",
+           "ttft_ms=%llu total_ms=%llu finish=%s%s%s",
            x->id, x->method, x->path, (unsigned long long)x->status_sent,
            generation_prompt_tokens(g), generation_completion_tokens(g),
            (unsigned long long)g->queue_ns / 1000000,
            (unsigned long long)g->first_token_ns / 1000000, total_ms,
-           gone ? "client_gone" : generation_finish(g));
+           gone ? "client_gone" : generation_finish(g), client, x->client_id);
 }
 
 void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchange,

@@ -33,6 +33,7 @@ struct exchange {
     struct exchange *next_prepared; /* list of io->prepared */
     char id[REPLY_ID_SIZE];         /* x-request-id */
     char method[8], path[64];       /* for the log, cut */
+    char client_id[64];             /* x-client-request-id, for the log, cut */
     enum exchange_stage stage;
     struct route route;
     struct buf body;

@@ -24,6 +24,7 @@ void intake_refuse(struct conn *c, const struct api_error *error)
     if (c->head.origin.size > 0) {
         cors_add_headers(&c->io->cors, &c->head, &reply);
     }
+    reply.head_only = str_equal_c(c->head.method, "HEAD");
     reply_write(&reply, &c->to_client);
     io_log(c->io, SERVER_LOG_INFO, "event=refused id=%s status=%u code=%s", id, reply.status,
            api_error_code(error->fault));

@@ -18,7 +18,8 @@ struct reply {
     struct buf body;
     struct reply_header headers[REPLY_HEADERS_MAX];
     size_t header_count;
-    bool failed; /* out of memory: answer with a plain 500 */
+    bool failed;    /* out of memory: answer with a plain 500 */
+    bool head_only; /* reply_write leaves the body out, but not its length */
 };
 
 #define REPLY_ID_SIZE 40
