@@ -2,6 +2,7 @@
 
 #define AT(field) offsetof(struct config, field)
 
+static const char *const activations[] = {"auto", "int8", "int8x2", NULL};
 static const char *const kv_types[] = {"f16", "f32", NULL};
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
@@ -154,6 +155,12 @@ static const struct option options[] = {
      .min = 1,
      .max = 65536,
      .help = "tokens computed in one step, at most; a longer prompt takes several"},
+    {.key = "engine.activations",
+     .type = OPTION_ENUM,
+     .offset = AT(engine.activations),
+     .default_text = "auto",
+     .names = activations,
+     .help = "rounding of activations; int8x2 has 16 bits at twice the arithmetic; auto: int8x2 for small models"},
     {.key = "engine.kv.type",
      .type = OPTION_ENUM,
      .offset = AT(engine.kv_type),

@@ -92,6 +92,9 @@ static enum phid_status open_backend(struct phid_engine *e, struct phid_model *m
 {
     struct backend_options options = {
         .threads = o->threads, .isa = o->isa, .exact = o->exact, .max_rows = o->step_tokens};
+    options.activations = o->activations == PHID_ACTIVATIONS_INT8     ? BACKEND_ACTIVATIONS_INT8
+                          : o->activations == PHID_ACTIVATIONS_INT8X2 ? BACKEND_ACTIVATIONS_INT8X2
+                                                                      : BACKEND_ACTIVATIONS_AUTO;
     enum phid_status status = e->api->open(&options, &e->backend, err);
     if (status != PHID_OK) {
         return status;

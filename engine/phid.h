@@ -81,6 +81,10 @@ struct phid_engine;
 
 enum phid_kv_type { PHID_KV_F16, PHID_KV_F32 };
 
+/* How activations are rounded for quantized weights: int8 in blocks of 32, or two such terms (about 16 bits, twice the
+ * arithmetic). auto: two for models with an embedding of at most 1024. */
+enum phid_activations { PHID_ACTIVATIONS_AUTO, PHID_ACTIVATIONS_INT8, PHID_ACTIVATIONS_INT8X2 };
+
 struct phid_engine_options {
     size_t threads;           /* 0: all cores this process may use */
     size_t context;           /* tokens a sequence may hold, prompt and answer; 0: the model's own, at most 4096 */
@@ -88,6 +92,7 @@ struct phid_engine_options {
     size_t step_tokens;       /* rows in one step, at most; 0: 512 */
     size_t queue;             /* requests that may wait; 0: 256 */
     enum phid_kv_type kv_type;
+    enum phid_activations activations;
     uint64_t kv_memory_bytes; /* 0: enough for max_running / 4 (at least 1) whole contexts, at most half of the free memory */
     const char *isa;          /* NULL or "auto"; a tier's name to force it */
     bool exact;               /* the reference path (slow): f32 activations and KV, scalar kernels */

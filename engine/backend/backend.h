@@ -66,12 +66,17 @@ struct block_layer {
     struct block_matrix down;         /* [n_embd, n_ff] */
 };
 
+/* How activations are rounded for quantized weights: int8 with a scale for each block of 32, or two such terms, the second
+ * for what the first leaves over (about 16 bits, twice the arithmetic). auto: two terms for small models. */
+enum backend_activations { BACKEND_ACTIVATIONS_AUTO, BACKEND_ACTIVATIONS_INT8, BACKEND_ACTIVATIONS_INT8X2 };
+
 enum backend_kv_type { BACKEND_KV_F16, BACKEND_KV_F32 };
 
 struct backend_options {
     size_t threads;         /* 0: one per core this process may run on */
     const char *isa;        /* "auto", or the name of a tier to force, for tests: "scalar", "avx2", "avx512", "avx512vnni" */
     bool exact;             /* the reference path: f32 activations, f32 KV, weights decoded to f32, scalar kernels, f64 sums where cheap */
+    enum backend_activations activations;
     size_t max_rows;        /* rows in one batch, at most; scratch memory is sized from it */
 };
 

@@ -116,6 +116,9 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
         .step_tokens = (size_t)config->engine.step_tokens,
         .queue = (size_t)config->limits.queue,
         .kv_type = config->engine.kv_type == CONFIG_KV_F32 ? PHID_KV_F32 : PHID_KV_F16,
+        .activations = config->engine.activations == CONFIG_ACTIVATIONS_INT8     ? PHID_ACTIVATIONS_INT8
+                       : config->engine.activations == CONFIG_ACTIVATIONS_INT8X2 ? PHID_ACTIVATIONS_INT8X2
+                                                                                 : PHID_ACTIVATIONS_AUTO,
         .kv_memory_bytes = config->engine.kv_memory_bytes,
         .log = config->log.level == CONFIG_LOG_DEBUG ? log_line : NULL,
     };

@@ -44,6 +44,8 @@ struct backend {
     const struct cpu_kernels *kernels; /* the scalar ones when exact */
     bool exact;
     size_t max_rows;
+    enum backend_activations activations;
+    size_t terms; /* int8 terms of an activation, see q8.h; decided by load */
     const struct block_model *model; /* NULL before load; borrowed */
     size_t first, last;              /* layers loaded */
     struct cpu_weights weights;

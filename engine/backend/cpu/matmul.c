@@ -1,5 +1,7 @@
 #include "engine/backend/cpu/matmul.h"
 
+#include <string.h>
+
 #include "engine/backend/cpu/exact.h"
 #include "engine/backend/cpu/q8.h"
 
@@ -27,7 +29,8 @@ static struct r16_panel *thread_panels(const struct backend *b, size_t thread)
 
 size_t cpu_matmul_thread_bytes(const struct backend *b)
 {
-    size_t multiply = b->kernels->panel_groups * (sizeof(struct r16_panel) + b->max_rows * R16_ROWS * sizeof(float));
+    size_t rows = b->max_rows * b->terms;
+    size_t multiply = b->kernels->panel_groups * (sizeof(struct r16_panel) + rows * R16_ROWS * sizeof(float));
     size_t put = q8_put_bytes(b->weights.max_r16_cols);
     return multiply > put ? multiply : put;
 }
@@ -45,11 +48,59 @@ static void add_bias(const struct matmul *m, const struct cpu_product *p, size_t
     }
 }
 
+/* y of `width` rows of the matrix from `row` on, from sums: [terms * tokens, width]. */
+static void add_terms(const struct matmul *m, const struct cpu_product *p, size_t row, size_t width, const float *sums)
+{
+    const struct q8 *q8 = &m->b->scratch.q8;
+    size_t rows = p->matrix->rows;
+    size_t valid = rows - row < width ? rows - row : width;
+    for (size_t token = 0; token < q8->tokens; token++) {
+        float *y = p->y + token * rows + row;
+        const float *first = sums + token * width;
+        if (q8->terms == 1) {
+            memcpy(y, first, valid * sizeof(*y));
+            continue;
+        }
+        const float *second = first + q8->tokens * width;
+        for (size_t i = 0; i < valid; i++) {
+            y[i] = first[i] + second[i];
+        }
+    }
+}
+
+/* The same as multiply_direct below by way of the thread's sums, because a token's terms are rows of their own. */
+static void multiply_direct_terms(const struct matmul *m, const struct cpu_product *p, size_t first, size_t groups,
+                                  size_t thread)
+{
+    const struct q8 *q8 = &m->b->scratch.q8;
+    float *sums = (float *)(void *)cpu_thread_scratch(m->b, thread);
+    for (size_t group = first; group < first + groups; group++) {
+        const struct r16_matrix *matrix = &p->matrix->r16;
+        struct r16_matrix one = {
+            .kind = matrix->kind,
+            .rows = matrix->rows - group * R16_ROWS,
+            .cols = matrix->cols,
+            .group_bytes = matrix->group_bytes,
+            .data = matrix->data + group * matrix->group_bytes,
+        };
+        for (size_t t = 0; t < q8_tiles(q8); t++) {
+            struct q8_tile tile = q8_tile_view(q8, t);
+            m->b->kernels->multiply(&one, 0, 1, &tile, sums + t * q8->tile_tokens * R16_ROWS, R16_ROWS);
+        }
+        add_terms(m, p, group * R16_ROWS, R16_ROWS, sums);
+    }
+}
+
 /* Every tile reads the packed weights; the tiles of one group follow each other, so only the first reads memory. */
-static void multiply_direct(const struct matmul *m, const struct cpu_product *p, size_t first, size_t groups)
+static void multiply_direct(const struct matmul *m, const struct cpu_product *p, size_t first, size_t groups,
+                            size_t thread)
 {
     const struct q8 *q8 = &m->b->scratch.q8;
     const struct r16_matrix *matrix = &p->matrix->r16;
+    if (q8->terms > 1) {
+        multiply_direct_terms(m, p, first, groups, thread);
+        return;
+    }
     size_t tiles = q8_tiles(q8);
     size_t at_once = tiles == 1 ? groups : 1;
     for (size_t group = first; group < first + groups; group += at_once) {
@@ -83,13 +134,7 @@ static void multiply_opened(const struct matmul *m, const struct cpu_product *p,
                                      sums + t * q8->tile_tokens * width, done == 0);
         }
     }
-    size_t row = first * R16_ROWS;
-    size_t valid = matrix->rows - row < width ? matrix->rows - row : width;
-    for (size_t token = 0; token < q8->rows; token++) {
-        for (size_t i = 0; i < valid; i++) {
-            p->y[token * matrix->rows + row + i] = sums[token * width + i];
-        }
-    }
+    add_terms(m, p, first * R16_ROWS, width, sums);
 }
 
 static bool is_direct(const struct matmul *m)
@@ -112,7 +157,7 @@ static void matmul_task(void *context, size_t task, size_t thread)
         m->b->kernels->multiply_lanes(&p->matrix->lanes, first, groups, m->x, p->matrix->cols, m->rows, p->y,
                                       p->matrix->rows);
     } else if (is_direct(m)) {
-        multiply_direct(m, p, first, groups);
+        multiply_direct(m, p, first, groups, thread);
     } else {
         multiply_opened(m, p, first, groups, thread);
     }

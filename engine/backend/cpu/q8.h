@@ -1,5 +1,8 @@
 /* Activations of a batch as int8 with one scale for each block of 32, cut into the tiles that kernels take (struct
- * q8_tile in kernels.h). Part of the scratch memory; tasks of the pool fill it row by row. */
+ * q8_tile in kernels.h). Part of the scratch memory; tasks of the pool fill it row by row.
+ *
+ * With two terms, x = first + second: what int8 leaves over of a row is a row of its own, `tokens` rows behind the first, and
+ * the products of both are added. The kernels do not know. */
 #ifndef PHID_BACKEND_CPU_Q8_H
 #define PHID_BACKEND_CPU_Q8_H
 
@@ -8,24 +11,27 @@
 
 struct q8 {
     size_t tile_tokens;
-    size_t rows;   /* of the batch now held */
+    size_t terms;  /* 1 or 2 */
+    size_t tokens; /* of the batch now held */
+    size_t rows;   /* tokens * terms */
     size_t blocks; /* of a row now held */
     int8_t *codes;
     float *scale, *scaled_sum, *scaled_half_sum;
     int32_t *minus_sum, *minus_half_sum;
 };
 
-/* Takes its memory for up to max_rows rows of up to max_cols columns from the layout. */
-void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t max_rows, size_t max_cols);
+/* Takes its memory for up to max_tokens tokens of up to max_cols columns from the layout. */
+void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max_tokens, size_t max_cols);
 
 /* What q8_put needs of a thread, in bytes. */
 size_t q8_put_bytes(size_t max_cols);
 
-/* Prepares for `rows` rows of cols (a multiple of 32) columns. */
-void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t rows, size_t cols);
+/* Prepares for `tokens` tokens of cols (a multiple of 32) columns. */
+void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, size_t cols);
 
-/* Quantizes x into row `row`. Rows may be put by different threads at once. scratch: q8_put_bytes, 64-byte aligned. */
-void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t row, const float *x, void *scratch);
+/* Quantizes x, the activations of `token`. Tokens may be put by different threads at once. scratch: q8_put_bytes,
+ * 64-byte aligned. */
+void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t token, const float *x, void *scratch);
 
 static inline size_t q8_tiles(const struct q8 *q8)
 {

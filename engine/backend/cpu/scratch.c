@@ -29,7 +29,7 @@ static void place(struct backend *b, struct cpu_layout *layout)
     s->position = cpu_layout_part(layout, rows, sizeof(*s->position));
     s->page = cpu_layout_part(layout, rows, sizeof(*s->page));
     s->active = cpu_layout_part(layout, rows, sizeof(*s->active));
-    q8_place(&s->q8, layout, rows, b->weights.max_r16_cols);
+    q8_place(&s->q8, layout, b->terms, rows, b->weights.max_r16_cols);
     size_t bytes = larger(exact_thread_bytes(b->weights.max_cols, model->head_dim), cpu_attention_thread_bytes(model));
     bytes = larger(bytes, cpu_matmul_thread_bytes(b));
     bytes = larger(bytes, model->head_dim * sizeof(uint16_t));

@@ -31,6 +31,7 @@ struct fixture {
 struct settings {
     bool exact;
     enum backend_kv_type kv;
+    enum backend_activations activations;
     const char *isa;
     size_t threads;
 };
@@ -51,7 +52,11 @@ static void start(struct fixture *f, const struct model_shape *shape, const stru
     f->n_vocab = shape->vocab;
     f->n_embd = shape->embd;
     struct backend_options options = {
-        .threads = settings->threads, .isa = settings->isa, .exact = settings->exact, .max_rows = MAX_ROWS
+        .threads = settings->threads,
+        .isa = settings->isa,
+        .exact = settings->exact,
+        .activations = settings->activations,
+        .max_rows = MAX_ROWS,
     };
     assert_int_equal(f->api->open(&options, &f->backend, &err), PHID_OK);
     size_t released = 0;
@@ -196,14 +201,18 @@ static void test_backend_types_near_reference(void **state)
             shape.type = format->type;
             shape.head_type = format->type;
             shape.tied = i % 2 == 0;
-            struct settings settings = { .isa = tiers[t], .kv = BACKEND_KV_F32, .threads = 2 };
+            struct settings settings = {
+                .isa = tiers[t], .kv = BACKEND_KV_F32, .activations = BACKEND_ACTIVATIONS_INT8, .threads = 2
+            };
             char what[64];
             snprintf(what, sizeof(what), "%s, %s", tiers[t], format->name);
             double limit = format->block_weights == 1 ? 1e-5 : 0.05;
             assert_error_below(error_of(&shape, &settings, 70, 33, BLOCK_ROPE_SHORT), limit, what);
+            settings.activations = BACKEND_ACTIVATIONS_INT8X2;
+            limit = format->block_weights == 1 ? 1e-5 : 5e-4;
+            assert_error_below(error_of(&shape, &settings, 70, 33, BLOCK_ROPE_SHORT), limit, what);
             settings.kv = BACKEND_KV_F16;
-            limit = format->block_weights == 1 ? 1e-3 : 0.05;
-            assert_error_below(error_of(&shape, &settings, 70, 1, BLOCK_ROPE_LONG), limit, what);
+            assert_error_below(error_of(&shape, &settings, 70, 1, BLOCK_ROPE_LONG), 1e-3, what);
         }
     }
 }
@@ -242,7 +251,11 @@ static void each_ordinary(void (*check)(const struct model_shape *, const struct
             shape.tied = true;
             shape.window = i % 2 == 0 ? 0 : 37;
             shape.kv_heads = i % 2 == 0 ? 2 : 8;
-            struct settings settings = { .isa = tiers[t], .kv = BACKEND_KV_F16, .threads = 2 };
+            struct settings settings = {
+                .isa = tiers[t], .kv = BACKEND_KV_F16, .activations = BACKEND_ACTIVATIONS_INT8, .threads = 2
+            };
+            check(&shape, &settings);
+            settings.activations = BACKEND_ACTIVATIONS_INT8X2;
             check(&shape, &settings);
         }
     }
