@@ -1,5 +1,6 @@
 #include "engine/backend/cpu/weights.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 struct move {
     const struct block_matrix *from;
     struct cpu_matrix *to;
+    atomic_bool not_finite; /* set by any task; read when pool_run has returned, which orders it */
 };
 
 /* The load in progress: the same walk over the model first counts bytes, then hands out memory and collects moves. */
@@ -64,7 +66,8 @@ static enum phid_status plan_matrix(struct plan *p, const struct block_matrix *f
     }
     p->max_cols = from->cols > p->max_cols ? from->cols : p->max_cols;
     if (to->data != NULL) {
-        p->moves[p->move_count] = (struct move){ .from = from, .to = to };
+        p->moves[p->move_count].from = from;
+        p->moves[p->move_count].to = to;
     }
     p->move_count++;
     return PHID_OK;
@@ -135,7 +138,7 @@ static enum phid_status plan_all(struct plan *p, struct cpu_weights *w, struct p
 static void move_task(void *context, size_t task, size_t thread)
 {
     (void)thread;
-    const struct move *move = context;
+    struct move *move = context;
     struct cpu_matrix *to = move->to;
     size_t part_rows = to->order == CPU_ORDER_FILE ? 1 : R16_ROWS;
     size_t row_bytes = quant_row_bytes(to->format, to->cols);
@@ -144,6 +147,10 @@ static void move_task(void *context, size_t task, size_t thread)
         size_t left = to->rows - i * part_rows;
         size_t rows = left < part_rows ? left : part_rows;
         unsigned char *dst = to->data + i * to->part_bytes;
+        /* The int8 path would make ordinary numbers of NaN and infinite weights. */
+        if (!quant_weights_finite(to->format, src, rows * to->cols)) {
+            atomic_store_explicit(&move->not_finite, true, memory_order_relaxed);
+        }
         switch (to->order) {
         case CPU_ORDER_FILE:
             memcpy(dst, src, row_bytes);
@@ -158,7 +165,7 @@ static void move_task(void *context, size_t task, size_t thread)
     }
 }
 
-static void move_all(const struct plan *p, struct pool *pool)
+static enum phid_status move_all(const struct plan *p, struct pool *pool, struct phid_error *err)
 {
     for (size_t i = 0; i < p->move_count; i++) {
         struct move *move = &p->moves[i];
@@ -166,7 +173,11 @@ static void move_all(const struct plan *p, struct pool *pool)
         if (p->load->release != NULL) {
             p->load->release(p->load->user, move->from);
         }
+        if (move->not_finite) {
+            return phid_fail(err, PHID_ERR_FORMAT, "tensor %s: a weight is not a finite number", move->from->name);
+        }
     }
+    return PHID_OK;
 }
 
 enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *load, struct pool *pool,
@@ -198,7 +209,10 @@ enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *
     if (status != PHID_OK) {
         goto fail;
     }
-    move_all(&plan, pool);
+    status = move_all(&plan, pool, err);
+    if (status != PHID_OK) {
+        goto fail;
+    }
     w->max_cols = plan.max_cols;
     w->max_r16_cols = plan.max_r16_cols;
     free(plan.moves);
