@@ -179,13 +179,13 @@ print_hints() {
 Once it says event=ready, try:
 
   curl http://$1:$2/v1/chat/completions -H 'Content-Type: application/json' -d '{
-    "model": "$3", "messages": [{"role": "user", "content": "What is the capital of France?"}]}'
+    "model": "$3", "temperature": 0, "messages": [{"role": "user", "content": "What is the capital of France?"}]}'
 
 or, after \`pip install openai\`:
 
   from openai import OpenAI
   client = OpenAI(base_url="http://$1:$2/v1", api_key="none")
-  for chunk in client.chat.completions.create(model="$3", stream=True,
+  for chunk in client.chat.completions.create(model="$3", temperature=0, stream=True,
           messages=[{"role": "user", "content": "What is the capital of France?"}]):
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 
