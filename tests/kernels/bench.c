@@ -27,9 +27,14 @@ struct timed {
     double bytes, macs; /* of one run */
 };
 
+static bool is_wanted(const char *filter, const char *name)
+{
+    return filter == NULL || strstr(name, filter) != NULL;
+}
+
 static void bench(const char *filter, const char *name, const struct timed *t)
 {
-    if (filter != NULL && strstr(name, filter) == NULL) {
+    if (!is_wanted(filter, name)) {
         return;
     }
     uint64_t begin = now_ns();
@@ -86,6 +91,10 @@ static void bench_multiply(struct harness *h, const char *filter, enum r16_kind 
 {
     const size_t cols = 1024;
     char name[64];
+    snprintf(name, sizeof(name), "multiply %s tokens=%zu %s", kind_names[kind], tokens, from);
+    if (!is_wanted(filter, name)) {
+        return;
+    }
     struct multiply_bench b = { .k = h->kernels, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE) };
     struct tile_memory t;
     tile_init(h, &t, tokens, cols, false);
@@ -93,7 +102,6 @@ static void bench_multiply(struct harness *h, const char *filter, enum r16_kind 
     b.y = guarded_new(rows * tokens * sizeof(float));
     struct timed timed = { run_multiply, &b, (double)(b.m.group_bytes * r16_groups(rows)),
                            (double)rows * (double)cols * (double)tokens };
-    snprintf(name, sizeof(name), "multiply %s tokens=%zu %s", kind_names[kind], tokens, from);
     bench(filter, name, &timed);
     guarded_free(b.y);
     tile_fini(&t);
@@ -144,6 +152,10 @@ static void bench_lanes(struct harness *h, const char *filter, size_t rows, size
 {
     const size_t cols = 1024;
     char name[64];
+    snprintf(name, sizeof(name), "multiply_lanes F16 tokens=%zu %s", tokens, from);
+    if (!is_wanted(filter, name)) {
+        return;
+    }
     struct lanes_bench b = { .k = h->kernels, .tokens = tokens };
     b.m = (struct lanes_matrix){ .kind = LANES_F16, .rows = rows, .cols = cols };
     b.m.group_bytes = lanes_group_bytes(LANES_F16, cols);
@@ -155,7 +167,6 @@ static void bench_lanes(struct harness *h, const char *filter, size_t rows, size
     random_floats(h, b.x, tokens * cols, 1.0f);
     b.y = guarded_new(tokens * rows * sizeof(float));
     struct timed timed = { run_lanes, &b, (double)bytes, (double)rows * (double)cols * (double)tokens };
-    snprintf(name, sizeof(name), "multiply_lanes F16 tokens=%zu %s", tokens, from);
     bench(filter, name, &timed);
     guarded_free(b.y);
     guarded_free(b.x);
@@ -182,6 +193,10 @@ static void bench_attention(struct harness *h, const char *filter, size_t dims, 
                             const char *from)
 {
     char name[64];
+    snprintf(name, sizeof(name), "attend f16 dims=%zu queries=%zu %s", dims, queries, from);
+    if (!is_wanted(filter, name)) {
+        return;
+    }
     struct attention_bench b = { .k = h->kernels, .pages = pages };
     b.key_bytes = CPU_PAGE_TOKENS * dims * 2;
     b.page_bytes = 2 * b.key_bytes;
@@ -198,7 +213,6 @@ static void bench_attention(struct harness *h, const char *filter, size_t dims, 
     }
     struct timed timed = { run_attention, &b, (double)(pages * b.page_bytes),
                            2.0 * (double)dims * (double)queries * (double)(pages * CPU_PAGE_TOKENS) };
-    snprintf(name, sizeof(name), "attend f16 dims=%zu queries=%zu %s", dims, queries, from);
     bench(filter, name, &timed);
     guarded_free(floats);
     guarded_free(b.kv);

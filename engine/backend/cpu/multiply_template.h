@@ -112,9 +112,17 @@ INLINE void dot_steps_unsigned(enum r16_kind kind, bool opened, const unsigned c
         UNROLL for (int g = from; g < from + narrow; g++)
         {
             v64 codes = step_codes(kind, opened, block, g);
-            UNROLL for (int t = 0; t < tokens; t++)
+            /* Two by two: four multiplications, then four additions. Zen 3 issues that nearly twice as fast as
+             * an addition right after each multiplication. */
+            UNROLL for (int t = 0; t < tokens; t += 2)
             {
-                pairs[t] = w_add_products(pairs[t], codes, x + (g * tokens + t) * 4);
+                const int other = t + 1 < tokens ? t + 1 : t;
+                v64 one = w_products(codes, x + (g * tokens + t) * 4);
+                v64 two = w_products(codes, x + (g * tokens + other) * 4);
+                pairs[t] = w_add(pairs[t], one);
+                if (other != t) {
+                    pairs[other] = w_add(pairs[other], two);
+                }
             }
         }
         UNROLL for (int t = 0; t < tokens; t++)

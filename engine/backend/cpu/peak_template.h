@@ -80,10 +80,13 @@ static double spin_int8(size_t rounds)
         }
         UNROLL for (int repeat = 0; repeat < 8; repeat++)
         {
-            c_hide(&codes); /* or the products of one repeat would do for all */
-            UNROLL for (int i = 0; i < count; i++)
+            UNROLL for (int i = 0; i < count; i += 2)
             {
-                pairs[i] = w_add_products(pairs[i], codes, (const int8_t *)cpu_peak_bytes + 4 * i);
+                v64 one = w_products(codes, (const int8_t *)cpu_peak_bytes);
+                v64 two = w_products(codes, (const int8_t *)cpu_peak_bytes + 4);
+                pairs[i] = w_add(pairs[i], one);
+                pairs[i + 1] = w_add(pairs[i + 1], two);
+                c_hide(&codes); /* or the products of one repeat would do for all */
             }
         }
         UNROLL for (int i = 0; i < count; i++)

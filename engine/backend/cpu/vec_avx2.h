@@ -289,12 +289,16 @@ INLINE void c_hide(v64 *x)
 /* There is no instruction that sums four products of bytes into 32 bits; products of pairs are summed in 16. */
 #define VEC_HAS_DOT4 0
 
-/* x + pairs of products of unsigned codes and the four bytes at p, in 16 bits. */
-INLINE v64 w_add_products(v64 x, v64 codes, const int8_t *p)
+/* Pairs of products of unsigned codes and the four bytes at p, in 16 bits. */
+INLINE v64 w_products(v64 codes, const int8_t *p)
 {
     __m256i y = broadcast4(p);
-    return (v64){ _mm256_add_epi16(x.a, _mm256_maddubs_epi16(codes.a, y)),
-                  _mm256_add_epi16(x.b, _mm256_maddubs_epi16(codes.b, y)) };
+    return (v64){ _mm256_maddubs_epi16(codes.a, y), _mm256_maddubs_epi16(codes.b, y) };
+}
+
+INLINE v64 w_add(v64 x, v64 y)
+{
+    return (v64){ _mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b) };
 }
 
 /* Pairs of products of signed codes and the four bytes at p: the codes' signs move to the bytes. sizes: |codes|. */
