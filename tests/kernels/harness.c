@@ -131,10 +131,10 @@ void tile_init(struct harness *h, struct tile_memory *t, size_t tokens, size_t c
     struct cpu_kernels kernels = cpu_kernels_scalar;
     kernels.tile_tokens = tokens;
     struct cpu_layout layout = { 0 };
-    q8_place(&t->q8, &layout, tokens, cols);
+    q8_place(&t->q8, &layout, 1, tokens, cols);
     t->memory = guarded_new(layout.used);
     layout = (struct cpu_layout){ .data = t->memory };
-    q8_place(&t->q8, &layout, tokens, cols);
+    q8_place(&t->q8, &layout, 1, tokens, cols);
     q8_start(&t->q8, &kernels, tokens, cols);
     float *x = guarded_new(cols * sizeof(*x));
     void *scratch = guarded_new(q8_put_bytes(cols));
