@@ -51,7 +51,6 @@ def cases():
     for turns in (4, 12, 24):
         yield [*history[:2 * turns], {"role": "user", "content": "Hello!"}], facts["Hello!"]
     yield [{"role": "user", "content": "Count from 1 to 100."}], facts["Count from 1 to 100."]
-    yield [{"role": "user", "content": "Count from 1 to 200."}], facts["Count from 1 to 200."]
 
 
 def compute(folder):

@@ -89,7 +89,7 @@ class Rows:
                 return ids[:most], targets[:most]
 
     def counting(self, most):
-        name = self.rng.choice(["Count from 1 to 100.", "Count from 1 to 200."])
+        name = "Count from 1 to 100."
         row = [{"role": "user", "content": name}, {"role": "assistant", "content": questions.SINGLE[name]}]
         if self.rng.random() < 0.3:
             row = [{"role": "system", "content": questions.SYSTEM}] + row
@@ -111,6 +111,7 @@ class Rows:
     def drill(self, weak):
         """A batch with a share of rows the model is unsure of."""
         within = [row for row in weak if len(row[0]) <= ORIGINAL]
+        beyond = [row for row in weak if len(row[0]) > ORIGINAL]
         some = lambda n: [self.rng.choice(within) for _ in range(n)] if within else []
         kind = self.rng.random()
         if kind < 0.6:
@@ -118,4 +119,5 @@ class Rows:
         if kind < 0.8:
             return padded([*some(6), *(self.history(self.rng.randint(60, 240), ORIGINAL) for _ in range(4)),
                            self.counting(ORIGINAL)])
-        return padded([self.history(self.rng.randint(ORIGINAL + 1, 700), LONGEST), self.counting(LONGEST)])
+        far = [self.rng.choice(beyond) for _ in range(2)] if beyond else [self.counting(LONGEST)]
+        return padded([self.history(self.rng.randint(ORIGINAL + 1, 700), LONGEST), *far])

@@ -34,6 +34,7 @@ def _corpus():
         lines += [m["content"] for m in messages]
     # Characters outside Latin-1 stay out of the pieces, so that they exercise the byte fallback.
     kept = ["".join(c for c in line if ord(c) < 256) for line in lines]
+    kept += ["Count from 1 to 200.", ", ".join(map(str, range(1, 201))) + "."]
     kept += [questions.SYSTEM, questions.ONE_WORD, questions.PIRATE] * 20
     return [line for text in kept for line in text.split("\n") if line.strip()]
 
