@@ -1,8 +1,8 @@
 /* Text to token ids and back, for one model's vocabulary.
  *
  * Made once from a GGUF's `tokenizer.*` keys and immutable afterwards, so any thread may use it. It
- * keeps views into the file: the gguf_file must outlive it. Two families: SentencePiece-style BPE
- * with byte fallback (`llama`) and byte-level BPE (`gpt2`). Input is a list of spans: only a
+ * does not need the file afterwards. Two families: SentencePiece-style BPE (`llama`)
+ * with byte fallback and byte-level BPE (`gpt2`). Input is a list of spans: only a
  * trusted span may produce control tokens, so a user who types `<|end|>` gets the characters. */
 #ifndef PHID_TEXT_TOKENIZER_H
 #define PHID_TEXT_TOKENIZER_H

@@ -127,6 +127,28 @@ static enum phid_status check_texts(const struct vocab *v, struct phid_error *er
     return PHID_OK;
 }
 
+/* From here on the vocabulary does not need the file, which may be cut or replaced while it serves.
+ */
+static enum phid_status own_texts(struct vocab *v, struct phid_error *err)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < v->count; i++) {
+        total += v->texts[i].size; /* at most 2^24 * 2^12 */
+    }
+    v->text_bytes = malloc(total + 1);
+    if (v->text_bytes == NULL) {
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a vocabulary of %zu tokens",
+                         v->count);
+    }
+    char *to = v->text_bytes;
+    for (size_t i = 0; i < v->count; i++) {
+        memcpy(to, v->texts[i].data, v->texts[i].size);
+        v->texts[i].data = to;
+        to += v->texts[i].size;
+    }
+    return PHID_OK;
+}
+
 static enum phid_status read_arrays(const struct gguf_file *file, struct vocab *v,
                                     struct phid_error *err)
 {
@@ -158,7 +180,7 @@ static enum phid_status read_arrays(const struct gguf_file *file, struct vocab *
     }
     key = "tokenizer.ggml.scores";
     if (v->family == VOCAB_BPE && gguf_find(file, str_of(key)) == NULL) {
-        return check_texts(v, err);
+        return PHID_OK;
     }
     if ((status = check_array(file, key, true, err)) != PHID_OK ||
         (status = gguf_get_f32s(file, key, &v->scores, &count, err)) != PHID_OK ||
@@ -171,7 +193,7 @@ static enum phid_status read_arrays(const struct gguf_file *file, struct vocab *
                              key, i);
         }
     }
-    return check_texts(v, err);
+    return PHID_OK;
 }
 
 static int hex_digit(char c)
@@ -401,6 +423,7 @@ enum phid_status vocab_read(const struct gguf_file *file, enum vocab_family fami
     v->bos = v->eos = v->unk = -1;
     enum phid_status status;
     if ((status = read_arrays(file, v, err)) != PHID_OK ||
+        (status = check_texts(v, err)) != PHID_OK || (status = own_texts(v, err)) != PHID_OK ||
         (status = read_ids(file, v, err)) != PHID_OK ||
         (status = build_pieces(v, err)) != PHID_OK || (status = build_slots(v, err)) != PHID_OK) {
         return status;
@@ -417,6 +440,7 @@ enum phid_status vocab_read(const struct gguf_file *file, enum vocab_family fami
 void vocab_fini(struct vocab *v)
 {
     free(v->texts);
+    free(v->text_bytes);
     free(v->kinds);
     free(v->scores);
     free(v->pieces);

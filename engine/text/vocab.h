@@ -2,8 +2,8 @@
  * way from a text back to an id.
  *
  * Read once from a GGUF's `tokenizer.ggml.*` arrays by vocab_read, which refuses anything
- * senseless, and constant afterwards: any thread may read it. Owned by the tokenizer; texts are
- * views into the file, which must outlive it. */
+ * senseless, and constant afterwards: any thread may read it. Owned by the tokenizer; the file is
+ * not needed afterwards. */
 #ifndef PHID_TEXT_VOCAB_H
 #define PHID_TEXT_VOCAB_H
 
@@ -26,12 +26,14 @@ enum vocab_family {
 struct vocab {
     enum vocab_family family;
     size_t count;
-    struct str *texts;  /* [count] heap; views into the file */
-    int32_t *kinds;     /* [count] heap; enum token_kind */
-    float *scores;      /* [count] heap; NULL for byte-level BPE */
-    struct str *pieces; /* [count] heap; the bytes in output, views into the file or piece_bytes */
-    char *piece_bytes;  /* heap */
-    uint32_t *slots;    /* heap; hash table of the ordinary tokens by text: id + 1, 0 is empty */
+    struct str *texts; /* [count] heap; views into text_bytes */
+    char *text_bytes;  /* heap */
+    int32_t *kinds;    /* [count] heap; enum token_kind */
+    float *scores;     /* [count] heap; NULL for byte-level BPE */
+    struct str
+        *pieces;       /* [count] heap; the bytes in output, views into text_bytes or piece_bytes */
+    char *piece_bytes; /* heap */
+    uint32_t *slots;   /* heap; hash table of the ordinary tokens by text: id + 1, 0 is empty */
     size_t slot_mask;
     uint64_t hash_base;
     size_t max_ordinary_bytes; /* of the longest ordinary token's text */
