@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/base/arena.h"
@@ -328,6 +329,11 @@ static enum phid_status write_padding(struct gguf_writer *writer, uint64_t at,
 /* A new file beside the final one; not mkstemp, whose files only their owner may read. */
 static enum phid_status open_temporary(struct gguf_writer *writer, struct phid_error *err)
 {
+    struct stat info;
+    if (stat(writer->path, &info) == 0 && !S_ISREG(info.st_mode)) {
+        return phid_fail(err, PHID_ERR_IO, "%s: is not a regular file, it will not be replaced",
+                         file_map_shown(writer->path));
+    }
     struct buf name;
     buf_init(&name, 8192);
     buf_printf(&name, "%s.%ld.part", writer->path, (long)getpid());

@@ -49,6 +49,7 @@ static enum phid_status check_present(const struct job *job, const char *path,
 static enum phid_status pull(const struct job *job, const char *name, struct phid_error *err)
 {
     struct catalog_source source;
+    struct stat present;
     char sha256[SHA256_TEXT] = "";
     enum phid_status status = catalog_resolve(name, &source, err);
     if (status != PHID_OK) {
@@ -57,8 +58,10 @@ static enum phid_status pull(const struct job *job, const char *name, struct phi
     char *path = catalog_local_path(&source, job->folder);
     if (path == NULL) {
         status = phid_fail(err, PHID_ERR_MEMORY, "out of memory");
-    } else if (access(path, F_OK) == 0) {
-        status = check_present(job, path, sha256, err);
+    } else if (stat(path, &present) == 0) {
+        status = !S_ISREG(present.st_mode)
+                     ? phid_fail(err, PHID_ERR_IO, "%.300s: is here, but is no regular file", path)
+                     : check_present(job, path, sha256, err);
     } else if (mkdir(job->folder, 0755) != 0 && errno != EEXIST) {
         status =
             phid_fail(err, PHID_ERR_IO, "%.300s: cannot create: %s", job->folder, strerror(errno));
