@@ -402,9 +402,13 @@ static enum phid_status open_model(struct bench *b, const struct config *config,
 static enum phid_status bench(struct bench *b, const struct config *config, struct phid_error *err)
 {
     struct random_model random = {.fd = -1};
-    /* Before anything else runs or takes memory. */
-    enum phid_status status = cpu_calibrate((size_t)config->engine.threads, b->isa, &b->peak, err);
+    /* The peaks are measured before anything else runs or takes memory, which random weights do and
+     * a file that is only mapped does not; a bad file is known at once. */
+    enum phid_status status = b->random == NULL ? open_model(b, config, &random, err) : PHID_OK;
     if (status == PHID_OK) {
+        status = cpu_calibrate((size_t)config->engine.threads, b->isa, &b->peak, err);
+    }
+    if (status == PHID_OK && b->random != NULL) {
         status = open_model(b, config, &random, err);
     }
     if (status == PHID_OK) {

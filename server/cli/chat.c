@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include "server/cli/cli.h"
+#include "server/cli/line.h"
 #include "server/cli/stream.h"
 
-#define ANSWER_MAX ((size_t)16 << 20)
+#define LINE_MAX_BYTES ((size_t)1 << 20)
+#define ANSWER_MAX     ((size_t)16 << 20)
 
 /* Set by Ctrl-C: stops the answer that is being written. */
 static volatile sig_atomic_t interrupted;
@@ -102,25 +104,22 @@ static void prompt(const struct talk *talk)
 /* Until the end of input (Ctrl-D). Ctrl-C at the prompt starts a new line. */
 static enum phid_status converse(struct talk *talk, struct phid_error *err)
 {
-    char *line = NULL;
-    size_t capacity = 0;
+    struct buf line;
     enum phid_status status = PHID_OK;
+    enum line_outcome outcome = LINE_READ;
+    buf_init(&line, LINE_MAX_BYTES);
     while (status == PHID_OK) {
         prompt(talk);
-        errno = 0;
-        ssize_t got = getline(&line, &capacity, stdin);
-        if (got < 0 && errno == EINTR) {
-            clearerr(stdin);
+        outcome = line_read(&line);
+        if (outcome == LINE_INTERRUPTED) {
             fputc('\n', stderr);
             continue;
         }
-        if (got < 0) {
+        if (outcome != LINE_READ) {
             break;
         }
-        struct str text = {line, (size_t)got};
-        while (text.size > 0 && strchr("\r\n", text.data[text.size - 1]) != NULL) {
-            text.size--;
-        }
+        struct str text = buf_view(&line);
+        text.size -= text.size > 0 && text.data[text.size - 1] == '\r' ? 1 : 0;
         if (text.size == 0) {
             continue;
         }
@@ -135,10 +134,13 @@ static enum phid_status converse(struct talk *talk, struct phid_error *err)
             status = PHID_OK;
         }
     }
-    if (status == PHID_OK && ferror(stdin)) {
+    if (outcome == LINE_FAILED) {
         status = phid_fail(err, PHID_ERR_IO, "cannot read standard input: %s", strerror(errno));
+    } else if (outcome == LINE_TOO_LONG) {
+        status =
+            phid_fail(err, PHID_ERR_ARGUMENT, "a line is longer than %zu bytes", LINE_MAX_BYTES);
     }
-    free(line);
+    buf_fini(&line);
     if (talk->terminal) {
         fputc('\n', stderr);
     }

@@ -7,7 +7,7 @@
 #include "config/scalar.h"
 #include "engine/base/buf.h"
 
-#define IDS_FILE_MAX ((size_t)256 << 20)
+#define IDS_FILE_MAX ((size_t)64 << 20)
 
 static bool is_space(char c)
 {
@@ -77,7 +77,7 @@ enum phid_status ids_read_file(const char *path, struct tokens *ret, struct phid
     char piece[65536];
     size_t got;
     buf_init(&text, IDS_FILE_MAX);
-    while ((got = fread(piece, 1, sizeof(piece), file)) > 0) {
+    while (!text.failed && (got = fread(piece, 1, sizeof(piece), file)) > 0) {
         buf_append(&text, piece, got);
     }
     enum phid_status status = PHID_OK;

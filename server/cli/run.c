@@ -25,7 +25,7 @@ static enum phid_status read_prompt(const char *given, struct buf *text, struct 
     if (given != NULL) {
         buf_append_c(text, given);
     } else {
-        while ((got = fread(piece, 1, sizeof(piece), stdin)) > 0) {
+        while (!text->failed && (got = fread(piece, 1, sizeof(piece), stdin)) > 0) {
             buf_append(text, piece, got);
         }
         if (ferror(stdin)) {

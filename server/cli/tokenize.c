@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "server/cli/cli.h"
+#include "server/cli/line.h"
 
-#define LINE_MAX_BYTES ((size_t)256 << 20)
+#define LINE_MAX_BYTES ((size_t)64 << 20)
 #define OUTPUT_MAX     ((size_t)1 << 30)
 #define MESSAGES_MAX   10000
 
@@ -143,9 +144,6 @@ static enum phid_status do_line(const struct job *job, const char *text, size_t 
                                 struct buf *out, struct phid_error *err)
 {
     json_error_t where;
-    if (size > LINE_MAX_BYTES) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "longer than %zu bytes", LINE_MAX_BYTES);
-    }
     json_t *line =
         json_loadb(text, size, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where);
     if (line == NULL) {
@@ -165,30 +163,31 @@ static enum phid_status do_line(const struct job *job, const char *text, size_t 
 
 static int do_lines(const struct job *job)
 {
-    char *text = NULL;
-    size_t capacity = 0, number = 0;
-    ssize_t got;
+    size_t number = 0;
     int code = CLI_OK;
-    struct buf out;
+    enum line_outcome outcome = LINE_READ;
+    struct buf line, out;
     struct phid_error err = {0};
+    buf_init(&line, LINE_MAX_BYTES);
     buf_init(&out, OUTPUT_MAX);
-    while (code == CLI_OK && (errno = 0, got = getline(&text, &capacity, stdin)) >= 0) {
-        size_t size = (size_t)got;
+    while (code == CLI_OK && (outcome = line_read(&line)) == LINE_READ) {
         number++;
-        size -= size > 0 && text[size - 1] == '\n' ? 1 : 0;
-        enum phid_status status = do_line(job, text, size, &out, &err);
+        enum phid_status status =
+            do_line(job, line.size > 0 ? line.data : "", line.size, &out, &err);
         if (status != PHID_OK) {
             phid_prefix(&err, status, "line %zu", number);
             code = cli_fail(&err);
         } else if (fwrite(out.data, 1, out.size, stdout) != out.size || fflush(stdout) != 0) {
-            code = CLI_FAILED; /* main says so */
+            code = cli_failed("cannot write to standard output: %s", strerror(errno));
         }
     }
-    if (code == CLI_OK && ferror(stdin)) {
+    if (outcome == LINE_TOO_LONG) {
+        code = cli_failed("line %zu: longer than %zu bytes", number + 1, LINE_MAX_BYTES);
+    } else if (outcome == LINE_FAILED || outcome == LINE_INTERRUPTED) {
         code = cli_failed("cannot read standard input: %s", strerror(errno));
     }
+    buf_fini(&line);
     buf_fini(&out);
-    free(text);
     return code;
 }
 
