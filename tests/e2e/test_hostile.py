@@ -248,6 +248,6 @@ def test_five_hundred_clients_come_and_go(tiny_server):
         time.sleep(0.05)
     done.set()
     watcher.join()
-    assert idle() and slowest[0] < 1 * PATIENCE, slowest
+    assert idle() and slowest[0] < 5 * PATIENCE, slowest
     assert len(os.listdir(f"/proc/{tiny_server.process.pid}/fd")) < 40
     assert parse(tiny_server.raw(request("POST", CHAT, GOOD)))[0] == 200
