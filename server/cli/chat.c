@@ -86,6 +86,9 @@ static enum phid_status answer(struct talk *talk, struct phid_error *err)
         putchar('\n');
         fflush(stdout);
     }
+    if (status == PHID_OK && text.failed) {
+        status = phid_fail(err, PHID_ERR_MEMORY, "the answer does not fit the memory");
+    }
     if (status == PHID_OK) {
         status = history_add(&talk->history, PHID_ROLE_ASSISTANT, buf_view(&text), err);
     }

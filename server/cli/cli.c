@@ -116,9 +116,10 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
         .step_tokens = (size_t)config->engine.step_tokens,
         .queue = (size_t)config->limits.queue,
         .kv_type = config->engine.kv_type == CONFIG_KV_F32 ? PHID_KV_F32 : PHID_KV_F16,
-        .activations = config->engine.activations == CONFIG_ACTIVATIONS_INT8     ? PHID_ACTIVATIONS_INT8
-                       : config->engine.activations == CONFIG_ACTIVATIONS_INT8X2 ? PHID_ACTIVATIONS_INT8X2
-                                                                                 : PHID_ACTIVATIONS_AUTO,
+        .activations = config->engine.activations == CONFIG_ACTIVATIONS_INT8 ? PHID_ACTIVATIONS_INT8
+                       : config->engine.activations == CONFIG_ACTIVATIONS_INT8X2
+                           ? PHID_ACTIVATIONS_INT8X2
+                           : PHID_ACTIVATIONS_AUTO,
         .kv_memory_bytes = config->engine.kv_memory_bytes,
         .log = config->log.level == CONFIG_LOG_DEBUG ? log_line : NULL,
     };
@@ -137,31 +138,52 @@ uint64_t cli_random_seed(void)
     return seed;
 }
 
+/* The next character of a JSON string: written to piece (at most 6 bytes), its length returned.
+ * *used is what it took of the text. */
+static size_t json_piece(struct str text, char piece[8], size_t *used)
+{
+    unsigned char c = (unsigned char)text.data[0];
+    uint32_t code_point;
+    size_t length = utf8_decode(text, &code_point);
+    *used = length > 0 ? length : 1;
+    if (length == 0) {
+        return (size_t)snprintf(piece, 8, "\\ufffd");
+    }
+    if (c == '"' || c == '\\') {
+        return (size_t)snprintf(piece, 8, "\\%c", c);
+    }
+    if (c == '\n') {
+        return (size_t)snprintf(piece, 8, "\\n");
+    }
+    if (c < 0x20 || c == 0x7f) {
+        return (size_t)snprintf(piece, 8, "\\u%04x", c);
+    }
+    memcpy(piece, text.data, length);
+    return length;
+}
+
 void cli_json_string(struct buf *out, const char *text, size_t size)
 {
+    char piece[8];
+    size_t used;
     buf_append_byte(out, '"');
-    for (size_t i = 0; i < size;) {
-        unsigned char c = (unsigned char)text[i];
-        uint32_t code_point;
-        size_t length = utf8_decode((struct str){text + i, size - i}, &code_point);
-        if (length == 0) {
-            buf_append_c(out, "\\ufffd");
-            i++;
-            continue;
-        }
-        if (c == '"' || c == '\\') {
-            buf_append_byte(out, '\\');
-            buf_append_byte(out, (char)c);
-        } else if (c == '\n') {
-            buf_append_c(out, "\\n");
-        } else if (c < 0x20 || c == 0x7f) {
-            buf_printf(out, "\\u%04x", c);
-        } else {
-            buf_append(out, text + i, length);
-        }
-        i += length;
+    for (size_t i = 0; i < size; i += used) {
+        size_t length = json_piece((struct str){text + i, size - i}, piece, &used);
+        buf_append(out, piece, length);
     }
     buf_append_byte(out, '"');
+}
+
+void cli_print_json_string(const char *text, size_t size)
+{
+    char piece[8];
+    size_t used;
+    putchar('"');
+    for (size_t i = 0; i < size; i += used) {
+        size_t length = json_piece((struct str){text + i, size - i}, piece, &used);
+        fwrite(piece, 1, length, stdout);
+    }
+    putchar('"');
 }
 
 void cli_size_text(uint64_t bytes, char *text, size_t size)

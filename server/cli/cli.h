@@ -57,6 +57,7 @@ uint64_t cli_random_seed(void);
 
 /* Writes "text" as a JSON string, quotes included. Invalid UTF-8 becomes U+FFFD. */
 void cli_json_string(struct buf *out, const char *text, size_t size);
+void cli_print_json_string(const char *text, size_t size); /* to standard output */
 
 /* A number of bytes for people: "2.2 GiB". */
 void cli_size_text(uint64_t bytes, char *text, size_t size);

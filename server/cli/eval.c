@@ -166,9 +166,8 @@ static enum phid_status generate(const struct job *job, struct tokens *ids, stru
 static enum phid_status put_generated(const struct job *job, bool first, struct phid_error *err)
 {
     struct tokens ids = {0};
-    struct buf text, quoted;
+    struct buf text;
     buf_init(&text, (size_t)64 << 20);
-    buf_init(&quoted, (size_t)512 << 20);
     bool stopped = false;
     enum phid_status status = generate(job, &ids, &text, &stopped, err);
     if (status == PHID_OK) {
@@ -178,10 +177,10 @@ static enum phid_status put_generated(const struct job *job, bool first, struct 
         }
         putchar(',');
         put_ids("generated", ids.ids, ids.count);
-        cli_json_string(&quoted, text.data, text.size);
-        printf(",\"text\":%s,\"finish\":\"%s\"", quoted.data, stopped ? "stop" : "length");
+        printf(",\"text\":");
+        cli_print_json_string(text.data, text.size);
+        printf(",\"finish\":\"%s\"", stopped ? "stop" : "length");
     }
-    buf_fini(&quoted);
     buf_fini(&text);
     tokens_fini(&ids);
     return status;

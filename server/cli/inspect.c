@@ -278,9 +278,14 @@ static int inspect(const struct config *config, const struct choices *choices)
             .template_name = config->model.chat_template,
             .vocab_only = gguf_tensor_count(file) == 0,
         };
-        if (phid_model_open(path, &options, &facts.model, &facts.problem) != PHID_OK) {
-            facts.model = NULL;
+        enum phid_status opened = phid_model_open(path, &options, &facts.model, &facts.problem);
+        if (opened == PHID_ERR_MEMORY || opened == PHID_ERR_IO) {
+            /* Says nothing about the file. */
+            status = opened;
+            err = facts.problem;
         }
+    }
+    if (status == PHID_OK) {
         status = choices->json ? put_json(&facts, choices->full ? SIZE_MAX : 256, &out, &err)
                                : put_text(&facts, choices->tensors, &out, &err);
     }

@@ -22,12 +22,10 @@ static void print_result(const struct job *job, const char *path, const char *sh
         printf("%s\n", path);
         return;
     }
-    struct buf quoted;
-    buf_init(&quoted, 1 << 20);
-    cli_json_string(&quoted, path, strlen(path));
-    printf("{\"path\":%s,\"bytes\":%lld,\"sha256\":\"%s\"}\n", quoted.data,
+    printf("{\"path\":");
+    cli_print_json_string(path, strlen(path));
+    printf(",\"bytes\":%lld,\"sha256\":\"%s\"}\n",
            stat(path, &info) == 0 ? (long long)info.st_size : 0, sha256);
-    buf_fini(&quoted);
 }
 
 /* The file is here already: right when no hash says otherwise. */

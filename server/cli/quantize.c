@@ -19,7 +19,6 @@ static void show(void *context, const struct quantize_progress *progress)
 static void print_report(const char *path, const char *type, const struct quantize_report *r,
                          bool json)
 {
-    struct buf quoted;
     if (!json) {
         char before[32], after[32];
         cli_size_text(r->bytes_read, before, sizeof(before));
@@ -33,14 +32,13 @@ static void print_report(const char *path, const char *type, const struct quanti
         putchar('\n');
         return;
     }
-    buf_init(&quoted, 1 << 20);
-    cli_json_string(&quoted, path, strlen(path));
-    printf("{\"path\":%s,\"type\":\"%s\",\"tensors\":%zu,\"converted\":%zu,\"fallbacks\":%zu,"
+    printf("{\"path\":");
+    cli_print_json_string(path, strlen(path));
+    printf(",\"type\":\"%s\",\"tensors\":%zu,\"converted\":%zu,\"fallbacks\":%zu,"
            "\"bytes_read\":%llu,"
            "\"bytes_written\":%llu}\n",
-           quoted.data, type, r->tensors, r->converted, r->fallbacks,
-           (unsigned long long)r->bytes_read, (unsigned long long)r->bytes_written);
-    buf_fini(&quoted);
+           type, r->tensors, r->converted, r->fallbacks, (unsigned long long)r->bytes_read,
+           (unsigned long long)r->bytes_written);
 }
 
 /* Writing over the file that is being read would ruin it. */

@@ -56,13 +56,11 @@ static enum phid_status prompt_ids(const struct job *job, struct str text, int32
 
 static void print_json(const struct buf *answer, const struct phid_output *output)
 {
-    struct buf quoted;
-    buf_init(&quoted, (size_t)1 << 30);
-    cli_json_string(&quoted, answer->data, answer->size);
-    printf("{\"text\":%s,\"finish\":\"%s\",\"prompt_tokens\":%zu,\"completion_tokens\":%zu}\n",
-           quoted.data, output->finish == PHID_FINISH_STOP ? "stop" : "length",
-           output->prompt_tokens, output->completion_tokens);
-    buf_fini(&quoted);
+    printf("{\"text\":");
+    cli_print_json_string(answer->data, answer->size);
+    printf(",\"finish\":\"%s\",\"prompt_tokens\":%zu,\"completion_tokens\":%zu}\n",
+           output->finish == PHID_FINISH_STOP ? "stop" : "length", output->prompt_tokens,
+           output->completion_tokens);
 }
 
 /* With --json the text is kept back; otherwise it goes out as it comes. */
@@ -83,6 +81,8 @@ static enum phid_status answer_quietly(const struct job *job,
     }
     if (status == PHID_OK && output.finish == PHID_FINISH_ERROR) {
         status = phid_fail(err, output.error.status, "%s", output.error.message);
+    } else if (status == PHID_OK && answer.failed) {
+        status = phid_fail(err, PHID_ERR_MEMORY, "the answer does not fit the memory");
     } else if (status == PHID_OK) {
         print_json(&answer, &output);
     }
