@@ -130,7 +130,8 @@ enum phid_status server_start(const struct server_options *options, struct phid_
         status = cors_init(&io->cors, options->cors_origins, options->cors_origin_count, err);
     }
     if (status == PHID_OK) {
-        status = keys_set(&io->keys, options->api_keys, options->api_key_count, err);
+        status = keys_set(&io->keys, options->api_keys, options->api_key_names,
+                          options->api_key_count, err);
     }
     if (status == PHID_OK) {
         status = open_tls(io, options, err);
@@ -157,9 +158,10 @@ uint16_t server_port(const struct server *server)
 }
 
 enum phid_status server_set_api_keys(struct server *server, const char *const *api_keys,
-                                     size_t count, struct phid_error *err)
+                                     const char *const *names, size_t count,
+                                     struct phid_error *err)
 {
-    return keys_set(&server->io.keys, api_keys, count, err);
+    return keys_set(&server->io.keys, api_keys, names, count, err);
 }
 
 enum phid_status server_reload_tls(struct server *server, struct phid_error *err)

@@ -22,6 +22,7 @@ struct server_options {
     uint16_t port;    /* 0: a free one, see server_port */
 
     const char *const *api_keys; /* the keys themselves; none: every request is let in */
+    const char *const *api_key_names; /* for logs, in the same order; NULL, or NULL for some */
     size_t api_key_count;
     const char *const *cors_origins; /* "https://app.example", or "*"; none: no CORS headers */
     size_t cors_origin_count;
@@ -58,9 +59,10 @@ enum phid_status server_start(const struct server_options *options, struct phid_
 /* The port it listens on. */
 uint16_t server_port(const struct server *server);
 
-/* Replaces the API keys (SIGHUP); requests already let in go on. */
+/* Replaces the API keys (SIGHUP); requests already let in go on. names may be NULL. */
 enum phid_status server_set_api_keys(struct server *server, const char *const *api_keys,
-                                     size_t count, struct phid_error *err);
+                                     const char *const *names, size_t count,
+                                     struct phid_error *err);
 
 /* Reads the certificate and key files again (SIGHUP), for new connections. A failure changes
  * nothing; without TLS there is nothing to do. */

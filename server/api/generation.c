@@ -295,6 +295,15 @@ size_t generation_completion_tokens(const struct generation *g)
     return total;
 }
 
+size_t generation_cached_tokens(const struct generation *g)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < g->choice_count; i += g->best_of) {
+        total += g->choices[i].cached_tokens;
+    }
+    return total;
+}
+
 const char *generation_finish_name(enum phid_finish finish)
 {
     switch (finish) {

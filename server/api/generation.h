@@ -107,6 +107,7 @@ void generation_fail(struct generation *g, enum api_fault fault, const char *mes
 void generation_write_reply(struct generation *g, struct buf *out);
 size_t generation_prompt_tokens(const struct generation *g);
 size_t generation_completion_tokens(const struct generation *g);
+size_t generation_cached_tokens(const struct generation *g); /* of each prompt, once */
 const char *generation_finish(const struct generation *g); /* of the first choice, for the log */
 
 /* Cancels what still runs. NULL is fine. */

@@ -24,10 +24,7 @@ void usage_write(const struct generation *g, struct buf *out)
 {
     size_t prompt = generation_prompt_tokens(g);
     size_t completion = generation_completion_tokens(g);
-    size_t cached = 0;
-    for (size_t i = 0; i < g->choice_count; i += g->best_of) {
-        cached += g->choices[i].cached_tokens;
-    }
+    size_t cached = generation_cached_tokens(g);
     buf_printf(out, "{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu", prompt,
                completion, prompt + completion);
     buf_printf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%zu,\"audio_tokens\":0}",

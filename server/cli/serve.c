@@ -16,7 +16,8 @@ struct service {
     struct phid_model *model;
     struct phid_engine *engine;
     struct server *server;
-    const char **keys; /* borrowed from config and file_keys */
+    const char **keys;      /* borrowed from config and file_keys */
+    const char **key_names; /* the same */
     size_t key_count;
     struct api_keys file_keys;
     char *model_id; /* heap */
@@ -36,12 +37,16 @@ static enum phid_status load_keys(struct service *s, struct phid_error *err)
         }
     }
     const char **keys = calloc(file_keys.count + flags->count + 1, sizeof(*keys));
-    if (keys == NULL) {
+    const char **names = calloc(file_keys.count + flags->count + 1, sizeof(*names));
+    if (keys == NULL || names == NULL) {
+        free(keys);
+        free(names);
         api_keys_fini(&file_keys);
         return phid_fail(err, PHID_ERR_MEMORY, "out of memory");
     }
     size_t count = 0;
     for (size_t i = 0; i < file_keys.count; i++) {
+        names[count] = file_keys.items[i].name;
         keys[count++] = file_keys.items[i].key;
     }
     for (size_t i = 0; i < flags->count; i++) {
@@ -49,8 +54,10 @@ static enum phid_status load_keys(struct service *s, struct phid_error *err)
     }
     api_keys_fini(&s->file_keys);
     free(s->keys);
+    free(s->key_names);
     s->file_keys = file_keys;
     s->keys = keys;
+    s->key_names = names;
     s->key_count = count;
     return PHID_OK;
 }
@@ -59,7 +66,7 @@ static void reload_keys(struct service *s)
 {
     struct phid_error err = {0};
     if (load_keys(s, &err) != PHID_OK ||
-        server_set_api_keys(s->server, s->keys, s->key_count, &err) != PHID_OK) {
+        server_set_api_keys(s->server, s->keys, s->key_names, s->key_count, &err) != PHID_OK) {
         log_event(SERVER_LOG_ERROR, "event=reload_failed reason=\"%s\" keys=kept", err.message);
         return;
     }
@@ -120,6 +127,7 @@ static enum phid_status start_server(struct service *s, struct phid_error *err)
         .host = c->server.host,
         .port = (uint16_t)c->server.port,
         .api_keys = s->keys,
+        .api_key_names = s->key_names,
         .api_key_count = s->key_count,
         .cors_origins = (const char *const *)c->server.cors_origins.items,
         .cors_origin_count = c->server.cors_origins.count,
@@ -171,6 +179,7 @@ static void stop(struct service *s)
     phid_model_close(s->model);
     api_keys_fini(&s->file_keys);
     free(s->keys);
+    free(s->key_names);
     free(s->model_id);
 }
 

@@ -77,23 +77,23 @@ static void log_request(const struct exchange *x)
     bool gone = atomic_load_explicit(&x->gone, memory_order_relaxed);
     unsigned long long total_ms = x->io->now_ms - x->started_ms;
     enum server_log_level level = x->route.id == ROUTE_HEALTH ? SERVER_LOG_DEBUG : SERVER_LOG_INFO;
-    const char *client = x->client_id[0] != '\0' ? " client_id=" : "";
+    char who[sizeof x->caller.name + sizeof x->client_id + 24];
+    snprintf(who, sizeof who, "%s%s%s%s", x->caller.id != 0 ? " key=" : "", x->caller.name,
+             x->client_id[0] != '\0' ? " client_id=" : "", x->client_id);
     if (g == NULL) {
-        io_log(x->io, level,
-               "event=request id=%s method=%s path=%s status=%llu total_ms=%llu%s%s%s", x->id,
-               x->method, x->path, (unsigned long long)x->status_sent, total_ms,
-               gone ? " finish=client_gone" : "", client, x->client_id);
+        io_log(x->io, level, "event=request id=%s method=%s path=%s status=%llu total_ms=%llu%s%s",
+               x->id, x->method, x->path, (unsigned long long)x->status_sent, total_ms,
+               gone ? " finish=client_gone" : "", who);
         return;
     }
     io_log(x->io, level,
-           "event=request id=%s method=%s path=%s status=%llu prompt_tokens=%zu "
-           "completion_tokens=%zu queue_ms=%llu "
-           "ttft_ms=%llu total_ms=%llu finish=%s%s%s",
+           "event=request id=%s method=%s path=%s status=%llu prompt_tokens=%zu cached_tokens=%zu "
+           "completion_tokens=%zu queue_ms=%llu ttft_ms=%llu total_ms=%llu finish=%s%s",
            x->id, x->method, x->path, (unsigned long long)x->status_sent,
-           generation_prompt_tokens(g), generation_completion_tokens(g),
-           (unsigned long long)g->queue_ns / 1000000,
+           generation_prompt_tokens(g), generation_cached_tokens(g),
+           generation_completion_tokens(g), (unsigned long long)g->queue_ns / 1000000,
            (unsigned long long)g->first_token_ns / 1000000, total_ms,
-           gone ? "client_gone" : generation_finish(g), client, x->client_id);
+           gone ? "client_gone" : generation_finish(g), who);
 }
 
 void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchange,
@@ -295,7 +295,7 @@ static enum api_fault check_head(struct exchange *x, struct api_error *err)
             "This server listens on loopback only and does not answer to the name '%.*s'.",
             (int)(head->host.size < 64 ? head->host.size : 64), head->host.data);
     }
-    if (!open && !keys_allow(&x->io->keys, head->authorization, head->api_key)) {
+    if (!open && !keys_allow(&x->io->keys, head->authorization, head->api_key, &x->caller)) {
         return api_fail(
             err, API_INVALID_KEY, NULL, "%s",
             head->authorization.size > 0 || head->api_key.size > 0

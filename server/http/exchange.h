@@ -34,6 +34,7 @@ struct exchange {
     char id[REPLY_ID_SIZE];         /* x-request-id */
     char method[8], path[64];       /* for the log, cut */
     char client_id[64];             /* x-client-request-id, for the log, cut */
+    struct caller caller;           /* whose key let it in */
     enum exchange_stage stage;
     struct route route;
     struct buf body;

@@ -2,7 +2,9 @@
 
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 
 _Static_assert(KEY_DIGEST_BYTES == SHA256_DIGEST_LENGTH, "a digest is a SHA-256");
@@ -14,30 +16,51 @@ void keys_init(struct keys *keys)
 
 void keys_fini(struct keys *keys)
 {
-    free(keys->digests);
-    keys->digests = NULL;
+    free(keys->items);
+    keys->items = NULL;
     keys->count = 0;
     pthread_mutex_destroy(&keys->mu);
 }
 
-enum phid_status keys_set(struct keys *keys, const char *const *texts, size_t count,
-                          struct phid_error *err)
+/* A name as it may stand in a log line. */
+static void set_name(struct caller *caller, const char *name, size_t place)
 {
-    unsigned char(*digests)[KEY_DIGEST_BYTES] = calloc(count + 1, sizeof *digests);
-    if (digests == NULL) {
+    if (name == NULL || name[0] == '\0') {
+        snprintf(caller->name, sizeof caller->name, "key-%zu", place);
+        return;
+    }
+    snprintf(caller->name, sizeof caller->name, "%s", name);
+    for (char *c = caller->name; *c != '\0'; c++) {
+        *c = *c > ' ' && *c < 0x7f && *c != '"' && *c != '\\' ? *c : '_';
+    }
+}
+
+static void set_key(struct stored_key *item, const char *text, const char *name, size_t place)
+{
+    SHA256((const unsigned char *)text, strlen(text), item->digest);
+    memcpy(&item->caller.id, item->digest, sizeof item->caller.id);
+    item->caller.id |= 1; /* never 0 */
+    set_name(&item->caller, name, place);
+}
+
+enum phid_status keys_set(struct keys *keys, const char *const *texts, const char *const *names,
+                          size_t count, struct phid_error *err)
+{
+    struct stored_key *items = calloc(count + 1, sizeof *items);
+    if (items == NULL) {
         return phid_fail(err, PHID_ERR_MEMORY, "out of memory for %zu API keys", count);
     }
     for (size_t i = 0; i < count; i++) {
         if (texts[i] == NULL || texts[i][0] == '\0') {
-            free(digests);
+            free(items);
             return phid_fail_at(err, PHID_ERR_ARGUMENT, "server.api_keys", "API key %zu is empty",
                                 i + 1);
         }
-        SHA256((const unsigned char *)texts[i], strlen(texts[i]), digests[i]);
+        set_key(&items[i], texts[i], names != NULL ? names[i] : NULL, i + 1);
     }
     pthread_mutex_lock(&keys->mu);
-    unsigned char(*old)[KEY_DIGEST_BYTES] = keys->digests;
-    keys->digests = digests;
+    struct stored_key *old = keys->items;
+    keys->items = items;
     keys->count = count;
     pthread_mutex_unlock(&keys->mu);
     free(old);
@@ -59,18 +82,26 @@ static struct str bearer(struct str authorization)
     return key;
 }
 
-bool keys_allow(struct keys *keys, struct str authorization, struct str api_key)
+bool keys_allow(struct keys *keys, struct str authorization, struct str api_key,
+                struct caller *ret_caller)
 {
     unsigned char digest[KEY_DIGEST_BYTES];
-    int matches = 0;
+    struct caller caller = {0};
+    bool matches = false;
     struct str key = authorization.size > 0 ? bearer(authorization) : api_key;
     SHA256((const unsigned char *)(key.size > 0 ? key.data : ""), key.size, digest);
     pthread_mutex_lock(&keys->mu);
     for (size_t i = 0; i < keys->count; i++) {
-        matches |= CRYPTO_memcmp(digest, keys->digests[i], sizeof digest) == 0;
+        if (CRYPTO_memcmp(digest, keys->items[i].digest, sizeof digest) == 0) {
+            matches = true;
+            caller = keys->items[i].caller;
+        }
     }
-    bool allowed = keys->count == 0 || (matches != 0 && key.size > 0);
+    bool allowed = keys->count == 0 || (matches && key.size > 0);
     pthread_mutex_unlock(&keys->mu);
+    if (allowed) {
+        *ret_caller = caller;
+    }
     return allowed;
 }
 

@@ -410,7 +410,7 @@ static void test_keys_and_hosts(void **state)
     assert_int_equal(count_of(&all, "HTTP/1.1 401"), 1);
     assert_int_equal(count_of(&all, "HTTP/1.1 200"), 2);
     close(fd);
-    assert_int_equal(server_set_api_keys(w.server, NULL, 0, NULL), PHID_OK);
+    assert_int_equal(server_set_api_keys(w.server, NULL, NULL, 0, NULL), PHID_OK);
     buf_clear(&all);
     fd = dial(&w);
     say(fd, "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: "

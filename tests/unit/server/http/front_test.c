@@ -145,15 +145,23 @@ static void test_keys(void **state)
 {
     static const char *const texts[] = {"sk-one", "sk-two"};
     static const char *const empty[] = {""};
+    static const char *const names[] = {"al ice", NULL};
     const struct str none = {"", 0};
     struct keys keys;
+    struct caller caller;
     keys_init(&keys);
-    assert_true(keys_allow(&keys, none, none));
-    assert_true(keys_allow(&keys, STR("Bearer anything"), none));
-    assert_int_equal(keys_set(&keys, texts, 2, NULL), PHID_OK);
-    assert_true(keys_allow(&keys, STR("Bearer sk-one"), none));
-    assert_true(keys_allow(&keys, STR("bearer  sk-two"), none));
-    assert_true(keys_allow(&keys, none, STR("sk-two")));
+    assert_true(keys_allow(&keys, none, none, &caller));
+    assert_true(keys_allow(&keys, STR("Bearer anything"), none, &caller));
+    assert_int_equal(caller.id, 0);
+    assert_int_equal(keys_set(&keys, texts, names, 2, NULL), PHID_OK);
+    assert_true(keys_allow(&keys, STR("Bearer sk-one"), none, &caller));
+    assert_string_equal(caller.name, "al_ice"); /* a log line is split at blanks */
+    uint64_t first = caller.id;
+    assert_true(first != 0);
+    assert_true(keys_allow(&keys, STR("bearer  sk-two"), none, &caller));
+    assert_string_equal(caller.name, "key-2");
+    assert_true(caller.id != 0 && caller.id != first);
+    assert_true(keys_allow(&keys, none, STR("sk-two"), &caller));
     static const char *const wrong[] = {"",
                                         "Bearer",
                                         "Bearer ",
@@ -164,13 +172,13 @@ static void test_keys(void **state)
                                         "sk-one",
                                         "Bearer\tsk-one"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        assert_false(keys_allow(&keys, str_of(wrong[i]), none));
+        assert_false(keys_allow(&keys, str_of(wrong[i]), none, &caller));
     }
-    assert_int_equal(keys_set(&keys, empty, 1, NULL), PHID_ERR_ARGUMENT);
+    assert_int_equal(keys_set(&keys, empty, NULL, 1, NULL), PHID_ERR_ARGUMENT);
     assert_true(
-        keys_allow(&keys, STR("Bearer sk-one"), none)); /* a failed change changes nothing */
-    assert_int_equal(keys_set(&keys, NULL, 0, NULL), PHID_OK);
-    assert_true(keys_allow(&keys, none, none));
+        keys_allow(&keys, STR("Bearer sk-one"), none, &caller)); /* a failed change changes nothing */
+    assert_int_equal(keys_set(&keys, NULL, NULL, 0, NULL), PHID_OK);
+    assert_true(keys_allow(&keys, none, none, &caller));
     keys_fini(&keys);
 }
 
