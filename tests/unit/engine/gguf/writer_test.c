@@ -233,10 +233,18 @@ static void test_writer_io_errors(void **state)
     assert_non_null(strstr(error.message, "/nonexistent/folder/x.gguf: No such file"));
     gguf_writer_free(writer);
 
-    /* The name is taken by a folder: found at the end, the temporary file goes. */
+    /* The name is taken by a folder: found at once. */
     assert_int_equal(mkdir(path, 0700), 0);
     writer = writer_new();
+    assert_int_equal(gguf_writer_begin(writer, path, &error), PHID_ERR_IO);
+    assert_non_null(strstr(error.message, "not a regular file"));
+    gguf_writer_free(writer);
+    assert_int_equal(rmdir(path), 0);
+
+    /* It is taken while the file is written: found at the end, the temporary file goes. */
+    writer = writer_new();
     assert_int_equal(gguf_writer_begin(writer, path, &error), PHID_OK);
+    assert_int_equal(mkdir(path, 0700), 0);
     assert_int_equal(gguf_writer_end(writer, &error), PHID_ERR_IO);
     gguf_writer_free(writer);
     assert_int_equal(rmdir(path), 0);
