@@ -231,6 +231,12 @@ void phid_engine_stats(struct phid_engine *engine, struct phid_engine_stats *ret
     loop_stats(engine->loop, ret);
 }
 
+void phid_engine_histogram(struct phid_engine *engine, enum phid_histogram_id id,
+                           struct phid_histogram *ret)
+{
+    loop_histogram(engine->loop, id, ret);
+}
+
 void phid_engine_drain(struct phid_engine *engine)
 {
     loop_drain(engine->loop);

@@ -120,13 +120,50 @@ struct phid_engine_info {
 };
 PHID_API const struct phid_engine_info *phid_engine_info(const struct phid_engine *engine);
 
+#define PHID_FINISHES 8 /* room for every enum phid_finish */
+
 struct phid_engine_stats {
     size_t running, waiting;
     size_t pages_total, pages_free;
     uint64_t steps, tokens_prefilled, tokens_decoded, requests_finished, requests_cancelled;
     uint64_t preemptions; /* sequences that had to give their pages up and were computed again later */
+    uint64_t finished[PHID_FINISHES]; /* requests by enum phid_finish */
+    uint64_t prompt_tokens; /* of prompts that were computed to their end or found computed */
+    uint64_t stalled_ns;    /* how long the step thread has been at the same layer of a step; 0 when it has nothing to do */
+    bool failed;            /* the device is lost: every request is refused */
 };
 PHID_API void phid_engine_stats(struct phid_engine *engine, struct phid_engine_stats *ret);
+
+/* What an engine measures of its requests and steps, since it started. Times are of requests that were answered to their end. */
+enum phid_histogram_id {
+    PHID_HISTOGRAM_FIRST_TOKEN,     /* arrival to the first token */
+    PHID_HISTOGRAM_INTER_TOKEN,     /* between two tokens of a request, each gap */
+    PHID_HISTOGRAM_PER_TOKEN,       /* mean gap of a request */
+    PHID_HISTOGRAM_WHOLE,           /* arrival to the end */
+    PHID_HISTOGRAM_QUEUE,           /* submit to the first seat in a step */
+    PHID_HISTOGRAM_PREFILL,         /* that to the first token */
+    PHID_HISTOGRAM_DECODE,          /* first to last token */
+    PHID_HISTOGRAM_INFERENCE,       /* first seat to the end */
+    PHID_HISTOGRAM_PROMPT_TOKENS,
+    PHID_HISTOGRAM_COMPUTED_TOKENS, /* of these, not found in pages of others */
+    PHID_HISTOGRAM_ANSWER_TOKENS,
+    PHID_HISTOGRAM_MAX_TOKENS,      /* of the answer, as asked, within the context */
+    PHID_HISTOGRAM_STEP_ROWS,       /* tokens computed in one step */
+    PHID_HISTOGRAMS,
+};
+
+#define PHID_HISTOGRAM_BOUNDS_MAX 24
+
+struct phid_histogram {
+    bool is_time;           /* values are nanoseconds; else tokens */
+    const uint64_t *bounds; /* static, [bound_count], ascending, inclusive */
+    size_t bound_count;
+    uint64_t counts[PHID_HISTOGRAM_BOUNDS_MAX + 1]; /* values up to each bound and above the one before; [bound_count]: above all */
+    uint64_t sum;
+};
+
+/* Both read counters only: they never wait for a step, whatever the engine is doing. */
+PHID_API void phid_engine_histogram(struct phid_engine *engine, enum phid_histogram_id id, struct phid_histogram *ret);
 
 /* No new requests from now on (PHID_ERR_CLOSED); those accepted run on. */
 PHID_API void phid_engine_drain(struct phid_engine *engine);
@@ -177,6 +214,7 @@ struct phid_request_params {
     bool continues_text;      /* the prompt is plain text, not a chat turn: keep the leading space of the first word, unless the
                                * prompt ends in a control token */
     const char *id;           /* for logs; copied, may be NULL */
+    uint64_t arrived_ns;      /* CLOCK_MONOTONIC, when the request came in, for the histograms; 0: at submit */
 
     /* Called on the step thread, with the request's lock held, when output became available after there was none.
      * Must not block and must not call into the engine. May be NULL (then use phid_request_wait). */

@@ -95,6 +95,8 @@ struct backend_batch {
     size_t rows;
     const struct backend_sequence *sequences;
     size_t sequence_count;
+    void (*progress)(void *user); /* called by step after each layer or so, on the step thread: a sign of life; may be NULL */
+    void *progress_user;
 };
 
 /* What one token costs in the layers and the head that are loaded: for judging a measurement against the machine. */

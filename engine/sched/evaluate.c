@@ -8,8 +8,12 @@ static enum phid_status evaluate_chunk(struct loop *l, const struct evaluation *
 {
     const struct loop_options *o = &l->options;
     size_t first = (size_t)part->start;
-    struct backend_batch batch = {
-        .tokens = e->ids + first, .rows = part->rows, .sequences = part, .sequence_count = 1};
+    struct backend_batch batch = {.tokens = e->ids + first,
+                                  .rows = part->rows,
+                                  .sequences = part,
+                                  .sequence_count = 1,
+                                  .progress = l->batch.view.progress,
+                                  .progress_user = l->batch.view.progress_user};
     enum phid_status status = o->api->embed(o->backend, &batch, l->hidden, err);
     if (status != PHID_OK) {
         return status;

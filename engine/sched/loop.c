@@ -46,6 +46,7 @@ void loop_finish(struct loop *l, struct sequence *s, enum phid_finish finish,
                  const struct phid_error *error)
 {
     s->ended = true;
+    meter_finish(&l->meter, s, finish);
     loop_remove_running(l, s);
     page_table_clear(&s->pages, &l->pool);
     loop_count_pages(l);
@@ -66,6 +67,7 @@ void loop_lose_device(struct loop *l, enum phid_status status, const struct phid
     l->failed = status;
     l->failure = *error;
     pthread_mutex_unlock(&l->mu);
+    atomic_store_explicit(&l->device_lost, true, memory_order_relaxed);
 }
 
 /* Ends everything. The queues are empty afterwards and stay so, because submit looks at the same
@@ -106,10 +108,17 @@ static bool turn(struct loop *l)
     return true;
 }
 
+static void sleep_until_rung(struct loop *l)
+{
+    meter_rest(&l->meter);
+    doorbell_wait(l->bell);
+}
+
 static void *run(void *arg)
 {
     struct loop *l = arg;
     for (;;) {
+        meter_beat(&l->meter);
         pthread_mutex_lock(&l->mu);
         bool stopping = l->stopping;
         bool failed = l->failed != PHID_OK;
@@ -120,9 +129,9 @@ static void *run(void *arg)
         if (failed) {
             end_all(l, &l->failure); /* written once, by this thread */
             loop_refuse_job(l);
-            doorbell_wait(l->bell);
+            sleep_until_rung(l);
         } else if (!turn(l)) {
-            doorbell_wait(l->bell);
+            sleep_until_rung(l);
         }
     }
     struct phid_error closed;
@@ -168,6 +177,11 @@ static bool allocate(struct loop *l)
     return l->running != NULL && l->hidden != NULL && l->logits != NULL;
 }
 
+static void on_progress(void *user)
+{
+    meter_beat(user);
+}
+
 enum phid_status loop_new(const struct loop_options *options, struct loop **ret_loop,
                           struct phid_error *err)
 {
@@ -176,6 +190,7 @@ enum phid_status loop_new(const struct loop_options *options, struct loop **ret_
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for an engine");
     }
     l->options = *options;
+    meter_init(&l->meter);
     pthread_mutex_init(&l->mu, NULL);
     pthread_cond_init(&l->evaluated, NULL);
     enum phid_status status = doorbell_new(&l->bell, err);
@@ -190,6 +205,8 @@ enum phid_status loop_new(const struct loop_options *options, struct loop **ret_
     if (status != PHID_OK) {
         goto fail;
     }
+    l->batch.view.progress = on_progress;
+    l->batch.view.progress_user = &l->meter;
     if (!allocate(l)) {
         status = phid_fail(err, PHID_ERR_MEMORY, "no memory for steps of %zu rows",
                            options->step_tokens);
@@ -279,7 +296,18 @@ void loop_stats(struct loop *l, struct phid_engine_stats *ret)
         .requests_finished = atomic_load_explicit(&c->finished, memory_order_relaxed),
         .requests_cancelled = atomic_load_explicit(&c->cancelled, memory_order_relaxed),
         .preemptions = atomic_load_explicit(&c->preemptions, memory_order_relaxed),
+        .prompt_tokens = atomic_load_explicit(&l->meter.prompt_tokens, memory_order_relaxed),
+        .stalled_ns = meter_stalled_ns(&l->meter),
+        .failed = atomic_load_explicit(&l->device_lost, memory_order_relaxed),
     };
+    for (size_t i = 0; i < PHID_FINISHES; i++) {
+        ret->finished[i] = atomic_load_explicit(&l->meter.finished[i], memory_order_relaxed);
+    }
+}
+
+void loop_histogram(const struct loop *l, enum phid_histogram_id id, struct phid_histogram *ret)
+{
+    meter_read(&l->meter, id, ret);
 }
 
 struct doorbell *loop_doorbell(struct loop *l)

@@ -48,7 +48,8 @@ void loop_free(struct loop *l);
 enum phid_status loop_submit(struct loop *l, struct sequence *s, struct phid_error *err);
 
 void loop_drain(struct loop *l);
-void loop_stats(struct loop *l, struct phid_engine_stats *ret);
+void loop_stats(struct loop *l, struct phid_engine_stats *ret); /* takes no lock */
+void loop_histogram(const struct loop *l, enum phid_histogram_id id, struct phid_histogram *ret);
 struct doorbell *loop_doorbell(struct loop *l);   /* borrowed */
 uint64_t loop_memory_bytes(const struct loop *l); /* the loop's own scratch */
 

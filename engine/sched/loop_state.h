@@ -9,6 +9,7 @@
 #include "engine/kv/page_pool.h"
 #include "engine/sched/batch.h"
 #include "engine/sched/loop.h"
+#include "engine/sched/meter.h"
 #include "engine/sched/queue.h"
 
 /* Written by the step thread, read by any; each number is true by itself. */
@@ -33,6 +34,8 @@ struct loop {
     pthread_t thread;
     bool has_thread;
     struct loop_counters counters;
+    struct meter meter;
+    atomic_bool device_lost; /* for loop_stats */
 
     pthread_mutex_t mu;
     pthread_cond_t evaluated;

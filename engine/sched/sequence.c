@@ -113,6 +113,8 @@ static enum phid_status copy_params(struct sequence *s, const struct phid_reques
     s->ignore_eos = p->ignore_eos;
     s->continues_text = p->continues_text;
     s->submitted_ns = clock_now_ns();
+    s->arrived_ns = p->arrived_ns > 0 && p->arrived_ns < s->submitted_ns ? p->arrived_ns
+                                                                         : s->submitted_ns;
     s->progress.prompt_tokens = p->prompt_count;
     if (!tokens_append(&s->tokens, p->prompt, p->prompt_count)) {
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for a prompt of %zu tokens",

@@ -54,7 +54,7 @@ struct sequence {
     struct sampler_params sampling;
     struct sampler_bias *bias; /* sampling's, owned */
     struct stop_set stops;
-    uint64_t submitted_ns;
+    uint64_t submitted_ns, arrived_ns;
 
     /* Guarded by the loop's mutex. */
     struct sequence *next, *previous; /* in a queue */
@@ -72,6 +72,7 @@ struct sequence {
     struct sampler sampler;
     struct answer answer;
     struct output_progress progress;
+    uint64_t last_token_ns; /* the meter's */
 
     struct output output; /* has its own mutex */
 };

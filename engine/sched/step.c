@@ -52,8 +52,10 @@ static void use_logits(struct loop *l, const struct batch_head *head, const floa
     enum phid_status status;
     if (head->sample) {
         status = sequence_sample(s, logits, &finish, &error);
-        atomic_fetch_add_explicit(&l->counters.tokens_decoded, status == PHID_OK,
-                                  memory_order_relaxed);
+        if (status == PHID_OK) {
+            meter_token(&l->meter, s);
+            atomic_fetch_add_explicit(&l->counters.tokens_decoded, 1, memory_order_relaxed);
+        }
     } else {
         status = sequence_report_prompt(s, head->position, logits, &error);
     }
@@ -106,6 +108,7 @@ void loop_step(struct loop *l)
     for (size_t i = 0; i < count; i++) {
         sequence_ref(l->batch.owners[i]);
     }
+    meter_step(&l->meter, l->batch.view.rows);
     struct phid_error error = {0};
     enum phid_status status = run_layers(l, &error);
     if (status == PHID_OK) {

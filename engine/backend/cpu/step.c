@@ -220,6 +220,9 @@ enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, 
         };
         attention_block(&o);
         feed_forward_block(&o);
+        if (batch->progress != NULL) {
+            batch->progress(batch->progress_user);
+        }
     }
     return PHID_OK;
 }

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "engine/base/clock.h"
 #include "tests/unit/engine/fake_backend.h"
 #include "tests/unit/engine/world.h"
 
@@ -34,6 +35,92 @@ static void test_engine_one_request(void **state)
     assert_int_equal(stats.tokens_decoded, 90);
     assert_int_equal(stats.requests_finished, 1);
     assert_int_equal(stats.pages_total, 16);
+    world_fini(&w);
+}
+
+static uint64_t count_of(struct world *w, enum phid_histogram_id id, uint64_t *ret_sum)
+{
+    struct phid_histogram h;
+    uint64_t count = 0;
+    phid_engine_histogram(w->engine, id, &h);
+    for (size_t i = 0; i <= h.bound_count; i++) {
+        count += h.counts[i];
+    }
+    *ret_sum = h.sum;
+    return count;
+}
+
+static void test_engine_measures(void **state)
+{
+    struct world w;
+    struct phid_engine_options options = world_pool(2);
+    world_init(&w, 0, &options);
+    int32_t prompt[150];
+    world_prompt(prompt, 150, 1);
+    struct phid_request_params params = client_params(prompt, 150, 9);
+    params.arrived_ns = clock_now_ns() - 5 * (uint64_t)CLOCK_NS_PER_S;
+    struct client c;
+    client_submit(&c, w.engine, &params);
+    world_expect_answer(&w, &c, prompt, 150, 9, 0);
+    client_fini(&c);
+    params.max_tokens = 0;
+    params.arrived_ns = 0;
+    client_submit(&c, w.engine, &params);
+    client_finish(&c);
+    client_fini(&c);
+    static const struct {
+        enum phid_histogram_id id;
+        uint64_t count, sum; /* 0: a time */
+    } want[] = {
+        {PHID_HISTOGRAM_FIRST_TOKEN, 1, 0},     {PHID_HISTOGRAM_INTER_TOKEN, 8, 0},
+        {PHID_HISTOGRAM_PER_TOKEN, 1, 0},       {PHID_HISTOGRAM_WHOLE, 2, 0},
+        {PHID_HISTOGRAM_QUEUE, 2, 0},           {PHID_HISTOGRAM_PREFILL, 2, 0},
+        {PHID_HISTOGRAM_DECODE, 1, 0},          {PHID_HISTOGRAM_INFERENCE, 2, 0},
+        {PHID_HISTOGRAM_PROMPT_TOKENS, 2, 300}, {PHID_HISTOGRAM_ANSWER_TOKENS, 2, 9},
+        {PHID_HISTOGRAM_MAX_TOKENS, 2, 9},
+    };
+    uint64_t sum = 0;
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        assert_int_equal(count_of(&w, want[i].id, &sum), want[i].count);
+        assert_true(want[i].sum == 0 || sum == want[i].sum);
+    }
+    (void)count_of(&w, PHID_HISTOGRAM_FIRST_TOKEN, &sum);
+    assert_true(sum >= 5 * (uint64_t)CLOCK_NS_PER_S); /* since it arrived, not since submit */
+    struct phid_engine_stats stats;
+    phid_engine_stats(w.engine, &stats);
+    assert_int_equal(count_of(&w, PHID_HISTOGRAM_STEP_ROWS, &sum), stats.steps);
+    assert_int_equal(sum, atomic_load(&fake_backend.rows));
+    assert_int_equal(stats.prompt_tokens, 300);
+    assert_int_equal(stats.finished[PHID_FINISH_LENGTH], 2);
+    world_fini(&w);
+}
+
+static void test_engine_stall_is_seen(void **state)
+{
+    struct world w;
+    struct phid_engine_options options = world_pool(2);
+    struct phid_engine_stats stats;
+    world_init(&w, 0, &options);
+    fake_backend.gated = true;
+    int32_t prompt[20];
+    world_prompt(prompt, 20, 1);
+    struct phid_request_params params = client_params(prompt, 20, 3);
+    struct client c;
+    client_submit(&c, w.engine, &params);
+    uint64_t start = clock_now_ns();
+    do {
+        phid_engine_stats(w.engine, &stats);
+    } while (stats.stalled_ns < 30 * (uint64_t)CLOCK_NS_PER_MS && clock_seconds_since(start) < 10);
+    assert_true(stats.stalled_ns >= 30 * (uint64_t)CLOCK_NS_PER_MS);
+    fake_backend_let(-1);
+    client_finish(&c);
+    client_fini(&c);
+    start = clock_now_ns();
+    do {
+        phid_engine_stats(w.engine, &stats);
+    } while (stats.stalled_ns > 0 && clock_seconds_since(start) < 10);
+    assert_int_equal(stats.stalled_ns, 0); /* asleep is not stalled */
+    assert_false(stats.failed);
     world_fini(&w);
 }
 
@@ -479,6 +566,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_engine_one_request),
+        cmocka_unit_test(test_engine_measures),
+        cmocka_unit_test(test_engine_stall_is_seen),
         cmocka_unit_test(test_engine_info),
         cmocka_unit_test(test_engine_refusals),
         cmocka_unit_test(test_engine_clamps_to_context),

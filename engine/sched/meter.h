@@ -1,0 +1,36 @@
+/* The meter: what the step loop counts about requests and steps, for phid_engine_stats and
+ * phid_engine_histogram.
+ *
+ * Lives in the loop. The step thread adds where a number becomes known; any thread reads without a
+ * lock, so that watching an engine never waits for a step. */
+#ifndef PHID_SCHED_METER_H
+#define PHID_SCHED_METER_H
+
+#include "engine/base/histogram.h"
+#include "engine/phid.h"
+#include "engine/sched/sequence.h"
+
+struct meter {
+    struct histogram histograms[PHID_HISTOGRAMS];
+    _Atomic uint64_t finished[PHID_FINISHES]; /* by reason */
+    _Atomic uint64_t prompt_tokens;
+    /* When the step thread last moved while it had something to do; 0 while it sleeps. */
+    _Atomic uint64_t beat_ns;
+};
+
+void meter_init(struct meter *m);
+
+/* Step thread. */
+void meter_step(struct meter *m, size_t rows);
+void meter_token(struct meter *m, struct sequence *s); /* s has just got one more */
+void meter_finish(struct meter *m, const struct sequence *s, enum phid_finish finish);
+
+/* Step thread: it is at work and moves; it goes to sleep. */
+void meter_beat(struct meter *m);
+void meter_rest(struct meter *m);
+
+/* Any thread: how long the step thread has been at the same thing; 0 while it sleeps. */
+uint64_t meter_stalled_ns(const struct meter *m);
+void meter_read(const struct meter *m, enum phid_histogram_id id, struct phid_histogram *ret);
+
+#endif
