@@ -41,7 +41,7 @@ static void write_part(const char *name, const char *program)
     assemble(&bytes, program);
     FILE *file = fopen(in_folder(name), "wb");
     assert_non_null(file);
-    assert_int_equal(fwrite(bytes.data, 1, bytes.size, file), bytes.size);
+    assert_true(bytes.size == 0 || fwrite(bytes.data, 1, bytes.size, file) == bytes.size);
     fclose(file);
     buf_fini(&bytes);
 }
