@@ -68,18 +68,6 @@ static void write_choice(const struct generation *g, const struct choice *c, siz
     buf_append_byte(out, '}');
 }
 
-static const struct generation_format chat_format = {
-    .id_prefix = "chatcmpl-",
-    .object = "chat.completion",
-    .chunk_object = "chat.completion.chunk",
-    .prompt_field = "messages",
-    .logprobs = LOGPROBS_CHAT,
-    .continues_text = false,
-    .write_first = write_first,
-    .write_pending = write_pending,
-    .write_choice = write_choice,
-};
-
 /* ------------------------------------------------------------------ fields */
 
 struct chat_fields {
@@ -356,29 +344,22 @@ static enum api_fault read_prompt(struct generation *g, const json_t *body, stru
     return fault;
 }
 
+static const struct generation_format chat_format = {
+    .id_prefix = "chatcmpl-",
+    .object = "chat.completion",
+    .chunk_object = "chat.completion.chunk",
+    .prompt_field = "messages",
+    .logprobs = LOGPROBS_CHAT,
+    .continues_text = false,
+    .write_first = write_first,
+    .write_pending = write_pending,
+    .write_choice = write_choice,
+    .read_fields = read_fields,
+    .read_prompts = read_prompt,
+};
+
 enum api_fault generation_start_chat(const struct generation_request *r, struct generation **ret,
-                                     struct api_error *err)
+                    struct api_error *err)
 {
-    struct generation *g = NULL;
-    json_t *body = NULL;
-    enum api_fault fault = api_parse_body(r->body, &body, err);
-    if (fault == API_OK) {
-        fault = generation_new(r, &chat_format, &g, err);
-    }
-    if (fault == API_OK) {
-        fault = read_fields(g, body, err);
-    }
-    if (fault == API_OK) {
-        fault = read_prompt(g, body, err);
-    }
-    if (fault == API_OK) {
-        fault = generation_submit(g, r, err);
-    }
-    json_decref(body);
-    if (fault != API_OK) {
-        generation_free(g);
-        return fault;
-    }
-    *ret = g;
-    return API_OK;
+    return generation_start(&chat_format, r, ret, err);
 }

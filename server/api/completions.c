@@ -50,18 +50,6 @@ static void write_pending(struct generation *g, struct choice *c)
     stream_chunk_end(g);
 }
 
-static const struct generation_format completion_format = {
-    .id_prefix = "cmpl-",
-    .object = "text_completion",
-    .chunk_object = "text_completion",
-    .prompt_field = "prompt",
-    .logprobs = LOGPROBS_COMPLETION,
-    .continues_text = true,
-    .write_first = write_first,
-    .write_pending = write_pending,
-    .write_choice = put_choice,
-};
-
 /* ------------------------------------------------------------------ prompt */
 
 static enum api_fault out_of_memory(struct api_error *err)
@@ -277,29 +265,22 @@ static enum api_fault read_fields(struct generation *g, const json_t *body, stru
     return API_OK;
 }
 
-enum api_fault generation_start_completion(const struct generation_request *r,
-                                           struct generation **ret, struct api_error *err)
+static const struct generation_format completion_format = {
+    .id_prefix = "cmpl-",
+    .object = "text_completion",
+    .chunk_object = "text_completion",
+    .prompt_field = "prompt",
+    .logprobs = LOGPROBS_COMPLETION,
+    .continues_text = true,
+    .write_first = write_first,
+    .write_pending = write_pending,
+    .write_choice = put_choice,
+    .read_fields = read_fields,
+    .read_prompts = read_prompts,
+};
+
+enum api_fault generation_start_completion(const struct generation_request *r, struct generation **ret,
+                    struct api_error *err)
 {
-    struct generation *g = NULL;
-    json_t *body = NULL;
-    enum api_fault fault = api_parse_body(r->body, &body, err);
-    if (fault == API_OK) {
-        fault = generation_new(r, &completion_format, &g, err);
-    }
-    if (fault == API_OK) {
-        fault = read_fields(g, body, err);
-    }
-    if (fault == API_OK) {
-        fault = read_prompts(g, body, err);
-    }
-    if (fault == API_OK) {
-        fault = generation_submit(g, r, err);
-    }
-    json_decref(body);
-    if (fault != API_OK) {
-        generation_free(g);
-        return fault;
-    }
-    *ret = g;
-    return API_OK;
+    return generation_start(&completion_format, r, ret, err);
 }

@@ -5,9 +5,9 @@
 
 #include "server/api/stream.h"
 
-enum api_fault generation_new(const struct generation_request *r,
-                              const struct generation_format *format, struct generation **ret,
-                              struct api_error *err)
+static enum api_fault make(const struct generation_request *r,
+                           const struct generation_format *format, struct generation **ret,
+                           struct api_error *err)
 {
     struct generation *g = calloc(1, sizeof *g);
     if (g == NULL) {
@@ -105,8 +105,8 @@ static void init_choice(struct generation *g, size_t i)
                   !g->format->continues_text || phid_token_is_control(g->api->model, last));
 }
 
-enum api_fault generation_submit(struct generation *g, const struct generation_request *r,
-                                 struct api_error *err)
+static enum api_fault submit(struct generation *g, const struct generation_request *r,
+                             struct api_error *err)
 {
     struct phid_request_params params = request_params(g, r);
     struct phid_error engine_error;
@@ -153,6 +153,34 @@ enum api_fault generation_submit(struct generation *g, const struct generation_r
             g->format->write_first(g, &g->choices[i]);
         }
     }
+    return API_OK;
+}
+
+enum api_fault generation_start(const struct generation_format *format,
+                                const struct generation_request *r, struct generation **ret,
+                                struct api_error *err)
+{
+    struct generation *g = NULL;
+    json_t *body = NULL;
+    enum api_fault fault = api_parse_body(r->body, &body, err);
+    if (fault == API_OK) {
+        fault = make(r, format, &g, err);
+    }
+    if (fault == API_OK) {
+        fault = format->read_fields(g, body, err);
+    }
+    if (fault == API_OK) {
+        fault = format->read_prompts(g, body, err);
+    }
+    if (fault == API_OK) {
+        fault = submit(g, r, err);
+    }
+    json_decref(body);
+    if (fault != API_OK) {
+        generation_free(g);
+        return fault;
+    }
+    *ret = g;
     return API_OK;
 }
 

@@ -50,6 +50,9 @@ struct generation_format {
     const char *prompt_field; /* what context errors name */
     enum logprobs_form logprobs;
     bool continues_text;
+    /* Into g->settings and the like; the prompts. */
+    enum api_fault (*read_fields)(struct generation *g, const json_t *body, struct api_error *err);
+    enum api_fault (*read_prompts)(struct generation *g, const json_t *body, struct api_error *err);
     /* The first chunk of a choice, before any output; may write nothing. */
     void (*write_first)(struct generation *g, struct choice *c);
     /* Chunks for what is pending in `text` and `logprobs`, and the finish if it is reached. */
@@ -116,13 +119,11 @@ void generation_free(struct generation *g);
 /* For the two endpoints.
  * ------------------------------------------------------------------------------------ */
 
-enum api_fault generation_new(const struct generation_request *r,
-                              const struct generation_format *format, struct generation **ret,
-                              struct api_error *err);
+enum api_fault generation_start(const struct generation_format *format,
+                                const struct generation_request *r, struct generation **ret,
+                                struct api_error *err);
 struct prompt *generation_add_prompts(struct generation *g,
                                       size_t count); /* zeroed; NULL: out of memory */
-enum api_fault generation_submit(struct generation *g, const struct generation_request *r,
-                                 struct api_error *err);
 const char *generation_finish_name(enum phid_finish finish);
 
 #endif
