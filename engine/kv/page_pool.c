@@ -32,10 +32,12 @@ void page_pool_fini(struct page_pool *pool)
 
 bool page_pool_take(struct page_pool *pool, uint32_t *ret_id)
 {
-    if (pool->free_count == 0) {
+    uint32_t id;
+    if (pool->free_count > 0) {
+        id = pool->free_ids[--pool->free_count];
+    } else if (pool->prefixes == NULL || !prefix_evict(pool->prefixes, &id)) {
         return false;
     }
-    uint32_t id = pool->free_ids[--pool->free_count];
     pool->references[id] = 1;
     *ret_id = id;
     return true;
@@ -43,12 +45,17 @@ bool page_pool_take(struct page_pool *pool, uint32_t *ret_id)
 
 void page_pool_ref(struct page_pool *pool, uint32_t id)
 {
-    pool->references[id]++;
+    if (pool->references[id]++ == 0) {
+        prefix_wake(pool->prefixes, id); /* only the tree gives out pages without a reader */
+    }
 }
 
 void page_pool_unref(struct page_pool *pool, uint32_t id)
 {
-    if (--pool->references[id] == 0) {
+    if (--pool->references[id] > 0) {
+        return;
+    }
+    if (pool->prefixes == NULL || !prefix_rest(pool->prefixes, id)) {
         pool->free_ids[pool->free_count++] = id;
     }
 }

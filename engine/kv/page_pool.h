@@ -2,8 +2,9 @@
  *
  * A page holds BACKEND_PAGE_TOKENS tokens of every layer; its memory lies in the backends, here are
  * only the numbers. A page that several sequences read (a common prefix) has as many references.
- * Owned by the step loop, used by the step thread alone. Taking and giving back are O(1) and
- * allocate nothing. */
+ * One that nobody reads is free, or idle: its content is kept in the prefix tree until no free page
+ * is left. Owned by the step loop, used by the step thread alone. Taking and giving back are O(1)
+ * and allocate nothing. */
 #ifndef PHID_KV_PAGE_POOL_H
 #define PHID_KV_PAGE_POOL_H
 
@@ -12,25 +13,35 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "engine/kv/prefix.h"
 
 struct page_pool {
     uint32_t *free_ids; /* a stack: the page given back last is taken first, its memory is still in
                            the caches */
-    uint32_t *references; /* [total]; 0: the page is free */
+    uint32_t *references; /* [total]; 0: the page is free or idle */
     size_t free_count;
     size_t total;
+    struct prefix_tree *prefixes; /* borrowed; NULL: no page is kept */
 };
 
 /* All pages are free. Errors: PHID_ERR_ARGUMENT (more than 2^31 pages), PHID_ERR_MEMORY. */
 enum phid_status page_pool_init(struct page_pool *pool, size_t total, struct phid_error *err);
 void page_pool_fini(struct page_pool *pool); /* a zeroed one is fine */
 
-/* A free page, with one reference. false: there is none. */
+/* A page with one reference: a free one, else the idle one that was not used for longest. false:
+ * there is none. */
 bool page_pool_take(struct page_pool *pool, uint32_t *ret_id);
 
-void page_pool_ref(struct page_pool *pool, uint32_t id); /* one more reader of a page in use */
+/* One more reader of a page in use, or the first one of an idle page. */
+void page_pool_ref(struct page_pool *pool, uint32_t id);
 
-/* One reader less; the last one makes the page free. */
+/* One reader less; the last one makes the page idle if the prefix tree has it, else free. */
 void page_pool_unref(struct page_pool *pool, uint32_t id);
+
+/* Pages that can be taken. */
+static inline size_t page_pool_available(const struct page_pool *pool)
+{
+    return pool->free_count + (pool->prefixes != NULL ? pool->prefixes->idle_count : 0);
+}
 
 #endif

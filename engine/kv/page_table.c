@@ -36,7 +36,7 @@ bool page_table_grow(struct page_table *t, struct page_pool *pool, size_t tokens
     if (needed <= t->count) {
         return true;
     }
-    if (needed > t->capacity || needed - t->count > pool->free_count) {
+    if (needed > t->capacity || needed - t->count > page_pool_available(pool)) {
         return false;
     }
     while (t->count < needed) {
@@ -44,6 +44,17 @@ bool page_table_grow(struct page_table *t, struct page_pool *pool, size_t tokens
         t->count++;
     }
     return true;
+}
+
+void page_table_place(struct page_table *t, struct page_pool *pool, size_t index, uint32_t id)
+{
+    page_pool_ref(pool, id);
+    if (index < t->count) {
+        page_pool_unref(pool, t->ids[index]);
+    } else {
+        t->count++;
+    }
+    t->ids[index] = id;
 }
 
 void page_table_clear(struct page_table *t, struct page_pool *pool)

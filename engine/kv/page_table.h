@@ -31,6 +31,10 @@ void page_table_fini(struct page_table *t);
  * nothing was taken. */
 bool page_table_grow(struct page_table *t, struct page_pool *pool, size_t tokens);
 
+/* Makes a page of the prefix tree page `index` (at most count, below capacity), in place of the one
+ * that was there. */
+void page_table_place(struct page_table *t, struct page_pool *pool, size_t index, uint32_t id);
+
 /* Gives all pages back, the last ones first. */
 void page_table_clear(struct page_table *t, struct page_pool *pool);
 
