@@ -216,6 +216,12 @@ struct phid_request_params {
     const char *id;           /* for logs; copied, may be NULL */
     uint64_t arrived_ns;      /* CLOCK_MONOTONIC, when the request came in, for the histograms; 0: at submit */
 
+    /* Computed prefixes are shared only between requests that agree in both; not copied, may be NULL (which is "").
+     * The tenant is whose request it is: an API key's name or digest. */
+    const char *tenant;
+    const char *cache_salt;
+    size_t cache_salt_size;   /* the salt need not be NUL-terminated */
+
     /* Called on the step thread, with the request's lock held, when output became available after there was none.
      * Must not block and must not call into the engine. May be NULL (then use phid_request_wait). */
     void (*wake)(void *user);
