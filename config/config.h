@@ -59,6 +59,7 @@ struct config {
         int64_t context; /* 0: auto */
         int64_t max_running;
         int64_t step_tokens;
+        uint64_t itl_target_ms;   /* 0: auto */
         int activations;          /* enum config_activations */
         int kv_type;              /* enum config_kv_type */
         uint64_t kv_memory_bytes; /* 0: auto */

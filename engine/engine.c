@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/clock.h"
 #include "engine/base/cpuid.h"
 #include "engine/commit.h"
 #include "engine/kv/budget.h"
@@ -182,6 +183,7 @@ enum phid_status engine_new_with_backend(struct phid_model *model, const struct 
         .context = o.context,
         .max_running = o.max_running,
         .step_tokens = o.step_tokens,
+        .itl_target_ns = (uint64_t)o.itl_target_ms * CLOCK_NS_PER_MS,
         .queue = o.queue,
         .pages = pages,
         .log = o.log,

@@ -90,6 +90,8 @@ struct phid_engine_options {
     size_t context;           /* tokens a sequence may hold, prompt and answer; 0: the model's own, at most 4096 */
     size_t max_running;       /* sequences in one step; 0: 32 */
     size_t step_tokens;       /* rows in one step, at most; 0: 512 */
+    uint32_t itl_target_ms;   /* what a prompt beside running answers may stretch the gap between two tokens to; 0: twice a
+                               * step of one token, at least 100 ms */
     size_t queue;             /* requests that may wait; 0: 256 */
     enum phid_kv_type kv_type;
     enum phid_activations activations;
@@ -131,6 +133,8 @@ struct phid_engine_stats {
     uint64_t prompt_tokens; /* of prompts that were computed to their end or found computed */
     uint64_t stalled_ns;    /* how long the step thread has been at the same layer of a step; 0 when it has nothing to do */
     bool failed;            /* the device is lost: every request is refused */
+    /* Where the time of all steps went: the scheduler's own work; choosing tokens, text and output; the backend. */
+    uint64_t host_ns, sample_ns, device_ns;
 };
 PHID_API void phid_engine_stats(struct phid_engine *engine, struct phid_engine_stats *ret);
 

@@ -12,8 +12,10 @@ enum phid_status batch_init(struct batch *b, size_t max_rows, size_t max_sequenc
     b->owners = calloc(max_sequences, sizeof(*b->owners));
     b->head_rows = calloc(max_rows, sizeof(*b->head_rows));
     b->heads = calloc(max_rows, sizeof(*b->heads));
-    if (b->tokens == NULL || b->parts == NULL || b->owners == NULL || b->head_rows == NULL ||
-        b->heads == NULL) {
+    b->prompts = calloc(max_sequences, sizeof(struct sequence *));
+    b->shares = calloc(max_sequences, sizeof(*b->shares));
+    if (b->prompts == NULL || b->shares == NULL || b->tokens == NULL || b->parts == NULL ||
+        b->owners == NULL || b->head_rows == NULL || b->heads == NULL) {
         batch_fini(b);
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for batches of %zu rows", max_rows);
     }
@@ -29,13 +31,16 @@ void batch_fini(struct batch *b)
     free(b->owners);
     free(b->head_rows);
     free(b->heads);
+    free(b->prompts);
+    free(b->shares);
     *b = (struct batch){0};
 }
 
 size_t batch_bytes(const struct batch *b)
 {
     return b->max_rows * (sizeof(*b->tokens) + sizeof(*b->head_rows) + sizeof(*b->heads)) +
-           b->max_sequences * (sizeof(*b->parts) + sizeof(*b->owners));
+           b->max_sequences * (sizeof(*b->parts) + sizeof(*b->owners) + sizeof(struct sequence *) +
+                               sizeof(*b->shares));
 }
 
 static void add_head(struct batch *b, struct sequence *s, size_t row, size_t position, bool sample)
@@ -80,21 +85,77 @@ static void add_part(struct batch *b, struct sequence *s, size_t rows)
     }
 }
 
-void batch_build(struct batch *b, struct sequence *const *running, size_t count)
+/* The decode rows; the others go to b->prompts. Returns how many of these there are. */
+static size_t add_decodes(struct batch *b, struct sequence *const *running, size_t count)
+{
+    size_t prompts = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct sequence *s = running[i];
+        size_t remaining = s->runnable ? sequence_remaining(s) : 0;
+        if (remaining == 1) {
+            add_part(b, s, 1);
+            b->load.decode_rows++;
+            b->load.context += pace_context(s->done, 1);
+        } else if (remaining > 1) {
+            b->shares[prompts] = 0;
+            b->prompts[prompts++] = s;
+        }
+    }
+    return prompts;
+}
+
+static size_t give(struct batch *b, size_t prompt, size_t rows)
+{
+    size_t wanted = sequence_remaining(b->prompts[prompt]) - b->shares[prompt];
+    rows = rows < wanted ? rows : wanted;
+    b->shares[prompt] += rows;
+    return rows;
+}
+
+/* The prompt with the fewest tokens left that got nothing yet; `count` when all have something. */
+static size_t shortest_without(const struct batch *b, size_t count)
+{
+    size_t best = count;
+    for (size_t i = 0; i < count; i++) {
+        if (b->shares[i] == 0 && (best == count || sequence_remaining(b->prompts[i]) <
+                                                       sequence_remaining(b->prompts[best]))) {
+            best = i;
+        }
+    }
+    return best;
+}
+
+static void share_rows(struct batch *b, size_t count, size_t rows)
+{
+    rows -= give(b, 0, (rows + 1) / 2);
+    for (size_t i; rows > 0 && (i = shortest_without(b, count)) < count;) {
+        rows -= give(b, i, rows);
+    }
+    (void)give(b, 0, rows);
+}
+
+void batch_build(struct batch *b, struct sequence *const *running, size_t count,
+                 const struct pace *pace)
 {
     b->view.rows = 0;
     b->view.sequence_count = 0;
     b->head_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (running[i]->runnable && sequence_remaining(running[i]) == 1) {
-            add_part(b, running[i], 1);
-        }
+    b->load = (struct pace_step){0};
+    size_t prompts = add_decodes(b, running, count);
+    if (prompts == 0) {
+        return;
     }
-    for (size_t i = 0; i < count && b->view.rows < b->max_rows; i++) {
-        size_t remaining = sequence_remaining(running[i]);
-        size_t room = b->max_rows - b->view.rows;
-        if (running[i]->runnable && remaining > 1) {
-            add_part(b, running[i], remaining < room ? remaining : room);
+    size_t rows = b->max_rows - b->view.rows;
+    if (pace != NULL) {
+        rows = pace_prompt_rows(pace, &b->load, b->prompts[0]->done);
+    }
+    share_rows(b, prompts, rows);
+    for (size_t i = 0; i < prompts; i++) {
+        struct sequence *s = b->prompts[i];
+        if (b->shares[i] > 0) {
+            b->load.prompt_rows += b->shares[i];
+            b->load.context += pace_context(s->done, b->shares[i]);
+            add_part(b, s, b->shares[i]);
         }
     }
 }

@@ -1,8 +1,9 @@
 /* One step's batch: which tokens of which sequences are computed together.
  *
- * Decode rows of every running sequence come first, so that no stream waits for somebody's prompt;
- * what is left of the step's rows goes to prompts in order of arrival, in chunks. Owned by the step
- * loop, allocated once. Step thread. */
+ * Decode rows of every running sequence come first, so that no stream waits for somebody's prompt.
+ * Then prompts in chunks, as many rows as the step has room and the pace allows: half of them for
+ * the oldest prompt, so that it ends, the others for those that have the fewest left, so that a
+ * short one does not wait for a long one. Owned by the step loop, allocated once. Step thread. */
 #ifndef PHID_SCHED_BATCH_H
 #define PHID_SCHED_BATCH_H
 
@@ -12,6 +13,7 @@
 
 #include "engine/backend/backend.h"
 #include "engine/base/status.h"
+#include "engine/sched/pace.h"
 #include "engine/sched/sequence.h"
 
 /* What the logits of one row are for. */
@@ -31,6 +33,9 @@ struct batch {
     size_t head_count;
     size_t max_rows;
     size_t max_sequences;
+    struct sequence **prompts; /* [max_sequences]: scratch, those with a prompt to compute */
+    size_t *shares;            /* [max_sequences]: scratch, their rows */
+    struct pace_step load;     /* what the batch costs */
 };
 
 /* Errors: PHID_ERR_MEMORY. */
@@ -41,7 +46,8 @@ size_t batch_bytes(const struct batch *b);
 
 /* Fills the batch from the running sequences, oldest first; those that are not `runnable` are left
  * out. The pages of the others must cover their tokens. max_rows must be at least the number of
- * sequences. */
-void batch_build(struct batch *b, struct sequence *const *running, size_t count);
+ * sequences. pace: how many prompt rows a step may have; NULL: as many as fit. */
+void batch_build(struct batch *b, struct sequence *const *running, size_t count,
+                 const struct pace *pace);
 
 #endif

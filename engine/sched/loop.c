@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "engine/base/checked.h"
+#include "engine/base/clock.h"
 #include "engine/sched/loop_state.h"
 
 void loop_log(struct loop *l, const char *format, ...)
@@ -92,19 +93,32 @@ static void end_all(struct loop *l, const struct phid_error *error)
     }
 }
 
+static void count_time(struct loop *l, uint64_t turn_ns)
+{
+    struct loop_counters *c = &l->counters;
+    uint64_t elsewhere = l->device_ns + l->sample_ns;
+    atomic_fetch_add_explicit(&c->device_ns, l->device_ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->sample_ns, l->sample_ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->host_ns, turn_ns > elsewhere ? turn_ns - elsewhere : 0,
+                              memory_order_relaxed);
+}
+
 /* True when something was computed, so that the next turn should follow at once. */
 static bool turn(struct loop *l)
 {
     bool ran_job = loop_run_job(l);
+    uint64_t began_ns = clock_now_ns();
+    l->device_ns = l->sample_ns = 0;
     loop_drop_cancelled(l);
     loop_admit(l);
     loop_prepare(l);
-    batch_build(&l->batch, l->running, l->running_count);
+    batch_build(&l->batch, l->running, l->running_count, &l->pace);
     loop_count_pages(l);
     if (l->batch.view.rows == 0) {
         return ran_job;
     }
     loop_step(l);
+    count_time(l, clock_now_ns() - began_ns);
     return true;
 }
 
@@ -191,6 +205,7 @@ enum phid_status loop_new(const struct loop_options *options, struct loop **ret_
     }
     l->options = *options;
     meter_init(&l->meter);
+    pace_init(&l->pace, options->itl_target_ns, options->step_tokens);
     pthread_mutex_init(&l->mu, NULL);
     pthread_cond_init(&l->evaluated, NULL);
     enum phid_status status = doorbell_new(&l->bell, err);
@@ -299,6 +314,9 @@ void loop_stats(struct loop *l, struct phid_engine_stats *ret)
         .prompt_tokens = atomic_load_explicit(&l->meter.prompt_tokens, memory_order_relaxed),
         .stalled_ns = meter_stalled_ns(&l->meter),
         .failed = atomic_load_explicit(&l->device_lost, memory_order_relaxed),
+        .host_ns = atomic_load_explicit(&c->host_ns, memory_order_relaxed),
+        .sample_ns = atomic_load_explicit(&c->sample_ns, memory_order_relaxed),
+        .device_ns = atomic_load_explicit(&c->device_ns, memory_order_relaxed),
     };
     for (size_t i = 0; i < PHID_FINISHES; i++) {
         ret->finished[i] = atomic_load_explicit(&l->meter.finished[i], memory_order_relaxed);

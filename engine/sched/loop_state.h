@@ -10,6 +10,7 @@
 #include "engine/sched/batch.h"
 #include "engine/sched/loop.h"
 #include "engine/sched/meter.h"
+#include "engine/sched/pace.h"
 #include "engine/sched/queue.h"
 
 /* Written by the step thread, read by any; each number is true by itself. */
@@ -18,6 +19,7 @@ struct loop_counters {
         live; /* submitted and not finished; release by who finishes one, acquire by loop_stats */
     atomic_size_t running, pages_free;
     _Atomic uint64_t steps, tokens_prefilled, tokens_decoded, finished, cancelled, preemptions;
+    _Atomic uint64_t host_ns, sample_ns, device_ns; /* where the time of turns with a step went */
 };
 
 /* An evaluation that somebody waits for. */
@@ -52,6 +54,8 @@ struct loop {
     struct sequence **running; /* [max_running], oldest first */
     size_t running_count;
     struct batch batch;
+    struct pace pace;
+    uint64_t device_ns, sample_ns; /* of this turn */
     float *hidden; /* [step_tokens, n_embd] */
     float *logits; /* [logit_rows, n_vocab] */
     size_t logit_rows;

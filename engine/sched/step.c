@@ -1,15 +1,18 @@
 /* One step: the batch through the backend, then every row's logits to the sequence that wants them.
  */
+#include "engine/base/clock.h"
 #include "engine/sched/loop_state.h"
 
 static enum phid_status run_layers(struct loop *l, struct phid_error *err)
 {
     const struct loop_options *o = &l->options;
+    uint64_t began_ns = clock_now_ns();
     enum phid_status status = o->api->embed(o->backend, &l->batch.view, l->hidden, err);
-    if (status != PHID_OK) {
-        return status;
+    if (status == PHID_OK) {
+        status = o->api->step(o->backend, &l->batch.view, 0, o->block->n_layers, l->hidden, err);
     }
-    return o->api->step(o->backend, &l->batch.view, 0, o->block->n_layers, l->hidden, err);
+    l->device_ns += clock_now_ns() - began_ns;
+    return status;
 }
 
 /* What a backend's failure means for the sequences of the batch: they end, and if the device is
@@ -77,14 +80,18 @@ static enum phid_status run_heads(struct loop *l, struct phid_error *err)
     for (size_t first = 0; first < l->batch.head_count; first += l->logit_rows) {
         size_t left = l->batch.head_count - first;
         size_t count = left < l->logit_rows ? left : l->logit_rows;
+        uint64_t began_ns = clock_now_ns();
         enum phid_status status =
             o->api->head(o->backend, l->hidden, l->batch.head_rows + first, count, l->logits, err);
+        uint64_t computed_ns = clock_now_ns();
+        l->device_ns += computed_ns - began_ns;
         if (status != PHID_OK) {
             return status;
         }
         for (size_t i = 0; i < count; i++) {
             use_logits(l, &l->batch.heads[first + i], l->logits + i * o->block->n_vocab);
         }
+        l->sample_ns += clock_now_ns() - computed_ns;
     }
     return PHID_OK;
 }
@@ -117,6 +124,7 @@ void loop_step(struct loop *l)
     }
     if (status == PHID_OK) {
         finish_evaluated(l);
+        pace_learn(&l->pace, &l->batch.load, l->device_ns + l->sample_ns);
     } else {
         fail_batch(l, status, &error);
     }

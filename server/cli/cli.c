@@ -114,6 +114,7 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
         .context = (size_t)config->engine.context,
         .max_running = (size_t)config->engine.max_running,
         .step_tokens = (size_t)config->engine.step_tokens,
+        .itl_target_ms = (uint32_t)config->engine.itl_target_ms,
         .queue = (size_t)config->limits.queue,
         .kv_type = config->engine.kv_type == CONFIG_KV_F32 ? PHID_KV_F32 : PHID_KV_F16,
         .activations = config->engine.activations == CONFIG_ACTIVATIONS_INT8 ? PHID_ACTIVATIONS_INT8

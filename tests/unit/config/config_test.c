@@ -97,6 +97,7 @@ static const struct refusal refusals[] = {
     {"engine: {context: 7}\n", "engine.context: expected an integer from 8 to 16777216, or auto"},
     {"engine: {max_running: 1025}\n", "from 1 to 1024"},
     {"engine: {step_tokens: 65537}\n", "from 1 to 65536"},
+    {"engine: {itl_target: 0s}\n", "engine.itl_target: expected a duration"},
     {"limits: {queue: 0}\n", "limits.queue: expected an integer from 1"},
     {"limits: {queue_tokens: 0}\n", "limits.queue_tokens: expected"},
     /* booleans */
@@ -220,6 +221,7 @@ static void test_config_defaults(void **state)
     assert_int_equal(c.engine.context, 0);
     assert_int_equal(c.engine.max_running, 32);
     assert_int_equal(c.engine.step_tokens, 512);
+    assert_int_equal(c.engine.itl_target_ms, 0);
     assert_int_equal(c.engine.kv_type, CONFIG_KV_F16);
     assert_int_equal(c.engine.kv_memory_bytes, 0);
     assert_true(c.engine.prefix_cache);
@@ -240,8 +242,8 @@ static const char everything[] =
     "{cert: null, key: null},\n"
     "           max_body: 2MiB, sse_ping: 500ms, drain: {delay: 2s, timeout: 1m}}\n"
     "model:    {path: models/a.gguf, alias: [phi-3.5-mini, \"123\"], template: phi-3}\n"
-    "engine:   {threads: 4, context: 2048, max_running: 8, step_tokens: 256, kv: {type: f32, "
-    "memory: 1GiB}, prefix_cache: false}\n"
+    "engine:   {threads: 4, context: 2048, max_running: 8, step_tokens: 256, itl_target: 250ms, "
+    "kv: {type: f32, memory: 1GiB}, prefix_cache: false}\n"
     "placement: {gpu_layers: 0, vram_limit: null, layers: [{range: 0-9, device: cpu}, {range: 10, "
     "device: cpu}]}\n"
     "limits:   {queue: 1, queue_tokens: 1, request_timeout: 0s, max_wait: 24h}\n"
@@ -271,6 +273,7 @@ static void test_config_everything(void **state)
     assert_string_equal(c.model.chat_template, "phi-3");
     assert_int_equal(c.engine.threads, 4);
     assert_int_equal(c.engine.context, 2048);
+    assert_int_equal(c.engine.itl_target_ms, 250);
     assert_int_equal(c.engine.kv_type, CONFIG_KV_F32);
     assert_int_equal(c.engine.kv_memory_bytes, 1 << 30);
     assert_false(c.engine.prefix_cache);

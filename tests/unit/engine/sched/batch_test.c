@@ -39,15 +39,17 @@ static void test_batch_decodes_first(void **state)
     for (int i = 0; i < 5; i++) {
         running[i] = &s[i];
     }
-    batch_build(&b, running, 5);
+    batch_build(&b, running, 5, NULL);
     assert_int_equal(b.view.rows, 16);
-    assert_int_equal(b.view.sequence_count, 3);
+    assert_int_equal(b.view.sequence_count, 4);
     assert_ptr_equal(b.owners[0], &s[1]);
     assert_ptr_equal(b.owners[1], &s[3]);
-    assert_ptr_equal(b.owners[2], &s[0]); /* the rest of the rows, in order of arrival */
+    assert_ptr_equal(b.owners[2], &s[0]); /* half of the rest for the oldest prompt */
+    assert_ptr_equal(b.owners[3], &s[4]);
     assert_int_equal(b.parts[0].start, 7);
     assert_int_equal(b.parts[2].first_row, 2);
-    assert_int_equal(b.parts[2].rows, 14);
+    assert_int_equal(b.parts[2].rows, 7);
+    assert_int_equal(b.parts[3].rows, 7);
     assert_int_equal(b.parts[2].start, 10);
     assert_int_equal(b.tokens[0], 5007);
     assert_int_equal(b.tokens[2], 40010);
@@ -56,13 +58,61 @@ static void test_batch_decodes_first(void **state)
     assert_int_equal(b.head_rows[1], 1);
     assert_true(b.heads[1].sample);
     s[0].done = 39 - 9;
-    batch_build(&b, running, 5);
+    batch_build(&b, running, 5, NULL);
     assert_int_equal(b.view.sequence_count, 4);
+    assert_int_equal(b.parts[2].rows, 7);
+    assert_int_equal(b.parts[3].rows, 7);
+    s[4].runnable = false;
+    batch_build(&b, running, 5, NULL);
+    assert_int_equal(b.view.sequence_count, 3);
     assert_int_equal(b.parts[2].rows, 10);
-    assert_int_equal(b.parts[3].rows, 4); /* what is left goes to the next one */
     assert_int_equal(b.head_count, 3);
     assert_int_equal(b.head_rows[2], 11);
+    assert_int_equal(b.load.decode_rows, 2);
+    assert_int_equal(b.load.prompt_rows, 10);
+    assert_int_equal(b.load.context, 8 + 9 + 30 * 10 + 55);
     for (int i = 0; i < 5; i++) {
+        tokens_fini(&s[i].tokens);
+    }
+    batch_fini(&b);
+}
+
+static void test_batch_lets_short_prompts_through(void **state)
+{
+    struct batch b;
+    assert_int_equal(batch_init(&b, 32, 8, NULL), PHID_OK);
+    struct sequence s[4], *running[4];
+    make(&s[0], 500, 0, 100);
+    make(&s[1], 200, 0, 0);
+    make(&s[2], 5, 0, 0);
+    make(&s[3], 6, 0, 0);
+    for (int i = 0; i < 4; i++) {
+        running[i] = &s[i];
+    }
+    batch_build(&b, running, 4, NULL);
+    assert_int_equal(b.view.rows, 32);
+    assert_int_equal(b.view.sequence_count, 4);
+    assert_int_equal(b.parts[0].rows, 16); /* in order of arrival, half for the first */
+    assert_int_equal(b.parts[1].rows, 5);
+    assert_int_equal(b.parts[2].rows, 5);
+    assert_int_equal(b.parts[3].rows, 6);
+    assert_int_equal(b.head_count, 2);
+    s[0].done = 490;
+    s[1].runnable = s[2].runnable = false;
+    batch_build(&b, running, 4, NULL);
+    assert_int_equal(b.parts[0].rows, 10);
+    assert_int_equal(b.parts[1].rows, 6);
+    /* A pace that knows nothing yet allows what there is room for, up to its first step. */
+    struct pace pace;
+    pace_init(&pace, 0, 32);
+    s[0].done = 0;
+    batch_build(&b, running, 1, &pace);
+    assert_int_equal(b.view.rows, 32);
+    pace_learn(&pace, &(struct pace_step){.decode_rows = 1}, PACE_TARGET_NS / 10);
+    pace_learn(&pace, &b.load, 100 * PACE_ALONE_NS);
+    batch_build(&b, running, 1, &pace);
+    assert_int_equal(b.view.rows, PACE_ROWS_MIN);
+    for (int i = 0; i < 4; i++) {
         tokens_fini(&s[i].tokens);
     }
     batch_fini(&b);
@@ -76,22 +126,22 @@ static void test_batch_prompt_heads(void **state)
     make(&s, 12, 0, 0);
     s.prompt_logprobs = true;
     s.prompt_reported = 1;
-    batch_build(&b, running, 1);
+    batch_build(&b, running, 1, NULL);
     assert_int_equal(b.head_count, 8);
     assert_false(b.heads[7].sample);
     assert_int_equal(b.heads[7].position, 7);
     s.done = 8;
     s.prompt_reported = 9;
-    batch_build(&b, running, 1);
+    batch_build(&b, running, 1, NULL);
     assert_int_equal(b.head_count, 4); /* three judge the prompt, the last one samples */
     assert_false(b.heads[2].sample);
     assert_true(b.heads[3].sample);
     s.max_tokens = 0;
-    batch_build(&b, running, 1);
+    batch_build(&b, running, 1, NULL);
     assert_int_equal(b.head_count, 3);
     s.max_tokens = 5;
     s.done = 4; /* computed again: 4..8 were reported */
-    batch_build(&b, running, 1);
+    batch_build(&b, running, 1, NULL);
     assert_int_equal(b.head_rows[0], 4);
     assert_int_equal(b.heads[0].position, 8);
     tokens_fini(&s.tokens);
@@ -146,6 +196,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_decodes_first),
+        cmocka_unit_test(test_batch_lets_short_prompts_through),
         cmocka_unit_test(test_batch_prompt_heads),
         cmocka_unit_test(test_queue_order),
         cmocka_unit_test(test_doorbell_remembers),

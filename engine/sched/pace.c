@@ -1,0 +1,210 @@
+#include "engine/sched/pace.h"
+
+#include <math.h>
+
+#define DRIFT       0.02 /* of a cost, each step: follows a change within some dozens of steps */
+#define NOISE       0.08 /* of a step's time: what repeated equal steps differ by on a busy machine */
+#define NOISE_MS    0.05
+#define SURPRISE    3.0 /* standard deviations that a measurement counts for, at most */
+#define TRIAL_STEPS 8   /* the first ones count in full */
+#define LONE_SHARE  0.1 /* of a new lone step in their running mean */
+
+enum { COST_STEP, COST_DECODE, COST_PROMPT, COST_CONTEXT };
+
+void pace_init(struct pace *p, uint64_t target_ns, size_t max_rows)
+{
+    *p = (struct pace){.target_ns = target_ns, .max_rows = max_rows};
+}
+
+uint64_t pace_context(size_t start, size_t rows)
+{
+    return (uint64_t)rows * start + (uint64_t)rows * (rows + 1) / 2;
+}
+
+static void features(const struct pace_step *step, double x[PACE_COSTS])
+{
+    x[COST_STEP] = 1;
+    x[COST_DECODE] = (double)step->decode_rows;
+    x[COST_PROMPT] = (double)step->prompt_rows;
+    x[COST_CONTEXT] = (double)step->context / 1000;
+}
+
+static double predict_ms(const struct pace *p, const double x[PACE_COSTS])
+{
+    double ms = 0;
+    for (int i = 0; i < PACE_COSTS; i++) {
+        ms += p->cost[i] * x[i];
+    }
+    return ms;
+}
+
+/* The first step could have been all of one kind: no cost is larger than that. */
+static void begin(struct pace *p, const double x[PACE_COSTS], double ms)
+{
+    double rows = x[COST_DECODE] + x[COST_PROMPT];
+    p->doubt[COST_STEP] = ms;
+    p->doubt[COST_DECODE] = ms / fmax(rows, 1);
+    p->doubt[COST_PROMPT] = ms / fmax(rows, 1);
+    p->doubt[COST_CONTEXT] = ms / fmax(x[COST_CONTEXT], 1);
+    for (int i = 0; i < PACE_COSTS; i++) {
+        p->covariance[i][i] = p->doubt[i] * p->doubt[i];
+    }
+}
+
+/* Lets the costs drift, but no uncertainty grow beyond the first: a cost that no step shows for an
+ * hour must not be thrown about by the next. */
+static void drift(struct pace *p)
+{
+    for (int i = 0; i < PACE_COSTS; i++) {
+        double step = DRIFT * fmax(p->cost[i], 0.05 * p->doubt[i]);
+        p->covariance[i][i] += step * step;
+        double most = p->doubt[i] * p->doubt[i];
+        if (p->covariance[i][i] > most) {
+            double scale = sqrt(most / p->covariance[i][i]);
+            for (int j = 0; j < PACE_COSTS; j++) {
+                p->covariance[i][j] *= scale;
+                p->covariance[j][i] *= scale;
+            }
+        }
+    }
+}
+
+/* A cost found to be nothing: the others must not lean on it any more. */
+static void detach(struct pace *p, int i)
+{
+    double least = DRIFT * p->doubt[i];
+    for (int j = 0; j < PACE_COSTS; j++) {
+        p->covariance[i][j] = p->covariance[j][i] = 0;
+    }
+    p->covariance[i][i] = least * least;
+    p->cost[i] = 0;
+}
+
+/* The Kalman filter's step for one measurement (Kalman 1960), the surprise bounded. PACE_COSTS when
+ * done, else the cost that it would have made negative: the step is to be taken again without it.
+ */
+static int correct(struct pace *p, const double x[PACE_COSTS], double ms)
+{
+    double px[PACE_COSTS];
+    double expected = predict_ms(p, x);
+    double noise = NOISE * expected + NOISE_MS;
+    double variance = noise * noise;
+    for (int i = 0; i < PACE_COSTS; i++) {
+        px[i] = 0;
+        for (int j = 0; j < PACE_COSTS; j++) {
+            px[i] += p->covariance[i][j] * x[j];
+        }
+        variance += x[i] * px[i];
+    }
+    double surprise = ms - expected;
+    double most = SURPRISE * sqrt(variance);
+    if (p->learned >= TRIAL_STEPS) {
+        surprise = fmin(fmax(surprise, -most), most);
+    }
+    for (int i = 0; i < PACE_COSTS; i++) {
+        if (x[i] > 0 && p->cost[i] + px[i] / variance * surprise < 0) {
+            return i;
+        }
+    }
+    for (int i = 0; i < PACE_COSTS; i++) {
+        p->cost[i] = fmax(p->cost[i] + px[i] / variance * surprise, 0);
+        for (int j = 0; j < PACE_COSTS; j++) {
+            p->covariance[i][j] -= px[i] * px[j] / variance;
+        }
+    }
+    return PACE_COSTS;
+}
+
+void pace_learn(struct pace *p, const struct pace_step *step, uint64_t ns)
+{
+    double x[PACE_COSTS];
+    double ms = (double)ns * 1e-6;
+    if (step->decode_rows + step->prompt_rows == 0 || ns == 0) {
+        return;
+    }
+    features(step, x);
+    if (p->learned == 0) {
+        begin(p, x, ms);
+    }
+    drift(p);
+    for (int negative; (negative = correct(p, x, ms)) < PACE_COSTS;) {
+        detach(p, negative);
+        x[negative] = 0;
+    }
+    p->learned++;
+    if (step->decode_rows > 0 && step->prompt_rows > 0) {
+        p->mixed_rows = step->prompt_rows;
+    }
+    if (step->decode_rows == 1 && step->prompt_rows == 0) {
+        double share = p->lone_ms > 0 ? LONE_SHARE : 1;
+        /* One long pause is not what a lone step takes. */
+        p->lone_ms += share * ((p->lone_ms > 0 ? fmin(ms, 2 * p->lone_ms) : ms) - p->lone_ms);
+    }
+}
+
+uint64_t pace_predict(const struct pace *p, const struct pace_step *step)
+{
+    double x[PACE_COSTS];
+    features(step, x);
+    return (uint64_t)(predict_ms(p, x) * 1e6);
+}
+
+uint64_t pace_target(const struct pace *p)
+{
+    if (p->target_ns > 0) {
+        return p->target_ns;
+    }
+    double lone = p->lone_ms > 0 ? p->lone_ms : p->cost[COST_STEP] + p->cost[COST_DECODE];
+    uint64_t twice = (uint64_t)(2e6 * lone);
+    return twice > PACE_TARGET_NS ? twice : PACE_TARGET_NS;
+}
+
+/* The most prompt rows, of `most`, with which the step stays below `ns`. */
+static size_t rows_within(const struct pace *p, const struct pace_step *decodes, size_t start,
+                          size_t most, uint64_t ns)
+{
+    size_t fits = 0;
+    while (fits < most) {
+        size_t rows = fits + (most - fits + 1) / 2;
+        struct pace_step step = *decodes;
+        step.prompt_rows = rows;
+        step.context += pace_context(start, rows);
+        if (pace_predict(p, &step) <= ns) {
+            fits = rows;
+        } else {
+            most = rows - 1;
+        }
+    }
+    return fits;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, size_t start)
+{
+    size_t room = p->max_rows > decodes->decode_rows ? p->max_rows - decodes->decode_rows : 0;
+    uint64_t target = pace_target(p);
+    if (target >= PACE_OFF_NS) {
+        return room;
+    }
+    if (p->learned == 0) {
+        return smaller(room, PACE_ROWS_FIRST);
+    }
+    if (decodes->decode_rows == 0) {
+        uint64_t alone = 2 * target > PACE_ALONE_NS ? 2 * target : PACE_ALONE_NS;
+        size_t rows = rows_within(p, decodes, start, room, alone);
+        return rows < PACE_ROWS_MIN ? smaller(room, PACE_ROWS_MIN) : rows;
+    }
+    /* What a prompt row costs beside others is found out in steps of two. */
+    size_t most = p->mixed_rows > PACE_ROWS_MIN ? 2 * p->mixed_rows : 2 * PACE_ROWS_MIN;
+    size_t rows = rows_within(p, decodes, start, smaller(room, most), target);
+    if (rows < PACE_ROWS_MIN) {
+        size_t with_slack =
+            rows_within(p, decodes, start, smaller(room, PACE_ROWS_MIN), target + target / 4);
+        rows = with_slack > PACE_ROWS_LEAST ? with_slack : smaller(room, PACE_ROWS_LEAST);
+    }
+    return rows;
+}
