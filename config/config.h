@@ -48,6 +48,7 @@ struct config {
         uint64_t max_body_bytes;
         uint64_t sse_ping_ms; /* 0: no pings */
         uint64_t drain_delay_ms, drain_timeout_ms;
+        bool metrics, metrics_open;
     } server;
     struct {
         char *path;

@@ -69,6 +69,8 @@ static void set_constants(struct io *io, const struct server_options *options)
     io->request_timeout_ms = options->request_timeout_ms;
     io->log = options->log;
     io->log_user = options->log_user;
+    io->metrics_page = options->metrics;
+    io->metrics_open = options->metrics_open;
 }
 
 static enum phid_status open_tls(struct io *io, const struct server_options *options,
@@ -107,6 +109,18 @@ static int start_thread(struct server *server)
     return problem;
 }
 
+enum phid_status server_attach(struct server *server, const struct server_options *options,
+                               struct phid_engine *engine, struct phid_model *model,
+                               struct phid_error *err)
+{
+    struct io *io = &server->io;
+    enum phid_status status = api_init(&io->api, options, engine, model, err);
+    if (status == PHID_OK) {
+        atomic_store_explicit(&io->loaded, true, memory_order_release);
+    }
+    return status;
+}
+
 enum phid_status server_start(const struct server_options *options, struct phid_engine *engine,
                               struct phid_model *model, struct server **ret_server,
                               struct phid_error *err)
@@ -125,7 +139,10 @@ enum phid_status server_start(const struct server_options *options, struct phid_
     json_object_seed(0); /* once, before any thread parses */
     keys_init(&io->keys);
     set_constants(io, options);
-    enum phid_status status = api_init(&io->api, options, engine, model, err);
+    enum phid_status status = PHID_OK;
+    if (engine != NULL) {
+        status = server_attach(server, options, engine, model, err);
+    }
     if (status == PHID_OK) {
         status = cors_init(&io->cors, options->cors_origins, options->cors_origin_count, err);
     }

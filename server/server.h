@@ -40,6 +40,8 @@ struct server_options {
     uint32_t sse_ping_ms;    /* a comment line in streams silent for so long; 0: none */
     uint32_t drain_delay_ms; /* on drain: not ready, but still serving, for so long first */
     uint32_t drain_timeout_ms;   /* on drain: running requests are ended after so long */
+    bool metrics;                /* GET /metrics answers */
+    bool metrics_open;           /* without an API key, even if others need one */
     uint32_t request_timeout_ms; /* one request, from its last byte to its answer's; 0: no limit */
 
     /* One event a line, key=value, no newline, no prompt text, no keys, no time stamp. Called from
@@ -50,11 +52,18 @@ struct server_options {
 
 struct server;
 
-/* Binds, starts the threads and serves. Errors: PHID_ERR_ARGUMENT (where names the option),
+/* Binds, starts the threads and serves. Without engine and model (both NULL) only /health, /ready and
+ * /metrics answer, everything else is 503, until server_attach. Errors: PHID_ERR_ARGUMENT (where names the option),
  * PHID_ERR_IO (the address cannot be bound, a certificate cannot be read), PHID_ERR_MEMORY. */
 enum phid_status server_start(const struct server_options *options, struct phid_engine *engine,
                               struct phid_model *model, struct server **ret_server,
                               struct phid_error *err);
+
+/* Gives the server its engine and model, once; from then on it is ready. Of the options what is
+ * about the model is read: model_id, aliases, allow_special_in_prompt. Errors: PHID_ERR_MEMORY. */
+enum phid_status server_attach(struct server *server, const struct server_options *options,
+                               struct phid_engine *engine, struct phid_model *model,
+                               struct phid_error *err);
 
 /* The port it listens on. */
 uint16_t server_port(const struct server *server);
@@ -68,7 +77,7 @@ enum phid_status server_set_api_keys(struct server *server, const char *const *a
  * nothing; without TLS there is nothing to do. */
 enum phid_status server_reload_tls(struct server *server, struct phid_error *err);
 
-/* Begins a graceful stop and returns at once: /health answers 503, after drain_delay_ms new
+/* Begins a graceful stop and returns at once: /ready answers 503, after drain_delay_ms new
  * requests are refused with 503 and `Connection: close`, running ones may finish until
  * drain_timeout_ms, the rest end with an error. */
 void server_drain(struct server *server);

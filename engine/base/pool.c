@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -200,6 +201,22 @@ size_t pool_threads(const struct pool *pool)
     return pool->threads;
 }
 
+/* Signals are the program's business and not these threads'; but a fault of their own, such as a mapped page
+ * that can not be read, comes to them in any case and must find the program's handler. */
+static int start_worker(struct worker *worker)
+{
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGBUS);
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGFPE);
+    sigdelset(&blocked, SIGILL);
+    pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    int error = pthread_create(&worker->thread, NULL, worker_main, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
 enum phid_status pool_new(size_t threads, struct pool **ret, struct phid_error *err)
 {
     if (threads == 0) {
@@ -224,7 +241,7 @@ enum phid_status pool_new(size_t threads, struct pool **ret, struct phid_error *
     for (size_t i = 1; i < threads; i++) {
         struct worker *worker = &workers[pool->started];
         *worker = (struct worker){ .pool = pool, .index = i };
-        int error = pthread_create(&worker->thread, NULL, worker_main, worker);
+        int error = start_worker(worker);
         if (error != 0) {
             pool_free(pool);
             return phid_fail(err, PHID_ERR_MEMORY, "cannot start thread %zu of %zu: %s", i + 1, threads,

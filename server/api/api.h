@@ -45,9 +45,8 @@ enum api_fault api_parse_body(struct str body, json_t **ret, struct api_error *e
  * randomness. */
 bool api_random_id(char *out, size_t out_size, const char *prefix, size_t size);
 
-/* What /, /health and /v1/models answer. */
+/* What / and /v1/models answer. */
 void api_write_root(const struct api *api, struct buf *out);
-void api_write_health(bool ready, size_t running, size_t waiting, struct buf *out);
 void api_write_models(const struct api *api, struct buf *out);
 enum api_fault api_write_model(const struct api *api, struct str name, struct buf *out,
                                struct api_error *err);

@@ -48,6 +48,7 @@ static const struct fault_row rows[API_FAULT_COUNT] = {
     [API_QUEUE_FULL] = {429, "rate_limit_error", "rate_limit_exceeded", 1, false},
     [API_OVERLOADED] = {503, "server_error", "overloaded", 1, false},
     [API_DRAINING] = {503, "server_error", "overloaded", 1, false},
+    [API_LOADING] = {503, "server_error", "model_loading", 2, false},
     [API_REQUEST_TIMEOUT] = {503, "server_error", "request_timeout", 0, true},
     [API_INTERNAL] = {500, "server_error", "internal_error", 0, false},
 };

@@ -84,6 +84,7 @@ static struct phid_request_params request_params(const struct generation *g,
         .prompt_logprobs = g->echo && g->logprobs >= 0,
         .continues_text = g->format->continues_text,
         .id = r->id,
+        .arrived_ns = r->arrived_ns,
         .wake = r->wake,
         .wake_user = r->wake_user,
     };

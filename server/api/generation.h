@@ -92,6 +92,7 @@ struct generation_request {
     const struct api *api;
     struct str body;
     const char *id; /* for logs */
+    uint64_t arrived_ns;
     void (*wake)(void *user);
     void *wake_user;
 };

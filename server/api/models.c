@@ -52,9 +52,3 @@ void api_write_root(const struct api *api, struct buf *out)
     json_put_string(out, str_of(api->names[0]));
     buf_append_c(out, ",\"api\":\"/v1\",\"health\":\"/health\"}");
 }
-
-void api_write_health(bool ready, size_t running, size_t waiting, struct buf *out)
-{
-    buf_printf(out, "{\"status\":\"%s\",\"running\":%zu,\"waiting\":%zu}",
-               ready ? "ok" : "draining", running, waiting);
-}

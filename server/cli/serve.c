@@ -120,10 +120,10 @@ static uint32_t ms_or(uint64_t ms, uint32_t instead)
     return ms == 0 ? instead : ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
 }
 
-static enum phid_status start_server(struct service *s, struct phid_error *err)
+static struct server_options server_options_of(const struct service *s)
 {
     const struct config *c = s->config;
-    const struct server_options options = {
+    return (struct server_options){
         .host = c->server.host,
         .port = (uint16_t)c->server.port,
         .api_keys = s->keys,
@@ -142,34 +142,76 @@ static enum phid_status start_server(struct service *s, struct phid_error *err)
         .drain_delay_ms = (uint32_t)c->server.drain_delay_ms,
         .drain_timeout_ms = ms_or(c->server.drain_timeout_ms, 1),
         .request_timeout_ms = ms_or(c->limits.request_timeout_ms, UINT32_MAX),
+        .metrics = c->server.metrics,
+        .metrics_open = c->server.metrics_open,
         .log = log_from_server,
     };
-    return server_start(&options, s->engine, s->model, &s->server, err);
 }
 
-static enum phid_status start(struct service *s, struct phid_error *err)
+static enum phid_status load_model(struct service *s, struct phid_error *err)
 {
     struct phid_engine_options options;
-    enum phid_status status = load_keys(s, err);
-    if (status == PHID_OK && s->config->server.tls_key != NULL) {
-        status = api_keys_check_private(s->config->server.tls_key, err);
-    }
-    if (status == PHID_OK) {
-        status = cli_open_model(s->config, false, &s->model, err);
-    }
+    enum phid_status status = cli_open_model(s->config, false, &s->model, err);
     if (status == PHID_OK && !phid_model_info(s->model)->has_weights) {
         status = phid_fail(err, PHID_ERR_UNSUPPORTED, "%s: a vocabulary without weights",
                            s->config->model.path);
-    }
-    if (status == PHID_OK && (s->model_id = name_of_model(s->config)) == NULL) {
-        status = phid_fail(err, PHID_ERR_MEMORY, "out of memory");
     }
     if (status == PHID_OK) {
         cli_engine_options(s->config, &options);
         options.log = log_from_engine;
         status = phid_engine_new(s->model, &options, &s->engine, err);
     }
-    return status == PHID_OK ? start_server(s, err) : status;
+    return status;
+}
+
+/* While the model loads there is nothing to finish: a signal ends the program at once. */
+static void on_signal_while_loading(int signal)
+{
+    (void)signal;
+    _exit(CLI_OK);
+}
+
+static void set_loading(bool loading)
+{
+    struct sigaction action = {.sa_handler = loading ? on_signal_while_loading : SIG_DFL};
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    if (loading) {
+        sigaction(SIGTERM, &action, NULL);
+        sigaction(SIGINT, &action, NULL);
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    } else {
+        pthread_sigmask(SIG_BLOCK, &set, NULL);
+        sigaction(SIGTERM, &action, NULL);
+        sigaction(SIGINT, &action, NULL);
+    }
+}
+
+/* Listens first, so that whoever watches sees a server that loads and not one that is dead. */
+static enum phid_status start(struct service *s, struct phid_error *err)
+{
+    enum phid_status status = load_keys(s, err);
+    if (status == PHID_OK && s->config->server.tls_key != NULL) {
+        status = api_keys_check_private(s->config->server.tls_key, err);
+    }
+    if (status == PHID_OK && (s->model_id = name_of_model(s->config)) == NULL) {
+        status = phid_fail(err, PHID_ERR_MEMORY, "out of memory");
+    }
+    if (status != PHID_OK) {
+        return status;
+    }
+    const struct server_options options = server_options_of(s);
+    status = server_start(&options, NULL, NULL, &s->server, err);
+    if (status == PHID_OK) {
+        log_event(SERVER_LOG_DEBUG, "event=loading port=%u", server_port(s->server));
+        set_loading(true);
+        status = load_model(s, err);
+        set_loading(false);
+    }
+    return status == PHID_OK ? server_attach(s->server, &options, s->engine, s->model, err)
+                             : status;
 }
 
 static void stop(struct service *s)

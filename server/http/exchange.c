@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/base/clock.h"
 #include "server/api/stream.h"
 #include "server/http/conn.h"
+#include "server/http/watch.h"
 
 #define STREAM_OUT_MAX 65536 /* bytes of events kept ready for a reader */
 #define STREAM_BLOCK   16384 /* bytes libmicrohttpd asks for at once */
@@ -76,7 +78,9 @@ static void log_request(const struct exchange *x)
     const struct generation *g = x->generation;
     bool gone = atomic_load_explicit(&x->gone, memory_order_relaxed);
     unsigned long long total_ms = x->io->now_ms - x->started_ms;
-    enum server_log_level level = x->route.id == ROUTE_HEALTH ? SERVER_LOG_DEBUG : SERVER_LOG_INFO;
+    bool watching = x->route.id == ROUTE_HEALTH || x->route.id == ROUTE_READY ||
+                    x->route.id == ROUTE_METRICS;
+    enum server_log_level level = watching ? SERVER_LOG_DEBUG : SERVER_LOG_INFO;
     char who[sizeof x->caller.name + sizeof x->client_id + 24];
     snprintf(who, sizeof who, "%s%s%s%s", x->caller.id != 0 ? " key=" : "", x->caller.name,
              x->client_id[0] != '\0' ? " client_id=" : "", x->client_id);
@@ -96,6 +100,18 @@ static void log_request(const struct exchange *x)
            gone ? "client_gone" : generation_finish(g), who);
 }
 
+static void count_request(struct exchange *x)
+{
+    struct metrics *m = &x->io->metrics;
+    bool in_stream = x->fault == API_OK && x->generation != NULL;
+    bool gone = atomic_load_explicit(&x->gone, memory_order_relaxed);
+    metrics_count_request(m, x->route.id, (unsigned)x->status_sent);
+    m->clients_gone += gone;
+    if (!gone) {
+        metrics_count_fault(m, in_stream ? x->generation->error.fault : x->fault);
+    }
+}
+
 void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchange,
                            enum MHD_RequestTerminationCode code)
 {
@@ -108,6 +124,7 @@ void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchang
         atomic_store_explicit(&x->gone, true, memory_order_relaxed);
     }
     log_request(x);
+    count_request(x);
     release_generation(x);
     release_body(x);
     x->io->exchanges--;
@@ -234,6 +251,7 @@ static enum MHD_Result send_json(struct exchange *x)
 
 static enum MHD_Result send_error(struct exchange *x, const struct api_error *error)
 {
+    x->fault = error->fault;
     reply_error(&x->reply, error);
     if (error->fault == API_WRONG_METHOD) {
         reply_header(&x->reply, "Allow", str_of(x->route.allow));
@@ -288,7 +306,8 @@ static enum MHD_Result send_stream(struct exchange *x)
 static enum api_fault check_head(struct exchange *x, struct api_error *err)
 {
     const struct head *head = &x->conn->head;
-    bool open = route_is_open(head->path);
+    enum route_use use = route_use_of(head->path);
+    bool open = use == ROUTE_FOR_PROBES || (use == ROUTE_FOR_WATCHERS && x->io->metrics_open);
     if (x->io->loopback && !keys_any(&x->io->keys) && !cors_host_is_local(head->host)) {
         return api_fail(
             err, API_HOST_REFUSED, NULL,
@@ -302,8 +321,14 @@ static enum api_fault check_head(struct exchange *x, struct api_error *err)
                 ? "Incorrect API key provided."
                 : "You did not provide an API key. Send it as 'Authorization: Bearer KEY'.");
     }
-    if (!open && io_refuses(x->io)) {
+    if (use == ROUTE_FOR_CLIENTS && io_refuses(x->io)) {
         return api_fail(err, API_DRAINING, NULL, "The server is shutting down.");
+    }
+    if (use == ROUTE_FOR_CLIENTS && !io_is_loaded(x->io)) {
+        return api_fail(err, API_LOADING, NULL, "The model is still being loaded; try again soon.");
+    }
+    if (use == ROUTE_FOR_WATCHERS && !x->io->metrics_page) {
+        return api_fail(err, API_UNKNOWN_URL, NULL, "This server shows no metrics.");
     }
     return route_find(head->method, head->path, &x->route, err);
 }
@@ -353,6 +378,7 @@ static void prepare(struct job *job)
     struct exchange *x = (struct exchange *)job;
     struct generation_request request = {
         .api = &x->io->api, .body = buf_view(&x->body), .id = x->id, .wake = wake, .wake_user = x};
+    request.arrived_ns = x->started_ms * CLOCK_NS_PER_MS;
     struct generation *g = NULL;
     if (!atomic_load_explicit(&x->gone, memory_order_relaxed)) {
         if (x->route.id == ROUTE_CHAT) {
@@ -474,9 +500,14 @@ static enum MHD_Result dispatch(struct exchange *x)
         api_write_root(api, out);
         break;
     case ROUTE_HEALTH:
-        x->reply.status = x->io->phase == IO_SERVING ? 200 : 503;
-        api_write_health(x->io->phase == IO_SERVING, x->io->generating, x->io->preparing, out);
-        break;
+        watch_health(x->io, &x->reply);
+        return send_reply(x);
+    case ROUTE_READY:
+        watch_ready(x->io, &x->reply);
+        return send_reply(x);
+    case ROUTE_METRICS:
+        watch_metrics(x->io, &x->reply);
+        return send_reply(x);
     case ROUTE_MODELS:
         api_write_models(api, out);
         break;
@@ -488,6 +519,8 @@ static enum MHD_Result dispatch(struct exchange *x)
     case ROUTE_COMPLETIONS:
     case ROUTE_CHAT:
         return start_preparing(x);
+    case ROUTE_NONE:
+        break; /* answered above, as a refusal */
     }
     return send_json(x);
 }

@@ -45,6 +45,7 @@ struct exchange {
     size_t sent;            /* of generation->out */
     uint64_t started_ms, deadline_ms, last_sent_ms;
     uint64_t status_sent; /* for the log */
+    enum api_fault fault; /* of the error answered, for the metrics */
     bool suspended;
     bool ping_due;
     bool prompt_reply;    /* refused before its body: the connection ends */

@@ -17,6 +17,7 @@ void intake_refuse(struct conn *c, const struct api_error *error)
         conn_close(c);
         return;
     }
+    metrics_count_fault(&c->io->metrics, error->fault);
     reply_init(&reply);
     reply_error(&reply, error);
     (void)reply_make_id(id);

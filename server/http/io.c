@@ -209,13 +209,14 @@ static void set_accepting(struct io *io, bool accepting)
 }
 
 /* One more than we can serve: says so and hangs up, without keeping anything. */
-static void turn_away(const struct io *io, int fd)
+static void turn_away(struct io *io, int fd)
 {
     struct api_error error;
     struct reply reply;
     struct buf wire;
     char id[REPLY_ID_SIZE];
     api_fail(&error, API_OVERLOADED, NULL, "The server has too many connections.");
+    metrics_count_fault(&io->metrics, error.fault);
     reply_init(&reply);
     buf_init(&wire, 4096);
     reply_error(&reply, &error);
@@ -245,6 +246,7 @@ static void accept_some(struct io *io)
             return;
         }
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        io->metrics.connections++;
         if (io->conn_count >= io->max_connections) {
             turn_away(io, fd);
         } else {

@@ -21,6 +21,7 @@
 #include "server/http/cors.h"
 #include "server/http/keys.h"
 #include "server/http/worker.h"
+#include "server/metrics/metrics.h"
 
 #define IO_SWEEP_MS 200 /* how often deadlines are looked at */
 #define IO_SCRATCH  65536
@@ -47,18 +48,23 @@ enum io_phase {
 
 struct io {
     /* set before the thread starts, then constant */
-    struct api api;
     struct cors cors;
     struct keys keys; /* has its own lock */
     size_t max_connections, max_body_bytes, max_buffered_bytes;
     uint32_t sse_ping_ms, drain_delay_ms, drain_timeout_ms, request_timeout_ms;
+    bool metrics_page, metrics_open; /* there is one; it needs no key */
     bool loopback; /* bound to this machine only */
     uint16_t port;
     void (*log)(void *user, enum server_log_level level, const char *line);
     void *log_user;
     struct tls *tls; /* NULL: plain HTTP */
 
+    /* written before `loaded` is set, then constant */
+    struct api api;
+    atomic_bool loaded; /* there is a model and an engine; release, acquire by io_is_loaded */
+
     /* I/O thread */
+    struct metrics metrics;
     int epoll_fd, listen_fd, wake_fd;
     struct MHD_Daemon *daemon;
     struct workers *workers;
@@ -99,6 +105,12 @@ void io_poke(struct io *io);
 /* printf to the log sink; every value must be free of control characters. */
 void io_log(const struct io *io, enum server_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* False while the model loads: `api` must not be touched then. */
+static inline bool io_is_loaded(const struct io *io)
+{
+    return atomic_load_explicit(&io->loaded, memory_order_acquire);
+}
 
 static inline bool io_refuses(const struct io *io)
 {

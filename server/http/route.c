@@ -4,16 +4,42 @@ static const struct route_row {
     const char *path; /* below /v1 or without it */
     const char *allow;
     enum route_id id;
-    bool get, open;
+    enum route_use use;
 } rows[] = {
-    {"", "GET, HEAD", ROUTE_ROOT, true, false},
-    {"/health", "GET, HEAD", ROUTE_HEALTH, true, true},
-    {"/models", "GET, HEAD", ROUTE_MODELS, true, false},
-    {"/completions", "POST", ROUTE_COMPLETIONS, false, false},
-    {"/chat/completions", "POST", ROUTE_CHAT, false, false},
+    {"", "GET, HEAD", ROUTE_ROOT, ROUTE_FOR_CLIENTS},
+    {"/health", "GET, HEAD", ROUTE_HEALTH, ROUTE_FOR_PROBES},
+    {"/healthz", "GET, HEAD", ROUTE_HEALTH, ROUTE_FOR_PROBES},
+    {"/livez", "GET, HEAD", ROUTE_HEALTH, ROUTE_FOR_PROBES},
+    {"/ping", "GET, HEAD", ROUTE_HEALTH, ROUTE_FOR_PROBES},
+    {"/v2/health/live", "GET, HEAD", ROUTE_HEALTH, ROUTE_FOR_PROBES},
+    {"/ready", "GET, HEAD", ROUTE_READY, ROUTE_FOR_PROBES},
+    {"/readyz", "GET, HEAD", ROUTE_READY, ROUTE_FOR_PROBES},
+    {"/v2/health/ready", "GET, HEAD", ROUTE_READY, ROUTE_FOR_PROBES},
+    {"/metrics", "GET, HEAD", ROUTE_METRICS, ROUTE_FOR_WATCHERS},
+    {"/models", "GET, HEAD", ROUTE_MODELS, ROUTE_FOR_CLIENTS},
+    {"/completions", "POST", ROUTE_COMPLETIONS, ROUTE_FOR_CLIENTS},
+    {"/chat/completions", "POST", ROUTE_CHAT, ROUTE_FOR_CLIENTS},
 };
 
-static const struct route_row model_row = {"/models/", "GET, HEAD", ROUTE_MODEL, true, false};
+static const struct route_row model_row = {"/models/", "GET, HEAD", ROUTE_MODEL,
+                                           ROUTE_FOR_CLIENTS};
+
+static const char *const names[] = {
+    [ROUTE_NONE] = "other",
+    [ROUTE_ROOT] = "/",
+    [ROUTE_HEALTH] = "/health",
+    [ROUTE_READY] = "/ready",
+    [ROUTE_METRICS] = "/metrics",
+    [ROUTE_MODELS] = "/v1/models",
+    [ROUTE_MODEL] = "/v1/models/{model}",
+    [ROUTE_COMPLETIONS] = "/v1/completions",
+    [ROUTE_CHAT] = "/v1/chat/completions",
+};
+
+const char *route_name(enum route_id id)
+{
+    return (size_t)id < sizeof names / sizeof names[0] ? names[id] : NULL;
+}
 
 /* The path without doubled and trailing slashes. */
 static void normalize(struct str path, struct buf *out)
@@ -64,14 +90,14 @@ static const struct route_row *find_row(struct str path)
     return str_starts_with(below, STR("/models/")) ? &model_row : NULL;
 }
 
-bool route_is_open(struct str path)
+enum route_use route_use_of(struct str path)
 {
     struct buf normal;
     buf_init(&normal, HEAD_TARGET_MAX);
     normalize(path, &normal);
     const struct route_row *row = normal.failed ? NULL : find_row(buf_view(&normal));
     buf_fini(&normal);
-    return row != NULL && row->open;
+    return row != NULL ? row->use : ROUTE_FOR_CLIENTS;
 }
 
 enum api_fault route_find(struct str method, struct str path, struct route *ret,
@@ -95,7 +121,8 @@ enum api_fault route_find(struct str method, struct str path, struct route *ret,
     ret->id = row->id;
     ret->allow = row->allow;
     bool get = str_equal_c(method, "GET") || str_equal_c(method, "HEAD");
-    if (row->get ? !get : !str_equal_c(method, "POST")) {
+    bool post = str_equal_c(method, "POST");
+    if (strcmp(row->allow, "POST") == 0 ? !post : !get) {
         fault = api_fail(err, API_WRONG_METHOD, NULL, "This URL answers %s, not %.*s.", row->allow,
                          (int)method.size, method.data);
     } else if (row->id == ROUTE_MODEL) {

@@ -6,12 +6,22 @@
 #include "server/http/head.h"
 
 enum route_id {
+    ROUTE_NONE, /* no such path */
     ROUTE_ROOT,
     ROUTE_HEALTH,
+    ROUTE_READY,
+    ROUTE_METRICS,
     ROUTE_MODELS,
     ROUTE_MODEL,
     ROUTE_COMPLETIONS,
     ROUTE_CHAT
+};
+
+/* Whom a path is for: known before the key is checked. */
+enum route_use {
+    ROUTE_FOR_CLIENTS,
+    ROUTE_FOR_PROBES,  /* never needs a key; answers at any time */
+    ROUTE_FOR_WATCHERS /* answers at any time */
 };
 
 struct route {
@@ -25,7 +35,9 @@ struct route {
 enum api_fault route_find(struct str method, struct str path, struct route *ret,
                           struct api_error *err);
 
-/* Whether this path may be asked without a key: known before the key is checked. */
-bool route_is_open(struct str path);
+enum route_use route_use_of(struct str path);
+
+/* The path of an endpoint as metrics name it, "other" for ROUTE_NONE; NULL past the last. */
+const char *route_name(enum route_id id);
 
 #endif

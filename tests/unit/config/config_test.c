@@ -215,6 +215,8 @@ static void test_config_defaults(void **state)
     assert_int_equal(c.server.sse_ping_ms, 15000);
     assert_int_equal(c.server.drain_delay_ms, 0);
     assert_int_equal(c.server.drain_timeout_ms, 30000);
+    assert_true(c.server.metrics);
+    assert_false(c.server.metrics_open);
     assert_null(c.model.path);
     assert_string_equal(c.model.chat_template, "auto");
     assert_int_equal(c.engine.threads, 0);
@@ -240,7 +242,8 @@ static const char everything[] =
     "# a comment\n"
     "server:   {host: 0.0.0.0, port: 65535, api_keys_file: keys.txt, cors_origins: [\"*\"], tls: "
     "{cert: null, key: null},\n"
-    "           max_body: 2MiB, sse_ping: 500ms, drain: {delay: 2s, timeout: 1m}}\n"
+    "           max_body: 2MiB, sse_ping: 500ms, drain: {delay: 2s, timeout: 1m},\n"
+    "           metrics: false, metrics_open: true}\n"
     "model:    {path: models/a.gguf, alias: [phi-3.5-mini, \"123\"], template: phi-3}\n"
     "engine:   {threads: 4, context: 2048, max_running: 8, step_tokens: 256, itl_target: 250ms, "
     "kv: {type: f32, memory: 1GiB}, prefix_cache: false}\n"
@@ -267,6 +270,8 @@ static void test_config_everything(void **state)
     assert_int_equal(c.server.sse_ping_ms, 500);
     assert_int_equal(c.server.drain_delay_ms, 2000);
     assert_int_equal(c.server.drain_timeout_ms, 60000);
+    assert_false(c.server.metrics);
+    assert_true(c.server.metrics_open);
     assert_string_equal(c.model.path, "models/a.gguf");
     assert_int_equal(c.model.alias.count, 2);
     assert_string_equal(c.model.alias.items[1], "123");

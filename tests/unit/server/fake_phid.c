@@ -227,6 +227,25 @@ const struct phid_engine_info *phid_engine_info(const struct phid_engine *engine
     return &engine->info;
 }
 
+void phid_engine_stats(struct phid_engine *engine, struct phid_engine_stats *ret)
+{
+    *ret = (struct phid_engine_stats){.running = fake_live(engine),
+                                      .pages_total = 64,
+                                      .pages_free = 16,
+                                      .tokens_decoded = 123,
+                                      .stalled_ns = engine->options.stalled_ns,
+                                      .failed = engine->options.failed};
+    ret->finished[PHID_FINISH_STOP] = 7;
+}
+
+void phid_engine_histogram(struct phid_engine *engine, enum phid_histogram_id id,
+                           struct phid_histogram *ret)
+{
+    static const uint64_t bounds[] = {100000000, 2500000000};
+    *ret = (struct phid_histogram){
+        .is_time = true, .bounds = bounds, .bound_count = 2, .counts = {1, 2, 3}, .sum = 4500000000};
+}
+
 size_t fake_live(struct phid_engine *engine)
 {
     pthread_mutex_lock(&engine->mu);

@@ -18,6 +18,8 @@ struct fake_options {
     size_t fail_submit_at;        /* the how-manieth submit fails, from 1; 0: none */
     enum phid_status fail_status; /* with this */
     size_t fail_token_at;         /* a request fails after so many tokens; 0: none */
+    uint64_t stalled_ns;          /* what phid_engine_stats says */
+    bool failed;                  /* the same */
 };
 
 struct phid_model *fake_model_new(void);

@@ -20,6 +20,15 @@ static void test_routes(void **state)
         {"GET", "//", API_OK, ROUTE_ROOT, ""},
         {"GET", "/health", API_OK, ROUTE_HEALTH, ""},
         {"HEAD", "/health", API_OK, ROUTE_HEALTH, ""},
+        {"GET", "/healthz", API_OK, ROUTE_HEALTH, ""},
+        {"GET", "/livez", API_OK, ROUTE_HEALTH, ""},
+        {"GET", "/ping", API_OK, ROUTE_HEALTH, ""},
+        {"GET", "/v2/health/live", API_OK, ROUTE_HEALTH, ""},
+        {"GET", "/ready", API_OK, ROUTE_READY, ""},
+        {"GET", "/readyz", API_OK, ROUTE_READY, ""},
+        {"GET", "/v2/health/ready", API_OK, ROUTE_READY, ""},
+        {"GET", "/metrics", API_OK, ROUTE_METRICS, ""},
+        {"POST", "/metrics", API_WRONG_METHOD, 0, ""},
         {"GET", "/v1/models", API_OK, ROUTE_MODELS, ""},
         {"GET", "/models/", API_OK, ROUTE_MODELS, ""},
         {"GET", "//v1///models//", API_OK, ROUTE_MODELS, ""},
@@ -53,9 +62,14 @@ static void test_routes(void **state)
         assert_true(fault != API_WRONG_METHOD || route.allow != NULL);
         buf_fini(&route.model);
     }
-    assert_true(route_is_open(STR("//health/")));
-    assert_false(route_is_open(STR("/v1/models")));
-    assert_false(route_is_open(STR("/nowhere")));
+    assert_int_equal(route_use_of(STR("//health/")), ROUTE_FOR_PROBES);
+    assert_int_equal(route_use_of(STR("/readyz")), ROUTE_FOR_PROBES);
+    assert_int_equal(route_use_of(STR("/metrics")), ROUTE_FOR_WATCHERS);
+    assert_int_equal(route_use_of(STR("/v1/models")), ROUTE_FOR_CLIENTS);
+    assert_int_equal(route_use_of(STR("/nowhere")), ROUTE_FOR_CLIENTS);
+    assert_string_equal(route_name(ROUTE_NONE), "other");
+    assert_string_equal(route_name(ROUTE_CHAT), "/v1/chat/completions");
+    assert_null(route_name((enum route_id)1000));
 }
 
 static const char *header(const struct reply *r, const char *name)
