@@ -145,7 +145,7 @@ run_plain() {
 
 run_sanitized() {
     PREFIX=() PATIENCE=6 LABEL=asan-
-    export ASAN_OPTIONS=detect_leaks=1:halt_on_error=1:detect_stack_use_after_return=1:allocator_may_return_null=1
+    export ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=16:halt_on_error=1:detect_stack_use_after_return=1:allocator_may_return_null=1
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
     configure build/sanitize --buildtype=debugoptimized -Dtests=true -Db_sanitize=address,undefined -Db_lundef=false
     build build/sanitize

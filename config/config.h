@@ -31,6 +31,7 @@ struct config_layers {
 };
 
 enum config_activations { CONFIG_ACTIVATIONS_AUTO, CONFIG_ACTIVATIONS_INT8, CONFIG_ACTIVATIONS_INT8X2 };
+enum config_speculation { CONFIG_SPECULATION_AUTO, CONFIG_SPECULATION_ALWAYS, CONFIG_SPECULATION_OFF };
 enum config_kv_type { CONFIG_KV_F16, CONFIG_KV_F32 };
 enum config_log_level { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARN, CONFIG_LOG_ERROR };
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
@@ -62,6 +63,7 @@ struct config {
         int64_t step_tokens;
         uint64_t itl_target_ms;   /* 0: auto */
         int activations;          /* enum config_activations */
+        int speculation;          /* enum config_speculation */
         int kv_type;              /* enum config_kv_type */
         uint64_t kv_memory_bytes; /* 0: auto */
         bool prefix_cache;

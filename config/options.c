@@ -3,6 +3,7 @@
 #define AT(field) offsetof(struct config, field)
 
 static const char *const activations[] = {"auto", "int8", "int8x2", NULL};
+static const char *const speculations[] = {"auto", "always", "off", NULL};
 static const char *const kv_types[] = {"f16", "f32", NULL};
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
@@ -181,6 +182,13 @@ static const struct option options[] = {
      .default_text = "auto",
      .names = activations,
      .help = "rounding of activations; int8x2 has 16 bits at twice the arithmetic; auto: int8x2 for small models"},
+    {.key = "engine.speculation",
+     .type = OPTION_ENUM,
+     .offset = AT(engine.speculation),
+     .default_text = "auto",
+     .names = speculations,
+     .help = "compute guesses at the next tokens, taken from the text so far, in one step; changes no "
+             "token; auto: when few requests run and it pays"},
     {.key = "engine.kv.type",
      .type = OPTION_ENUM,
      .offset = AT(engine.kv_type),

@@ -165,6 +165,7 @@ enum phid_status engine_new_with_backend(struct phid_model *model, const struct 
         .end_count = model->end_count,
         .n_vocab = description->block.n_vocab,
         .context = o.context,
+        .drafts = o.speculation != PHID_SPECULATION_OFF,
     };
     size_t pages = 0;
     status = open_backend(e, model, description, &o, err);
@@ -184,6 +185,7 @@ enum phid_status engine_new_with_backend(struct phid_model *model, const struct 
         .max_running = o.max_running,
         .step_tokens = o.step_tokens,
         .itl_target_ns = (uint64_t)o.itl_target_ms * CLOCK_NS_PER_MS,
+        .speculation = o.speculation,
         .queue = o.queue,
         .pages = pages,
         .log = o.log,

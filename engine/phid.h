@@ -85,6 +85,10 @@ enum phid_kv_type { PHID_KV_F16, PHID_KV_F32 };
  * arithmetic). auto: two for models with an embedding of at most 1024. */
 enum phid_activations { PHID_ACTIVATIONS_AUTO, PHID_ACTIVATIONS_INT8, PHID_ACTIVATIONS_INT8X2 };
 
+/* Guessing the next tokens from what the text has had before, and computing several at once. No token changes, only the
+ * time. auto: when few requests run and the guesses come true often enough to pay. */
+enum phid_speculation { PHID_SPECULATION_AUTO, PHID_SPECULATION_ALWAYS, PHID_SPECULATION_OFF };
+
 struct phid_engine_options {
     size_t threads;           /* 0: all cores this process may use */
     size_t context;           /* tokens a sequence may hold, prompt and answer; 0: the model's own, at most 4096 */
@@ -95,6 +99,7 @@ struct phid_engine_options {
     size_t queue;             /* requests that may wait; 0: 256 */
     enum phid_kv_type kv_type;
     enum phid_activations activations;
+    enum phid_speculation speculation;
     uint64_t kv_memory_bytes; /* 0: enough for max_running / 4 (at least 1) whole contexts, at most half of the free memory */
     const char *isa;          /* NULL or "auto"; a tier's name to force it */
     bool exact;               /* the reference path (slow): f32 activations and KV, scalar kernels */
@@ -133,6 +138,7 @@ struct phid_engine_stats {
     uint64_t prompt_tokens; /* of prompts that were computed to their end or found computed */
     uint64_t stalled_ns;    /* how long the step thread has been at the same layer of a step; 0 when it has nothing to do */
     bool failed;            /* the device is lost: every request is refused */
+    uint64_t drafts, draft_tokens, draft_accepted; /* guesses: times made, tokens, and how many of these came true */
     /* Where the time of all steps went: the scheduler's own work; choosing tokens, text and output; the backend. */
     uint64_t host_ns, sample_ns, device_ns;
 };
@@ -267,6 +273,7 @@ struct phid_output {
     enum phid_finish finish;         /* != NONE: the last output of this request */
     struct phid_error error;         /* with PHID_FINISH_ERROR */
     size_t prompt_tokens, cached_tokens, completion_tokens; /* so far; completion includes the end token */
+    size_t drafts_accepted, drafts_rejected; /* tokens guessed ahead, see enum phid_speculation */
     uint64_t queue_ns, first_token_ns, total_ns; /* since submit; 0 while not reached */
 };
 

@@ -80,8 +80,8 @@ static void add_part(struct batch *b, struct sequence *s, size_t rows)
     if (s->prompt_logprobs) {
         add_prompt_heads(b, s, first_row, rows);
     }
-    if (s->done + rows == s->tokens.count && s->max_tokens > 0) {
-        add_head(b, s, first_row + rows - 1, s->tokens.count - 1, true);
+    for (size_t end = s->tokens.count; end <= s->done + rows && s->max_tokens > 0; end++) {
+        add_head(b, s, first_row + end - 1 - s->done, end - 1, true);
     }
 }
 
@@ -93,9 +93,9 @@ static size_t add_decodes(struct batch *b, struct sequence *const *running, size
         struct sequence *s = running[i];
         size_t remaining = s->runnable ? sequence_remaining(s) : 0;
         if (remaining == 1) {
-            add_part(b, s, 1);
-            b->load.decode_rows++;
-            b->load.context += pace_context(s->done, 1);
+            add_part(b, s, 1 + s->guesses);
+            b->load.decode_rows += 1 + s->guesses;
+            b->load.context += pace_context(s->done, 1 + s->guesses);
         } else if (remaining > 1) {
             b->shares[prompts] = 0;
             b->prompts[prompts++] = s;

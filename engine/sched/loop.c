@@ -112,6 +112,7 @@ static bool turn(struct loop *l)
     loop_drop_cancelled(l);
     loop_admit(l);
     loop_prepare(l);
+    loop_speculate(l);
     batch_build(&l->batch, l->running, l->running_count, &l->pace);
     loop_count_pages(l);
     if (l->batch.view.rows == 0) {
@@ -314,6 +315,9 @@ void loop_stats(struct loop *l, struct phid_engine_stats *ret)
         .prompt_tokens = atomic_load_explicit(&l->meter.prompt_tokens, memory_order_relaxed),
         .stalled_ns = meter_stalled_ns(&l->meter),
         .failed = atomic_load_explicit(&l->device_lost, memory_order_relaxed),
+        .drafts = atomic_load_explicit(&c->drafts, memory_order_relaxed),
+        .draft_tokens = atomic_load_explicit(&c->draft_tokens, memory_order_relaxed),
+        .draft_accepted = atomic_load_explicit(&c->draft_accepted, memory_order_relaxed),
         .host_ns = atomic_load_explicit(&c->host_ns, memory_order_relaxed),
         .sample_ns = atomic_load_explicit(&c->sample_ns, memory_order_relaxed),
         .device_ns = atomic_load_explicit(&c->device_ns, memory_order_relaxed),

@@ -31,6 +31,7 @@ struct loop_options {
     size_t max_running;      /* at most step_tokens */
     size_t step_tokens;
     uint64_t itl_target_ns; /* see pace.h; 0: twice a lone decode step */
+    enum phid_speculation speculation;
     size_t queue;
     size_t pages;
     void (*log)(void *user, const char *line); /* may be NULL; called on the step thread */

@@ -19,6 +19,7 @@ struct loop_counters {
         live; /* submitted and not finished; release by who finishes one, acquire by loop_stats */
     atomic_size_t running, pages_free;
     _Atomic uint64_t steps, tokens_prefilled, tokens_decoded, finished, cancelled, preemptions;
+    _Atomic uint64_t drafts, draft_tokens, draft_accepted;
     _Atomic uint64_t host_ns, sample_ns, device_ns; /* where the time of turns with a step went */
 };
 
@@ -79,6 +80,9 @@ void loop_prepare(
     struct loop *l); /* decides who takes part in the next step, and gives them their pages */
 void loop_park(struct loop *l,
                struct sequence *s); /* a running one gives its pages and its seat up */
+
+/* speculate.c */
+void loop_speculate(struct loop *l); /* between loop_prepare and batch_build */
 
 /* step.c */
 void loop_step(struct loop *l); /* runs l->batch */

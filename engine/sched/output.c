@@ -171,6 +171,8 @@ bool output_poll(struct output *o, struct phid_output *ret, bool *ret_was_full)
         .error = o->error,
         .prompt_tokens = p->prompt_tokens,
         .cached_tokens = p->cached_tokens,
+        .drafts_accepted = p->drafts_accepted,
+        .drafts_rejected = p->drafts_rejected,
         .completion_tokens = p->completion_tokens,
         .queue_ns = p->queue_ns,
         .first_token_ns = p->first_token_ns,

@@ -32,6 +32,7 @@ struct output_side {
 /* What is known about the request so far; copied into every phid_output. */
 struct output_progress {
     size_t prompt_tokens, cached_tokens, completion_tokens;
+    size_t drafts_accepted, drafts_rejected;
     uint64_t queue_ns, first_token_ns, total_ns;
 };
 

@@ -200,6 +200,13 @@ enum phid_status sequence_start(struct sequence *s, struct phid_error *err)
     if (status != PHID_OK) {
         return status;
     }
+    if (s->terms->drafts) {
+        draft_record_init(&s->draft_record);
+        status = draft_index_init(&s->draft, s->prompt_count + s->max_tokens, err);
+        if (status != PHID_OK) {
+            return status;
+        }
+    }
     status = sampler_init(&s->sampler, &s->sampling, s->terms->n_vocab, err);
     if (status != PHID_OK) {
         return status;
@@ -230,6 +237,7 @@ enum phid_status sequence_start(struct sequence *s, struct phid_error *err)
 
 void sequence_stop(struct sequence *s)
 {
+    draft_index_fini(&s->draft);
     sampler_fini(&s->sampler);
     answer_fini(&s->answer);
     page_table_fini(&s->pages);
@@ -261,6 +269,24 @@ static enum phid_status judge(const struct sequence *s, const float *logits, int
     return PHID_OK;
 }
 
+/* The token sampled at the place of the first guess was it, or not; `over`: it ends the answer. */
+static void settle_guess(struct sequence *s, bool right, bool over)
+{
+    if (s->guesses == 0) {
+        return;
+    }
+    if (right) {
+        s->guesses--;
+        s->done++;
+        s->guesses_right++;
+        s->progress.drafts_accepted++;
+    }
+    if (!right || over) {
+        s->progress.drafts_rejected += s->guesses;
+        s->guesses = 0;
+    }
+}
+
 enum phid_status sequence_sample(struct sequence *s, const float *logits,
                                  enum phid_finish *ret_finish, struct phid_error *err)
 {
@@ -280,6 +306,7 @@ enum phid_status sequence_sample(struct sequence *s, const float *logits,
         s->progress.first_token_ns = clock_now_ns() - s->submitted_ns;
     }
     enum phid_finish finish = PHID_FINISH_NONE;
+    bool guessed = s->guesses > 0 && s->tokens.ids[s->tokens.count] == id;
     if (!s->ignore_eos && tokenizer_is_end(s->terms->tokenizer, id)) {
         finish = PHID_FINISH_STOP;
     } else {
@@ -298,6 +325,7 @@ enum phid_status sequence_sample(struct sequence *s, const float *logits,
         status = answer_end(&s->answer, err);
         finish = s->answer.stopped ? PHID_FINISH_STOP : finish;
     }
+    settle_guess(s, guessed, finish != PHID_FINISH_NONE);
     *ret_finish = finish;
     return status;
 }

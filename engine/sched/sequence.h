@@ -21,6 +21,7 @@
 #include "engine/phid.h"
 #include "engine/sample/sampler.h"
 #include "engine/sched/answer.h"
+#include "engine/sched/draft.h"
 #include "engine/sched/output.h"
 #include "engine/sched/stop.h"
 #include "engine/text/tokenizer.h"
@@ -35,6 +36,7 @@ struct sequence_terms {
     size_t end_count;
     size_t n_vocab;
     size_t context; /* tokens a sequence may hold */
+    bool drafts;    /* sequences guess ahead, see draft.h */
 };
 
 struct sequence {
@@ -68,6 +70,10 @@ struct sequence {
     bool started;
     bool runnable;          /* takes part in the step being built */
     bool ended;             /* its finish was decided; later rows of the same step are ignored */
+    struct draft_index draft; /* unless the terms say no */
+    struct draft_record draft_record;
+    size_t guesses; /* of this step, not settled yet: they lie in `tokens` behind the last one */
+    size_t guesses_made, guesses_right; /* of this step */
     size_t prompt_reported; /* prompt tokens already in the output (prompt_logprobs) */
     struct sampler sampler;
     struct answer answer;
@@ -108,7 +114,8 @@ static inline size_t sequence_remaining(const struct sequence *s)
 }
 
 /* Samples the next token from the logits after the last one. *ret_finish: whether that ended the
- * sequence. Errors: of sampler_pick, PHID_ERR_MEMORY. */
+ * sequence. If the token was guessed, its row is computed already and counts as done; if not, the
+ * rows behind are worth nothing. Errors: of sampler_pick, PHID_ERR_MEMORY. */
 enum phid_status sequence_sample(struct sequence *s, const float *logits,
                                  enum phid_finish *ret_finish, struct phid_error *err);
 

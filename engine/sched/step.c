@@ -35,10 +35,10 @@ static void advance(struct loop *l)
     for (size_t i = 0; i < l->batch.view.sequence_count; i++) {
         struct sequence *s = l->batch.owners[i];
         size_t rows = l->batch.parts[i].rows;
-        if (rows > 1 || s->done < s->prompt_count) {
+        if (rows > 1 + s->guesses || s->done < s->prompt_count) {
             prefilled += rows;
         }
-        s->done += rows;
+        s->done += rows - s->guesses; /* those count once they came true */
     }
     atomic_fetch_add_explicit(&l->counters.tokens_prefilled, prefilled, memory_order_relaxed);
     atomic_fetch_add_explicit(&l->counters.steps, 1, memory_order_relaxed);
@@ -47,14 +47,18 @@ static void advance(struct loop *l)
 static void use_logits(struct loop *l, const struct batch_head *head, const float *logits)
 {
     struct sequence *s = head->sequence;
-    if (s->ended) {
+    bool refuted = head->sample && head->position + 1 != s->done; /* a guess before it was wrong */
+    if (s->ended || refuted) {
         return;
     }
     struct phid_error error = {0};
     enum phid_finish finish = PHID_FINISH_NONE;
     enum phid_status status;
     if (head->sample) {
+        size_t right = s->guesses_right;
         status = sequence_sample(s, logits, &finish, &error);
+        atomic_fetch_add_explicit(&l->counters.draft_accepted, s->guesses_right - right,
+                                  memory_order_relaxed);
         if (status == PHID_OK) {
             meter_token(&l->meter, s);
             atomic_fetch_add_explicit(&l->counters.tokens_decoded, 1, memory_order_relaxed);

@@ -205,6 +205,8 @@ static void take_output(struct generation *g, struct choice *c, const struct phi
     }
     c->completion_tokens = output->completion_tokens;
     c->cached_tokens = output->cached_tokens;
+    c->drafts_accepted = output->drafts_accepted;
+    c->drafts_rejected = output->drafts_rejected;
     c->finish = output->finish;
     if (g->first_token_ns == 0 && output->first_token_ns > 0) {
         g->first_token_ns = output->first_token_ns;
@@ -320,6 +322,24 @@ size_t generation_completion_tokens(const struct generation *g)
     size_t total = 0;
     for (size_t i = 0; i < g->choice_count; i++) {
         total += g->choices[i].completion_tokens;
+    }
+    return total;
+}
+
+size_t generation_drafts_accepted(const struct generation *g)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < g->choice_count; i++) {
+        total += g->choices[i].drafts_accepted;
+    }
+    return total;
+}
+
+size_t generation_drafts_rejected(const struct generation *g)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < g->choice_count; i++) {
+        total += g->choices[i].drafts_rejected;
     }
     return total;
 }

@@ -36,7 +36,7 @@ struct choice {
     double logprob_sum;           /* of the answer's tokens, for best_of */
     size_t logprob_count;
     enum phid_finish finish;
-    size_t completion_tokens, cached_tokens;
+    size_t completion_tokens, cached_tokens, drafts_accepted, drafts_rejected;
     bool echoed; /* the prompt's text is in `text` */
 };
 
@@ -111,6 +111,8 @@ void generation_fail(struct generation *g, enum api_fault fault, const char *mes
 void generation_write_reply(struct generation *g, struct buf *out);
 size_t generation_prompt_tokens(const struct generation *g);
 size_t generation_completion_tokens(const struct generation *g);
+size_t generation_drafts_accepted(const struct generation *g);
+size_t generation_drafts_rejected(const struct generation *g);
 size_t generation_cached_tokens(const struct generation *g); /* of each prompt, once */
 const char *generation_finish(const struct generation *g); /* of the first choice, for the log */
 

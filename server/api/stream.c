@@ -29,8 +29,10 @@ void usage_write(const struct generation *g, struct buf *out)
                completion, prompt + completion);
     buf_printf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%zu,\"audio_tokens\":0}",
                cached);
-    buf_append_c(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":0,\"audio_tokens\":0,"
-                      "\"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}");
+    buf_printf(out,
+               ",\"completion_tokens_details\":{\"reasoning_tokens\":0,\"audio_tokens\":0,"
+               "\"accepted_prediction_tokens\":%zu,\"rejected_prediction_tokens\":%zu}}",
+               generation_drafts_accepted(g), generation_drafts_rejected(g));
 }
 
 void stream_chunk_begin(struct generation *g)

@@ -362,6 +362,7 @@ static enum phid_status start_engine(struct bench *b, const struct config *confi
     options.max_running = sequences;
     options.isa = b->isa;
     options.itl_target_ms = 3600 * 1000; /* whole steps: nobody waits for an answer here */
+    options.speculation = PHID_SPECULATION_OFF; /* random weights repeat themselves */
     if (options.kv_memory_bytes == 0) {
         uint64_t kv_tokens = (uint64_t)sequences * (room + PAGE_TOKENS);
         kv_tokens = kv_tokens > context + PAGE_TOKENS ? kv_tokens : context + PAGE_TOKENS;

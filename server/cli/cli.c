@@ -109,6 +109,11 @@ static void log_line(void *user, const char *line)
 
 void cli_engine_options(const struct config *config, struct phid_engine_options *ret)
 {
+    static const enum phid_speculation speculations[] = {
+        [CONFIG_SPECULATION_AUTO] = PHID_SPECULATION_AUTO,
+        [CONFIG_SPECULATION_ALWAYS] = PHID_SPECULATION_ALWAYS,
+        [CONFIG_SPECULATION_OFF] = PHID_SPECULATION_OFF,
+    };
     *ret = (struct phid_engine_options){
         .threads = (size_t)config->engine.threads,
         .context = (size_t)config->engine.context,
@@ -121,6 +126,7 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
                        : config->engine.activations == CONFIG_ACTIVATIONS_INT8X2
                            ? PHID_ACTIVATIONS_INT8X2
                            : PHID_ACTIVATIONS_AUTO,
+        .speculation = speculations[config->engine.speculation],
         .kv_memory_bytes = config->engine.kv_memory_bytes,
         .log = config->log.level == CONFIG_LOG_DEBUG ? log_line : NULL,
     };

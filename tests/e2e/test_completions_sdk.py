@@ -2,6 +2,8 @@
 import openai
 import pytest
 
+from phid_server import TINY, Server
+
 PROMPT = "The capital of France is"
 
 
@@ -130,3 +132,23 @@ def test_models(tiny):
 def test_every_listed_name_answers(tiny):
     for model in tiny.models.list().data:
         assert complete(tiny, model=model.id, max_tokens=1).usage.completion_tokens == 1
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 0}, {"temperature": 0.8, "seed": 5}, {"temperature": 0, "n": 3, "logprobs": 2}])
+def test_guessing_changes_no_token(fields):
+    """The same text with and without tokens computed ahead; usage tells how many were right."""
+    prompt = "A list. One: the red house. Two: the red house. Three: the red house. Four: the red"
+    answers = []
+    for speculation in ("off", "always"):
+        server = Server(TINY, "--set", f"engine.speculation={speculation}")
+        client = openai.OpenAI(base_url=server.url + "/v1", api_key="none")
+        reply = complete(client, prompt=prompt, max_tokens=200, extra_body={"ignore_eos": True}, **fields)
+        assert server.stop() == 0
+        answers.append([(c.text, c.logprobs) for c in reply.choices])
+        details = reply.usage.completion_tokens_details
+        assert reply.usage.completion_tokens == 200 * fields.get("n", 1)
+        if speculation == "off":
+            assert details.accepted_prediction_tokens == details.rejected_prediction_tokens == 0
+        elif fields["temperature"] == 0:
+            assert details.accepted_prediction_tokens > 0
+    assert answers[0] == answers[1]

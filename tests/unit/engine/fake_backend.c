@@ -61,8 +61,10 @@ uint64_t fake_hash(const int32_t *tokens, size_t count, enum block_rope_set set)
 
 static void logits_at(uint64_t hash, int32_t position, float *logits)
 {
+    bool repeats = fake_backend.period > 0 && hash % 8 != 0;
+    uint64_t source = repeats ? mix((uint64_t)position % fake_backend.period) : hash;
     for (size_t i = 0; i < FAKE_VOCAB; i++) {
-        logits[i] = (float)(mix(hash + i) >> 40) * 0x1p-24f * 8.0f;
+        logits[i] = (float)(mix(source + i) >> 40) * 0x1p-24f * 8.0f;
     }
     if (fake_backend.script != NULL) {
         size_t at = (size_t)position;

@@ -19,6 +19,7 @@ struct fake_backend_control {
     const int32_t *script; /* the token that follows position p is script[p]; past the end an end
                               token. NULL: by hash */
     size_t script_count;
+    unsigned period;      /* by hash: seven times of eight of the position modulo this; 0: never */
     int32_t nan_token;    /* a sequence that holds it gets NaN; -1: none */
     unsigned end_odds;    /* by hash: one in so many tokens is an end token; 0: never */
     unsigned step_us;     /* how long a step takes */

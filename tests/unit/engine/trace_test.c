@@ -265,8 +265,10 @@ static void run_trace(uint64_t seed)
         .max_running = 1 + draw(&r, 8),
         .step_tokens = 1 + draw(&r, 100),
         .queue = 1 + draw(&r, 6),
+        .speculation = (enum phid_speculation)draw(&r, 3),
     };
     fake_backend_reset();
+    fake_backend.period = (unsigned)(draw(&r, 2) * (1 + draw(&r, 30)));
     fake_backend.end_odds = 60;
     fake_backend.step_us = (unsigned)draw(&r, 2) * 20;
     fake_model_init(&t.model, CONTEXT, t.original_context);

@@ -30,6 +30,7 @@ struct phid_engine_options world_pool(size_t contexts)
 {
     return (struct phid_engine_options){.kv_memory_bytes = contexts * (WORLD_CONTEXT / 64) * 1024,
                                         .step_tokens = 64,
+                                        .speculation = PHID_SPECULATION_OFF,
                                         .max_running = 8};
 }
 
