@@ -1,0 +1,113 @@
+/* The thread pool: every task once, by a thread below the count, seen by the caller; also after sleeping. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <time.h>
+#include <cmocka.h>
+
+#include "engine/base/pool.h"
+
+#define TASKS_MAX 5000
+
+struct record {
+    unsigned runs[TASKS_MAX]; /* plain: each task belongs to one thread */
+    _Atomic size_t highest_thread;
+    _Atomic size_t inside[64]; /* tasks a thread is in: never more than one */
+    _Atomic bool twice_inside;
+};
+
+static void count_task(void *context, size_t task, size_t thread)
+{
+    struct record *r = context;
+    if (atomic_fetch_add(&r->inside[thread], 1) != 0) {
+        atomic_store(&r->twice_inside, true);
+    }
+    r->runs[task]++;
+    size_t highest = atomic_load(&r->highest_thread);
+    while (thread > highest && !atomic_compare_exchange_weak(&r->highest_thread, &highest, thread)) {
+    }
+    atomic_fetch_sub(&r->inside[thread], 1);
+}
+
+static void run_many(size_t threads, const size_t *counts, size_t runs, const struct timespec *pause)
+{
+    struct phid_error err;
+    struct pool *pool;
+    assert_int_equal(pool_new(threads, &pool, &err), PHID_OK);
+    assert_int_equal(pool_threads(pool), threads);
+    struct record *r = calloc(1, sizeof(*r));
+    assert_non_null(r);
+    for (size_t i = 0; i < runs; i++) {
+        pool_run(pool, count_task, r, counts[i]);
+        if (pause != NULL) {
+            nanosleep(pause, NULL);
+        }
+    }
+    for (size_t task = 0; task < TASKS_MAX; task++) {
+        unsigned expected = 0;
+        for (size_t i = 0; i < runs; i++) {
+            expected += task < counts[i];
+        }
+        assert_int_equal(r->runs[task], expected);
+    }
+    assert_true(atomic_load(&r->highest_thread) < threads);
+    assert_false(atomic_load(&r->twice_inside));
+    free(r);
+    pool_free(pool);
+}
+
+static void test_pool_every_task_once(void **state)
+{
+    (void)state;
+    static const size_t counts[] = { 0, 1, 2, 3, 7, 64, 1000, TASKS_MAX, 1, 2 };
+    for (size_t threads = 1; threads <= 9; threads += 2) {
+        run_many(threads, counts, sizeof(counts) / sizeof(counts[0]), NULL);
+    }
+}
+
+static void test_pool_short_runs_in_a_row(void **state)
+{
+    (void)state;
+    enum { runs = 3000 };
+    static size_t counts[runs];
+    for (size_t i = 0; i < runs; i++) {
+        counts[i] = 2 + i % 5;
+    }
+    run_many(4, counts, runs, NULL);
+}
+
+static void test_pool_wakes_after_sleep(void **state)
+{
+    (void)state;
+    static const size_t counts[] = { 8, 8, 8, 8, 8 };
+    const struct timespec pause = { .tv_nsec = 2000000 }; /* far longer than threads spin */
+    run_many(3, counts, sizeof(counts) / sizeof(counts[0]), &pause);
+}
+
+static void test_pool_limits(void **state)
+{
+    (void)state;
+    struct phid_error err;
+    struct pool *pool;
+    assert_int_equal(pool_new(POOL_THREADS_MAX + 1, &pool, &err), PHID_ERR_ARGUMENT);
+    assert_int_equal(pool_new(0, &pool, &err), PHID_OK);
+    assert_int_equal(pool_threads(pool), pool_default_threads());
+    pool_free(pool);
+    pool_free(NULL);
+    assert_true(pool_default_threads() >= 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pool_every_task_once),
+        cmocka_unit_test(test_pool_short_runs_in_a_row),
+        cmocka_unit_test(test_pool_wakes_after_sleep),
+        cmocka_unit_test(test_pool_limits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
