@@ -107,8 +107,9 @@ static enum phid_status open_backend(struct phid_engine *e, struct phid_model *m
 static enum phid_status create_kv(struct phid_engine *e, const struct phid_engine_options *o,
                                   size_t *ret_pages, struct phid_error *err)
 {
-    enum backend_kv_type type =
-        o->exact || o->kv_type == PHID_KV_F32 ? BACKEND_KV_F32 : BACKEND_KV_F16;
+    enum backend_kv_type type = o->exact || o->kv_type == PHID_KV_F32 ? BACKEND_KV_F32
+                                : o->kv_type == PHID_KV_INT8          ? BACKEND_KV_INT8
+                                                                      : BACKEND_KV_F16;
     struct kv_budget budget = {
         .context = o->context,
         .max_running = o->max_running,

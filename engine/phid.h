@@ -79,7 +79,8 @@ PHID_API enum phid_status phid_chat_tokens(const struct phid_model *model, const
 
 struct phid_engine;
 
-enum phid_kv_type { PHID_KV_F16, PHID_KV_F32 };
+/* How keys and values are stored; int8 has a scale for each token and head, and takes half the memory of f16. */
+enum phid_kv_type { PHID_KV_F16, PHID_KV_F32, PHID_KV_INT8 };
 
 /* How activations are rounded for quantized weights: int8 in blocks of 32, or two such terms (about 16 bits, twice the
  * arithmetic). auto: two for models with an embedding of at most 1024. */

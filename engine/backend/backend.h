@@ -70,7 +70,8 @@ struct block_layer {
  * for what the first leaves over (about 16 bits, twice the arithmetic). auto: two terms for small models. */
 enum backend_activations { BACKEND_ACTIVATIONS_AUTO, BACKEND_ACTIVATIONS_INT8, BACKEND_ACTIVATIONS_INT8X2 };
 
-enum backend_kv_type { BACKEND_KV_F16, BACKEND_KV_F32 };
+/* int8: one scale for each token and head. */
+enum backend_kv_type { BACKEND_KV_F16, BACKEND_KV_F32, BACKEND_KV_INT8 };
 
 struct backend_options {
     size_t threads;         /* 0: one per core this process may run on */

@@ -390,7 +390,7 @@ static enum phid_status open_model(struct bench *b, const struct config *config,
         status = gguf_open(path, &file, err);
     }
     if (status == PHID_OK) {
-        status = workload_of(file, config->engine.kv_type == CONFIG_KV_F32 ? 4 : 2, &b->work, err);
+        status = workload_of(file, config->engine.kv_type, &b->work, err);
     }
     gguf_close(file);
     if (status == PHID_OK) {

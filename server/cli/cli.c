@@ -121,7 +121,9 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
         .step_tokens = (size_t)config->engine.step_tokens,
         .itl_target_ms = (uint32_t)config->engine.itl_target_ms,
         .queue = (size_t)config->limits.queue,
-        .kv_type = config->engine.kv_type == CONFIG_KV_F32 ? PHID_KV_F32 : PHID_KV_F16,
+        .kv_type = config->engine.kv_type == CONFIG_KV_F32    ? PHID_KV_F32
+                   : config->engine.kv_type == CONFIG_KV_INT8 ? PHID_KV_INT8
+                                                              : PHID_KV_F16,
         .activations = config->engine.activations == CONFIG_ACTIVATIONS_INT8 ? PHID_ACTIVATIONS_INT8
                        : config->engine.activations == CONFIG_ACTIVATIONS_INT8X2
                            ? PHID_ACTIVATIONS_INT8X2

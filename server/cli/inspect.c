@@ -8,8 +8,10 @@
 #include "quant/format/format.h"
 #include "server/cli/cli.h"
 #include "server/cli/metadata.h"
+#include "server/cli/workload.h"
 
 #define OUTPUT_MAX ((size_t)1 << 30)
+#define HEAD_SIZE_MAX ((uint64_t)1 << 40) /* a file may claim anything */
 
 /* What the file says, gathered once for both outputs. */
 struct facts {
@@ -97,9 +99,9 @@ static void gather(struct facts *facts, const struct config *config)
         facts->parameters += t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
         facts->weight_bytes += t->size_bytes;
     }
-    uint64_t element = config->engine.kv_type == CONFIG_KV_F32 ? 4 : 2;
-    facts->kv_bytes_per_token =
-        times(times(facts->layers, facts->kv_heads), times(facts->head_size, 2 * element));
+    uint64_t head_size = facts->head_size < HEAD_SIZE_MAX ? facts->head_size : HEAD_SIZE_MAX;
+    facts->kv_bytes_per_token = times(times(facts->layers, facts->kv_heads),
+                                      workload_kv_head_bytes(config->engine.kv_type, head_size));
     uint64_t most = facts->context < 4096 ? facts->context : 4096;
     facts->chosen_context = config->engine.context > 0 ? (uint64_t)config->engine.context : most;
 }

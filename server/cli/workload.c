@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "config/config.h"
+
 /* "phi3.KEY". */
 static uint64_t number(const struct gguf_file *file, struct str architecture, const char *key)
 {
@@ -13,8 +15,15 @@ static uint64_t number(const struct gguf_file *file, struct str architecture, co
     return gguf_get_u64(file, name, &value, &ignored) == PHID_OK ? value : 0;
 }
 
-enum phid_status workload_of(const struct gguf_file *file, uint64_t kv_element_bytes,
-                             struct workload *ret, struct phid_error *err)
+uint64_t workload_kv_head_bytes(int kv_type, uint64_t head_size)
+{
+    uint64_t element = kv_type == CONFIG_KV_F32 ? 4 : kv_type == CONFIG_KV_INT8 ? 1 : 2;
+    uint64_t scale = kv_type == CONFIG_KV_INT8 ? sizeof(float) : 0;
+    return 2 * (head_size * element + scale);
+}
+
+enum phid_status workload_of(const struct gguf_file *file, int kv_type, struct workload *ret,
+                             struct phid_error *err)
 {
     struct workload w = {0};
     struct str architecture;
@@ -43,7 +52,7 @@ enum phid_status workload_of(const struct gguf_file *file, uint64_t kv_element_b
         w.head_macs += head ? macs : 0;
         w.body_macs += head || embedding ? 0 : macs;
     }
-    w.kv_token_bytes = w.layers * w.kv_heads * w.head_size * 2 * kv_element_bytes;
+    w.kv_token_bytes = w.layers * w.kv_heads * workload_kv_head_bytes(kv_type, w.head_size);
     *ret = w;
     return PHID_OK;
 }

@@ -16,9 +16,12 @@ struct workload {
     uint64_t kv_token_bytes; /* keys and values of one token */
 };
 
-/* kv_element_bytes: 2 for f16, 4 for f32. PHID_ERR_FORMAT when the file lacks what is needed. */
-enum phid_status workload_of(const struct gguf_file *file, uint64_t kv_element_bytes,
-                             struct workload *ret, struct phid_error *err);
+/* Bytes of one token's key and value in one head. kv_type: enum config_kv_type. */
+uint64_t workload_kv_head_bytes(int kv_type, uint64_t head_size);
+
+/* PHID_ERR_FORMAT when the file lacks what is needed. */
+enum phid_status workload_of(const struct gguf_file *file, int kv_type, struct workload *ret,
+                             struct phid_error *err);
 
 /* Multiply-adds to compute `tokens` tokens at once from nothing, with the logits of the last. */
 double workload_prefill_macs(const struct workload *w, size_t tokens);

@@ -34,9 +34,10 @@ class Phid:
         known = ["scalar", "avx2", "avx512", "avx512vnni"]
         return known[:known.index(best) + 1] if best in known else ["scalar", best]
 
-    def logits(self, model, tokens, vocab, exact, isa=None):
+    def logits(self, model, tokens, vocab, exact, isa=None, kv=None):
         """f32 [len(tokens), vocab]."""
         flags = (["--exact"] if exact else []) + (["--isa", isa] if isa else [])
+        flags += ["--set", f"engine.kv.type={kv}"] if kv else []
         raw = self.run("eval", "-m", model, "--tokens", ",".join(map(str, tokens)), "--logits", "all",
                        "--format", "f32", *flags)
         out = np.frombuffer(raw, "<f4")

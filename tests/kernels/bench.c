@@ -236,6 +236,7 @@ struct attention_bench {
     struct attention_block block;
     unsigned char *kv;
     size_t page_bytes, key_bytes, pages;
+    bool codes; /* int8 */
 };
 
 static void run_attention(void *context)
@@ -243,29 +244,40 @@ static void run_attention(void *context)
     struct attention_bench *b = context;
     for (size_t page = 0; page < b->pages; page++) {
         const unsigned char *keys = b->kv + page * b->page_bytes;
+        if (b->codes) {
+            const float *scales = (const float *)(const void *)(keys + 2 * b->key_bytes);
+            struct attention_page_s8 view = { (const int8_t *)keys, (const int8_t *)keys + b->key_bytes, scales,
+                                              scales + CPU_PAGE_TOKENS };
+            b->k->attend_page_s8(&b->block, &view, (int32_t)(page * CPU_PAGE_TOKENS));
+            continue;
+        }
         b->k->attend_page_f16(&b->block, keys, keys + b->key_bytes, (int32_t)(page * CPU_PAGE_TOKENS));
     }
 }
 
-static void bench_attention(struct harness *h, const char *filter, size_t dims, size_t queries, size_t pages,
+static void bench_attention(struct harness *h, const char *filter, bool codes, size_t queries, size_t pages,
                             const char *from)
 {
+    const size_t dims = 96;
     char name[64];
-    snprintf(name, sizeof(name), "attend f16 dims=%zu queries=%zu %s", dims, queries, from);
+    snprintf(name, sizeof(name), "attend %s dims=%zu queries=%zu %s", codes ? "s8" : "f16", dims, queries, from);
     if (!is_wanted(filter, name)) {
         return;
     }
-    struct attention_bench b = { .k = h->kernels, .pages = pages };
-    b.key_bytes = CPU_PAGE_TOKENS * dims * 2;
-    b.page_bytes = 2 * b.key_bytes;
+    struct attention_bench b = { .k = h->kernels, .pages = pages, .codes = codes };
+    b.key_bytes = CPU_PAGE_TOKENS * dims * (codes ? 1 : 2);
+    b.page_bytes = 2 * b.key_bytes + (codes ? 2 * CPU_PAGE_TOKENS * sizeof(float) : 0);
     b.kv = guarded_new(pages * b.page_bytes);
     memset(b.kv, 0x11, pages * b.page_bytes);
-    float *floats = guarded_new(CPU_QUERIES_MAX * (2 * dims + CPU_LANES + CPU_PAGE_TOKENS) * sizeof(float));
-    memset(floats, 0, CPU_QUERIES_MAX * (2 * dims + CPU_LANES + CPU_PAGE_TOKENS) * sizeof(float));
+    const size_t bytes = CPU_QUERIES_MAX * (3 * dims + CPU_LANES + 2 * CPU_PAGE_TOKENS) * sizeof(float);
+    float *floats = guarded_new(bytes);
+    memset(floats, 0, bytes);
     b.block = (struct attention_block){ .queries = queries, .head_dim = dims, .value_stride = dims, .q = floats };
     b.block.sums = floats + CPU_QUERIES_MAX * dims;
     b.block.total = b.block.sums + CPU_QUERIES_MAX * dims;
     b.block.scores = b.block.total + CPU_QUERIES_MAX * CPU_LANES;
+    b.block.weights = (int16_t *)(void *)(b.block.scores + CPU_QUERIES_MAX * CPU_PAGE_TOKENS);
+    b.block.q_codes = b.block.weights + CPU_QUERIES_MAX * CPU_PAGE_TOKENS;
     for (size_t i = 0; i < queries; i++) {
         b.block.end[i] = (int32_t)(pages * CPU_PAGE_TOKENS);
     }
@@ -356,8 +368,10 @@ void bench_tier(struct harness *h, const char *filter)
     bench_lanes(h, filter, 65536, 1, "from memory");
     bench_lanes(h, filter, 64, 64, "from L2");
     for (size_t queries = 1; queries <= CPU_QUERIES_MAX; queries *= 4) {
-        bench_attention(h, filter, 96, queries, 4, "from L2");
-        bench_attention(h, filter, 96, queries, 4096, "from memory");
+        for (int codes = 0; codes < 2; codes++) {
+            bench_attention(h, filter, codes == 1, queries, 4, "from L2");
+            bench_attention(h, filter, codes == 1, queries, 4096, "from memory");
+        }
     }
     bench_rows(h, filter);
 }

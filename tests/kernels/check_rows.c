@@ -29,6 +29,30 @@ static void check_quantize(struct harness *h, size_t n, float spread)
     check(h, same && clean, "quantize n=%zu spread=%g", n, (double)spread);
 }
 
+/* Whole rows to 8 and 16 bits with one scale. */
+static void check_codes(struct harness *h, const float *x, size_t n, float spread)
+{
+    int8_t *bytes[2];
+    int16_t *words[2];
+    float scale[2][2];
+    float limit = 100.0f + (float)rng_below(&h->rng, 28);
+    for (int i = 0; i < 2; i++) {
+        const struct cpu_kernels *k = i == 0 ? &cpu_kernels_scalar : h->kernels;
+        bytes[i] = guarded_new(n);
+        words[i] = guarded_new(n * sizeof(*words[i]));
+        scale[0][i] = k->to_s8(x, bytes[i], n, limit);
+        scale[1][i] = k->to_s16(x, words[i], n, 32767.0f);
+    }
+    bool same = memcmp(bytes[0], bytes[1], n) == 0 && memcmp(words[0], words[1], n * sizeof(*words[0])) == 0 &&
+                same_floats(&scale[0][0], &scale[0][1], 1) && same_floats(&scale[1][0], &scale[1][1], 1);
+    bool clean = true;
+    for (int i = 0; i < 2; i++) {
+        clean = guarded_free(bytes[i]) && clean;
+        clean = guarded_free(words[i]) && clean;
+    }
+    check(h, same && clean, "to_s8, to_s16 n=%zu spread=%g", n, (double)spread);
+}
+
 /* x and y of every kernel that works element by element, by two tables. */
 static void check_elements(struct harness *h, size_t n, float spread)
 {
@@ -61,6 +85,7 @@ static void check_elements(struct harness *h, size_t n, float spread)
         (i == 0 ? &cpu_kernels_scalar : h->kernels)->to_f16(x, halves[i], n);
     }
     check(h, memcmp(halves[0], halves[1], n * sizeof(uint16_t)) == 0, "to_f16 n=%zu spread=%g", n, (double)spread);
+    check_codes(h, x, n, spread);
     for (int i = 0; i < 2; i++) {
         clean = guarded_free(out[i]) && clean;
         clean = guarded_free(halves[i]) && clean;

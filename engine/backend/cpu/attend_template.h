@@ -154,20 +154,29 @@ INLINE void value_queries(bool half, struct attention_block *b, size_t first, in
     }
 }
 
-INLINE void attend_queries(bool half, struct attention_block *b, size_t first, int queries, const void *keys,
-                           const void *values, int32_t first_key)
+/* The part of a page that any of `queries` queries from `first` sees; false when there is none. */
+INLINE bool seen_by_any(const struct attention_block *b, size_t first, int queries, int32_t first_key, int *from,
+                        int *to)
 {
-    int from = CPU_PAGE_TOKENS;
-    int to = 0;
+    *from = CPU_PAGE_TOKENS;
+    *to = 0;
     for (size_t i = first; i < first + (size_t)queries; i++) {
         int low = seen_from(b, i, first_key);
         int high = seen_to(b, i, first_key);
         if (low < high) {
-            from = low < from ? low : from;
-            to = high > to ? high : to;
+            *from = low < *from ? low : *from;
+            *to = high > *to ? high : *to;
         }
     }
-    if (from >= to) {
+    return *from < *to;
+}
+
+INLINE void attend_queries(bool half, struct attention_block *b, size_t first, int queries, const void *keys,
+                           const void *values, int32_t first_key)
+{
+    int from;
+    int to;
+    if (!seen_by_any(b, first, queries, first_key, &from, &to)) {
         return;
     }
     score_queries(half, b, first, queries, keys, from, to);

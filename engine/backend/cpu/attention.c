@@ -72,7 +72,22 @@ static float *row_of(const struct backend *b, float *rows, const struct queries 
 size_t cpu_attention_thread_bytes(const struct block_model *model)
 {
     size_t stride = cpu_round_up(model->head_dim, CPU_LANES);
-    return CPU_QUERIES_MAX * (stride * 2 + CPU_LANES + CPU_PAGE_TOKENS) * sizeof(float);
+    size_t floats = stride * 2 + CPU_LANES + CPU_PAGE_TOKENS;
+    return CPU_QUERIES_MAX * (floats * sizeof(float) + (stride + CPU_PAGE_TOKENS) * sizeof(int16_t));
+}
+
+/* The queries, turned as the keys are, as whole numbers; for pages of int8. */
+static void quantize_queries(const struct backend *b, struct attention_block *block, float *scaled, int16_t *codes)
+{
+    size_t dims = block->head_dim;
+    size_t padded = cpu_round_up(dims, 2);
+    for (size_t i = 0; i < block->queries; i++) {
+        int16_t *to = codes + i * padded;
+        to[padded - 1] = 0;
+        float factor = cpu_kv_turn(scaled + i * dims, dims);
+        block->q_scale[i] = b->kernels->to_s16(scaled + i * dims, to, dims, attention_q_limit(dims)) / factor;
+    }
+    block->q_codes = codes;
 }
 
 static void prepare(const struct backend *b, const struct queries *q, size_t thread, struct attention_block *block)
@@ -99,6 +114,10 @@ static void prepare(const struct backend *b, const struct queries *q, size_t thr
         block->begin[i] = window > 0 && position >= window ? position - window + 1 : 0;
         block->end[i] = position + 1;
     }
+    if (b->kv.type == BACKEND_KV_INT8) {
+        block->weights = (int16_t *)(void *)(block->scores + CPU_QUERIES_MAX * CPU_PAGE_TOKENS);
+        quantize_queries(b, block, scaled, block->weights + CPU_QUERIES_MAX * CPU_PAGE_TOKENS);
+    }
 }
 
 static void finish(const struct backend *b, const struct queries *q, const struct attention_block *block)
@@ -115,6 +134,33 @@ static void finish(const struct backend *b, const struct queries *q, const struc
         for (size_t d = 0; d < block->head_dim; d++) {
             out[d] = block->sums[i * block->value_stride + d] * scale;
         }
+        if (b->kv.type == BACKEND_KV_INT8) {
+            float factor = cpu_kv_turn(out, block->head_dim);
+            for (size_t d = 0; d < block->head_dim; d++) {
+                out[d] /= factor;
+            }
+        }
+    }
+}
+
+static void attend_page(const struct attention *a, struct attention_block *block, uint32_t page, size_t kv_head,
+                        int32_t first_key)
+{
+    const struct backend *b = a->b;
+    const void *keys = cpu_kv_keys(&b->kv, page, a->layer, kv_head);
+    const void *values = cpu_kv_values(&b->kv, page, a->layer, kv_head);
+    struct attention_page_s8 codes;
+    switch (b->kv.type) {
+    case BACKEND_KV_F16:
+        b->kernels->attend_page_f16(block, keys, values, first_key);
+        break;
+    case BACKEND_KV_F32:
+        b->kernels->attend_page_f32(block, keys, values, first_key);
+        break;
+    case BACKEND_KV_INT8:
+        codes = cpu_kv_page_s8(&b->kv, page, a->layer, kv_head);
+        b->kernels->attend_page_s8(block, &codes, first_key);
+        break;
     }
 }
 
@@ -139,14 +185,7 @@ static void attention_task(void *context, size_t task, size_t thread)
     /* Positions ascend with the queries: the first begins first, the last ends last. */
     for (int32_t key = block.begin[0] / CPU_PAGE_TOKENS * CPU_PAGE_TOKENS; key < block.end[q.count - 1];
          key += CPU_PAGE_TOKENS) {
-        uint32_t page = sequence->pages[key / CPU_PAGE_TOKENS];
-        const void *keys = cpu_kv_keys(&b->kv, page, a->layer, kv_head);
-        const void *values = cpu_kv_values(&b->kv, page, a->layer, kv_head);
-        if (b->kv.type == BACKEND_KV_F16) {
-            b->kernels->attend_page_f16(&block, keys, values, key);
-        } else {
-            b->kernels->attend_page_f32(&block, keys, values, key);
-        }
+        attend_page(a, &block, sequence->pages[key / CPU_PAGE_TOKENS], kv_head, key);
     }
     finish(b, &q, &block);
 }

@@ -127,6 +127,9 @@ static enum phid_status kv_create(struct backend *b, enum backend_kv_type type, 
     if (b->model == NULL || b->kv.pages != 0) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "KV pages are created once, after the load");
     }
+    if (b->exact && type == BACKEND_KV_INT8) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "the exact path keeps no int8 keys and values");
+    }
     struct cpu_kv kv;
     if (!kv_shape(b, type, &kv)) {
         return phid_fail(err, PHID_ERR_MEMORY, "a KV page of this model is more than fits");

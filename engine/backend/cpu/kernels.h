@@ -55,6 +55,8 @@ struct attention_block {
     size_t head_dim;
     size_t value_stride; /* head_dim rounded up to CPU_LANES */
     const float *q;      /* [queries][head_dim], already times the attention scale */
+    const int16_t *q_codes; /* [queries][head_dim rounded up to 2], for pages of int8: q = code * scale, padded with 0 */
+    float q_scale[CPU_QUERIES_MAX];
     int32_t begin[CPU_QUERIES_MAX]; /* query i sees keys begin[i] .. end[i] - 1 */
     int32_t end[CPU_QUERIES_MAX];
     /* The running softmax, see attend_page. */
@@ -62,7 +64,22 @@ struct attention_block {
     float *total;  /* [queries][CPU_LANES] */
     float *sums;   /* [queries][value_stride] */
     float *scores; /* [queries][CPU_PAGE_TOKENS], scratch */
+    int16_t *weights; /* [queries][CPU_PAGE_TOKENS], scratch for pages of int8 */
+    float weight_scale[CPU_QUERIES_MAX];
 };
+
+/* One page of int8 keys and values; see kv.h for the layout. */
+struct attention_page_s8 {
+    const int8_t *keys, *values;
+    const float *key_scale, *value_scale; /* [CPU_PAGE_TOKENS] */
+};
+
+/* The largest code of a query: sums of head_dim products of it with key codes stay below 2^31. */
+static inline float attention_q_limit(size_t head_dim)
+{
+    size_t limit = (size_t)INT32_MAX / (127 * (head_dim == 0 ? 1 : head_dim));
+    return limit < 32767 ? (float)limit : 32767.0f;
+}
 
 struct cpu_kernels {
     const char *name;
@@ -102,6 +119,19 @@ struct cpu_kernels {
      * with the exp below. Keys from the largest end on may hold anything. */
     void (*attend_page_f16)(struct attention_block *b, const void *keys, const void *values, int32_t first_key);
     void (*attend_page_f32)(struct attention_block *b, const void *keys, const void *values, int32_t first_key);
+
+    /* The same over int8, with all products summed as integers. key_scale and value_scale: [CPU_PAGE_TOKENS].
+     *   score = (float)(sum of q code * key code) * (q scale * key scale)
+     *   m, f and p as above; then w = p * value scale, n = the largest w of the page, 0 when that is below 2^-100
+     *   weight code = w * (32767 / n) rounded to nearest even
+     *   sums[d] = fma((float)(sum of weight code * value code), n / 32767, sums[d]), once a page */
+    void (*attend_page_s8)(struct attention_block *b, const struct attention_page_s8 *page, int32_t first_key);
+
+    /* Codes of n numbers and the scale that they are to be multiplied by: x limited to +-65504, m = max |x|,
+     * scale = m / limit, code = x * (limit / m) rounded to nearest even; all 0 when m < 2^-100. limit: at most 127,
+     * 32767. Unaligned. */
+    float (*to_s8)(const float *x, int8_t *codes, size_t n, float limit);
+    float (*to_s16)(const float *x, int16_t *codes, size_t n, float limit);
 
     /* y = (x * (1 / sqrt(sum of squares / n + eps))) * weight, the sum by lanes with fma. Unaligned. */
     void (*norm)(const float *x, const float *weight, size_t n, float eps, float *y);

@@ -9,6 +9,7 @@
 #include "engine/backend/cpu/lanes_template.h"
 #include "engine/backend/cpu/rows_template.h"
 #include "engine/backend/cpu/attend_template.h"
+#include "engine/backend/cpu/attend_s8_template.h"
 #include "engine/backend/cpu/peak_template.h"
 
 const struct cpu_kernels cpu_kernels_avx512vnni = {
@@ -23,6 +24,9 @@ const struct cpu_kernels cpu_kernels_avx512vnni = {
     .multiply_lanes = multiply_lanes,
     .attend_page_f16 = attend_page_f16,
     .attend_page_f32 = attend_page_f32,
+    .attend_page_s8 = attend_page_s8,
+    .to_s8 = to_s8,
+    .to_s16 = to_s16,
     .norm = norm,
     .silu_mul = silu_mul,
     .add = add,

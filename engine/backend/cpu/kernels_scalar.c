@@ -221,22 +221,14 @@ static float element_f32(const void *base, size_t index)
     return ((const float *)base)[index];
 }
 
-static void attend_query(struct attention_block *b, size_t query, const void *keys, const void *values, size_t from,
-                         size_t to, element at)
+/* What each key counts, as p, from the scores; raises the query's maximum when one is higher. */
+static void soften(struct attention_block *b, size_t query, float *scores, size_t from, size_t to)
 {
-    const float *q = b->q + query * b->head_dim;
-    float *scores = b->scores + query * CPU_PAGE_TOKENS;
     float *total = b->total + query * CPU_LANES;
     float *sums = b->sums + query * b->value_stride;
     float maximum = b->maximum[query];
     for (size_t key = from; key < to; key++) {
-        float score = 0.0f;
-        for (size_t d = 0; d < b->head_dim; d++) {
-            size_t index = (key / CPU_LANES * b->head_dim + d) * CPU_LANES + key % CPU_LANES;
-            score = fmaf(q[d], at(keys, index), score);
-        }
-        scores[key] = score;
-        maximum = score > maximum ? score : maximum;
+        maximum = scores[key] > maximum ? scores[key] : maximum;
     }
     if (maximum > b->maximum[query]) {
         float factor = exponential(b->maximum[query] - maximum);
@@ -249,10 +241,29 @@ static void attend_query(struct attention_block *b, size_t query, const void *ke
         b->maximum[query] = maximum;
     }
     for (size_t key = from; key < to; key++) {
-        float p = exponential(scores[key] - maximum);
-        total[key % CPU_LANES] += p;
+        scores[key] = exponential(scores[key] - maximum);
+        total[key % CPU_LANES] += scores[key];
+    }
+}
+
+static void attend_query(struct attention_block *b, size_t query, const void *keys, const void *values, size_t from,
+                         size_t to, element at)
+{
+    const float *q = b->q + query * b->head_dim;
+    float *scores = b->scores + query * CPU_PAGE_TOKENS;
+    float *sums = b->sums + query * b->value_stride;
+    for (size_t key = from; key < to; key++) {
+        float score = 0.0f;
         for (size_t d = 0; d < b->head_dim; d++) {
-            sums[d] = fmaf(p, at(values, key * b->value_stride + d), sums[d]);
+            size_t index = (key / CPU_LANES * b->head_dim + d) * CPU_LANES + key % CPU_LANES;
+            score = fmaf(q[d], at(keys, index), score);
+        }
+        scores[key] = score;
+    }
+    soften(b, query, scores, from, to);
+    for (size_t key = from; key < to; key++) {
+        for (size_t d = 0; d < b->head_dim; d++) {
+            sums[d] = fmaf(scores[key], at(values, key * b->value_stride + d), sums[d]);
         }
     }
 }
@@ -276,6 +287,95 @@ static void attend_page_f16(struct attention_block *b, const void *keys, const v
 static void attend_page_f32(struct attention_block *b, const void *keys, const void *values, int32_t first_key)
 {
     attend_page(b, keys, values, first_key, element_f32);
+}
+
+/* Sum of products of 16-bit and 8-bit codes that lie in pairs, `stride` pairs apart. */
+static int32_t dot_pairs(const int16_t *a, const int8_t *b, size_t pairs, size_t stride)
+{
+    int32_t sum = 0;
+    for (size_t i = 0; i < pairs; i++) {
+        sum += a[2 * i] * b[2 * i * stride] + a[2 * i + 1] * b[2 * i * stride + 1];
+    }
+    return sum;
+}
+
+static void attend_query_s8(struct attention_block *b, size_t query, const struct attention_page_s8 *page, size_t from,
+                            size_t to)
+{
+    const size_t pairs = (b->head_dim + 1) / 2;
+    const int16_t *q = b->q_codes + query * 2 * pairs;
+    float *scores = b->scores + query * CPU_PAGE_TOKENS;
+    int16_t *weights = b->weights + query * CPU_PAGE_TOKENS;
+    for (size_t key = from; key < to; key++) {
+        const int8_t *k = page->keys + (key / CPU_LANES * pairs * CPU_LANES + key % CPU_LANES) * 2;
+        int32_t sum = dot_pairs(q, k, pairs, CPU_LANES);
+        scores[key] = (float)sum * (b->q_scale[query] * page->key_scale[key]);
+    }
+    soften(b, query, scores, from, to);
+    float largest = 0.0f;
+    for (size_t key = from; key < to; key++) {
+        scores[key] *= page->value_scale[key];
+        largest = scores[key] > largest ? scores[key] : largest;
+    }
+    const bool tiny = largest < 0x1p-100f;
+    const float inverse = tiny ? 0.0f : 32767.0f / largest;
+    memset(weights, 0, CPU_PAGE_TOKENS * sizeof(*weights));
+    for (size_t key = from; key < to; key++) {
+        weights[key] = (int16_t)lrintf(scores[key] * inverse);
+    }
+    const float scale = tiny ? 0.0f : largest / 32767.0f;
+    float *sums = b->sums + query * b->value_stride;
+    for (size_t d = 0; d < b->head_dim; d++) {
+        int32_t sum = dot_pairs(weights, page->values + 2 * d, CPU_PAGE_TOKENS / 2, b->value_stride);
+        sums[d] = fmaf((float)sum, scale, sums[d]);
+    }
+}
+
+static void attend_page_s8(struct attention_block *b, const struct attention_page_s8 *page, int32_t first_key)
+{
+    for (size_t query = 0; query < b->queries; query++) {
+        int32_t from = b->begin[query] > first_key ? b->begin[query] - first_key : 0;
+        int32_t to = b->end[query] - first_key < CPU_PAGE_TOKENS ? b->end[query] - first_key : CPU_PAGE_TOKENS;
+        if (from < to) {
+            attend_query_s8(b, query, page, (size_t)from, (size_t)to);
+        }
+    }
+}
+
+static float limit_f16(float x)
+{
+    const float limit = 65504.0f;
+    return x > limit ? limit : x < -limit ? -limit : x;
+}
+
+static float largest_size(const float *x, size_t n)
+{
+    float largest = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        float size = fabsf(limit_f16(x[i]));
+        largest = size > largest ? size : largest;
+    }
+    return largest;
+}
+
+static float to_s8(const float *x, int8_t *codes, size_t n, float limit)
+{
+    float m = largest_size(x, n);
+    float inverse = m < 0x1p-100f ? 0.0f : limit / m;
+    for (size_t i = 0; i < n; i++) {
+        codes[i] = (int8_t)lrintf(limit_f16(x[i]) * inverse);
+    }
+    return m < 0x1p-100f ? 0.0f : m / limit;
+}
+
+static float to_s16(const float *x, int16_t *codes, size_t n, float limit)
+{
+    float m = largest_size(x, n);
+    float inverse = m < 0x1p-100f ? 0.0f : limit / m;
+    for (size_t i = 0; i < n; i++) {
+        codes[i] = (int16_t)lrintf(limit_f16(x[i]) * inverse);
+    }
+    return m < 0x1p-100f ? 0.0f : m / limit;
 }
 
 static void norm(const float *x, const float *weight, size_t n, float eps, float *y)
@@ -306,9 +406,8 @@ static void add(float *x, const float *y, size_t n)
 
 static void to_f16(const float *x, uint16_t *y, size_t n)
 {
-    const float limit = 65504.0f;
     for (size_t i = 0; i < n; i++) {
-        y[i] = quant_f32_to_f16(x[i] > limit ? limit : x[i] < -limit ? -limit : x[i]);
+        y[i] = quant_f32_to_f16(limit_f16(x[i]));
     }
 }
 
@@ -366,6 +465,9 @@ const struct cpu_kernels cpu_kernels_scalar = {
     .multiply_lanes = multiply_lanes,
     .attend_page_f16 = attend_page_f16,
     .attend_page_f32 = attend_page_f32,
+    .attend_page_s8 = attend_page_s8,
+    .to_s8 = to_s8,
+    .to_s16 = to_s16,
     .norm = norm,
     .silu_mul = silu_mul,
     .add = add,

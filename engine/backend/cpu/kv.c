@@ -6,12 +6,17 @@
 
 bool cpu_kv_shape(struct cpu_kv *kv, enum backend_kv_type type, size_t head_dim, size_t kv_heads, size_t layers)
 {
-    size_t element = type == BACKEND_KV_F16 ? sizeof(uint16_t) : sizeof(float);
+    static const size_t element_bytes[] = {
+        [BACKEND_KV_F16] = sizeof(uint16_t), [BACKEND_KV_F32] = sizeof(float), [BACKEND_KV_INT8] = sizeof(int8_t)
+    };
     *kv = (struct cpu_kv){ .type = type, .head_dim = head_dim, .value_stride = cpu_round_up(head_dim, KV_LANES) };
-    size_t token;
-    return head_dim <= SIZE_MAX / 4 && checked_mul(head_dim, BACKEND_PAGE_TOKENS * element, &kv->key_bytes) &&
-           checked_mul(kv->value_stride, BACKEND_PAGE_TOKENS * element, &token) &&
-           checked_add(kv->key_bytes, token, &kv->block_bytes) &&
+    size_t row = BACKEND_PAGE_TOKENS * element_bytes[type];
+    size_t key_dims = type == BACKEND_KV_INT8 ? cpu_round_up(head_dim, 2) : head_dim;
+    size_t scales = type == BACKEND_KV_INT8 ? 2 * BACKEND_PAGE_TOKENS * sizeof(float) : 0;
+    size_t codes;
+    return head_dim <= SIZE_MAX / 4 && checked_mul(key_dims, row, &kv->key_bytes) &&
+           checked_mul(kv->value_stride, row, &kv->value_bytes) &&
+           checked_add(kv->key_bytes, kv->value_bytes, &codes) && checked_add(codes, scales, &kv->block_bytes) &&
            checked_mul(kv->block_bytes, kv_heads, &kv->layer_bytes) &&
            checked_mul(kv->layer_bytes, layers, &kv->page_bytes);
 }
@@ -42,11 +47,74 @@ void cpu_kv_copy(const struct cpu_kv *kv, uint32_t from, uint32_t to)
     }
 }
 
+float cpu_kv_turn(float *x, size_t dims)
+{
+    size_t block = dims & (~dims + 1);
+    for (size_t apart = 1; apart < block; apart *= 2) {
+        for (size_t i = 0; i < dims; i += 2 * apart) {
+            for (size_t j = i; j < i + apart; j++) {
+                float a = x[j];
+                float b = x[j + apart];
+                x[j] = a + b;
+                x[j + apart] = a - b;
+            }
+        }
+    }
+    return (float)block;
+}
+
+static float *scales_of(const struct cpu_kv *kv, const void *keys)
+{
+    return (float *)((uintptr_t)keys + kv->key_bytes + kv->value_bytes);
+}
+
+struct attention_page_s8 cpu_kv_page_s8(const struct cpu_kv *kv, uint32_t page, size_t layer, size_t head)
+{
+    const void *keys = cpu_kv_keys(kv, page, layer, head);
+    const float *scales = scales_of(kv, keys);
+    return (struct attention_page_s8){
+        .keys = keys,
+        .values = cpu_kv_values(kv, page, layer, head),
+        .key_scale = scales,
+        .value_scale = scales + BACKEND_PAGE_TOKENS,
+    };
+}
+
+static float turn_to_s8(const struct cpu_kv *kv, const struct cpu_kernels *kernels, const float *x, float *turned,
+                        int8_t *codes)
+{
+    memcpy(turned, x, kv->head_dim * sizeof(*turned));
+    (void)cpu_kv_turn(turned, kv->head_dim);
+    return kernels->to_s8(turned, codes, kv->head_dim, 127.0f);
+}
+
+static void store_s8(const struct cpu_kv *kv, const struct cpu_kernels *kernels, void *keys, size_t slot,
+                     const float *key, const float *value, float *scratch)
+{
+    size_t pairs = (kv->head_dim + 1) / 2;
+    int8_t *codes = (int8_t *)(scratch + kv->head_dim);
+    float *scales = scales_of(kv, keys);
+    int8_t *to = (int8_t *)keys + (slot / KV_LANES * pairs * KV_LANES + slot % KV_LANES) * 2;
+    scales[slot] = turn_to_s8(kv, kernels, key, scratch, codes);
+    for (size_t d = 0; d < kv->head_dim; d++) {
+        to[d / 2 * 2 * KV_LANES + d % 2] = codes[d];
+    }
+    to = (int8_t *)keys + kv->key_bytes + slot / 2 * 2 * kv->value_stride + slot % 2;
+    scales[BACKEND_PAGE_TOKENS + slot] = turn_to_s8(kv, kernels, value, scratch, codes);
+    for (size_t d = 0; d < kv->head_dim; d++) {
+        to[2 * d] = codes[d];
+    }
+}
+
 void cpu_kv_store(const struct cpu_kv *kv, const struct cpu_kernels *kernels, uint32_t page, size_t layer, size_t head,
-                  size_t slot, const float *key, const float *value, uint16_t *scratch)
+                  size_t slot, const float *key, const float *value, void *scratch)
 {
     void *keys = cpu_kv_keys(kv, page, layer, head);
     void *values = cpu_kv_values(kv, page, layer, head);
+    if (kv->type == BACKEND_KV_INT8) {
+        store_s8(kv, kernels, keys, slot, key, value, scratch);
+        return;
+    }
     size_t first = cpu_kv_key_index(kv, slot, 0);
     if (kv->type == BACKEND_KV_F32) {
         for (size_t d = 0; d < kv->head_dim; d++) {
@@ -55,9 +123,10 @@ void cpu_kv_store(const struct cpu_kv *kv, const struct cpu_kernels *kernels, ui
         memcpy((float *)values + slot * kv->value_stride, value, kv->head_dim * sizeof(*value));
         return;
     }
+    const uint16_t *halves = scratch;
     kernels->to_f16(key, scratch, kv->head_dim);
     for (size_t d = 0; d < kv->head_dim; d++) {
-        ((uint16_t *)keys)[first + d * KV_LANES] = scratch[d];
+        ((uint16_t *)keys)[first + d * KV_LANES] = halves[d];
     }
     kernels->to_f16(value, (uint16_t *)values + slot * kv->value_stride, kv->head_dim);
 }

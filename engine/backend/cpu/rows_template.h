@@ -88,15 +88,56 @@ static void add(float *x, const float *y, size_t n)
     }
 }
 
+INLINE v16f f_limit_f16(v16f x)
+{
+    return f_max(f_min(x, f_set1(65504.0f)), f_set1(-65504.0f));
+}
+
+INLINE float largest_size(const float *x, size_t n)
+{
+    const size_t whole = n / CPU_LANES * CPU_LANES;
+    v16f m = f_abs(load_tail(x + whole, n - whole));
+    for (size_t i = 0; i < whole; i += CPU_LANES) {
+        m = f_max(m, f_abs(f_load(x + i)));
+    }
+    return f_largest(f_min(m, f_set1(65504.0f)));
+}
+
+static float to_s8(const float *x, int8_t *codes, size_t n, float limit)
+{
+    const size_t whole = n / CPU_LANES * CPU_LANES;
+    const float m = largest_size(x, n);
+    const v16f inverse = f_set1(m < 0x1p-100f ? 0.0f : limit / m);
+    for (size_t i = 0; i < whole; i += CPU_LANES) {
+        f_store_s8(codes + i, f_mul(f_limit_f16(f_load(x + i)), inverse));
+    }
+    int8_t tail[CPU_LANES];
+    f_store_s8(tail, f_mul(f_limit_f16(load_tail(x + whole, n - whole)), inverse));
+    memcpy(codes + whole, tail, n - whole);
+    return m < 0x1p-100f ? 0.0f : m / limit;
+}
+
+static float to_s16(const float *x, int16_t *codes, size_t n, float limit)
+{
+    const size_t whole = n / CPU_LANES * CPU_LANES;
+    const float m = largest_size(x, n);
+    const v16f inverse = f_set1(m < 0x1p-100f ? 0.0f : limit / m);
+    for (size_t i = 0; i < whole; i += CPU_LANES) {
+        f_store_s16(codes + i, f_mul(f_limit_f16(f_load(x + i)), inverse));
+    }
+    int16_t tail[CPU_LANES];
+    f_store_s16(tail, f_mul(f_limit_f16(load_tail(x + whole, n - whole)), inverse));
+    memcpy(codes + whole, tail, (n - whole) * sizeof(*codes));
+    return m < 0x1p-100f ? 0.0f : m / limit;
+}
+
 static void to_f16(const float *x, uint16_t *y, size_t n)
 {
     const size_t whole = n / CPU_LANES * CPU_LANES;
-    v16f high = f_set1(65504.0f);
-    v16f low = f_set1(-65504.0f);
     for (size_t i = 0; i < whole; i += CPU_LANES) {
-        f_store_f16(y + i, f_max(f_min(f_load(x + i), high), low));
+        f_store_f16(y + i, f_limit_f16(f_load(x + i)));
     }
     uint16_t tail[CPU_LANES];
-    f_store_f16(tail, f_max(f_min(load_tail(x + whole, n - whole), high), low));
+    f_store_f16(tail, f_limit_f16(load_tail(x + whole, n - whole)));
     memcpy(y + whole, tail, (n - whole) * sizeof(*y));
 }

@@ -32,7 +32,7 @@ static void place(struct backend *b, struct cpu_layout *layout)
     q8_place(&s->q8, layout, b->terms, rows, b->weights.max_r16_cols);
     size_t bytes = larger(exact_thread_bytes(b->weights.max_cols, model->head_dim), cpu_attention_thread_bytes(model));
     bytes = larger(bytes, cpu_matmul_thread_bytes(b));
-    bytes = larger(bytes, model->head_dim * sizeof(uint16_t));
+    bytes = larger(bytes, model->head_dim * (sizeof(float) + 1)); /* cpu_kv_store */
     s->thread_bytes = cpu_round_up(bytes, CPU_ALIGN);
     s->threads = cpu_layout_part(layout, pool_threads(b->pool), s->thread_bytes);
 }

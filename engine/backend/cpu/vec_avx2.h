@@ -217,6 +217,30 @@ INLINE int32_t f_store_s8(int8_t *p, v16f x)
     return _mm_cvtsi128_si32(s);
 }
 
+/* Rounds to nearest even, to 16 bits. */
+INLINE void f_store_s16(int16_t *p, v16f x)
+{
+    __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute4x64_epi64(words, 0xd8));
+}
+
+/* 32 signed bytes as 16 lanes of two 16-bit numbers. */
+INLINE v16i i_load_s8_pairs(const int8_t *p)
+{
+    const __m128i *v = (const __m128i *)(const void *)p;
+    return (v16i){ _mm256_cvtepi8_epi16(_mm_loadu_si128(v)), _mm256_cvtepi8_epi16(_mm_loadu_si128(v + 1)) };
+}
+
+/* x + the two products of each lane's 16-bit numbers and those at p. */
+INLINE v16i i_dot2(v16i x, v16i pairs, const int16_t *p)
+{
+    int32_t word;
+    memcpy(&word, p, sizeof(word));
+    __m256i y = _mm256_set1_epi32(word);
+    return (v16i){ _mm256_add_epi32(x.a, _mm256_madd_epi16(pairs.a, y)),
+                   _mm256_add_epi32(x.b, _mm256_madd_epi16(pairs.b, y)) };
+}
+
 INLINE v64 c_load(const unsigned char *p)
 {
     const __m256i *v = (const __m256i *)(const void *)p;

@@ -185,6 +185,23 @@ INLINE int32_t f_store_s8(int8_t *p, v16f x)
     return _mm_cvtsi128_si32(s);
 }
 
+INLINE void f_store_s16(int16_t *p, v16f x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
+}
+
+INLINE v16i i_load_s8_pairs(const int8_t *p)
+{
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+
+INLINE v16i i_dot2(v16i x, v16i pairs, const int16_t *p)
+{
+    int32_t word;
+    memcpy(&word, p, sizeof(word));
+    return _mm512_dpwssd_epi32(x, pairs, _mm512_set1_epi32(word));
+}
+
 INLINE v64 c_load(const unsigned char *p)
 {
     return _mm512_load_si512((const void *)p);

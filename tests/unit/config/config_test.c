@@ -121,7 +121,7 @@ static const struct refusal refusals[] = {
     {"server: {drain: {timeout: 1d}}\n", "server.drain.timeout: expected a duration"},
     {"limits: {max_wait: 1.5s}\n", "limits.max_wait: expected a duration"},
     /* words and strings */
-    {"engine: {kv: {type: int8}}\n", "engine.kv.type: expected f16 or f32, found int8"},
+    {"engine: {kv: {type: int4}}\n", "engine.kv.type: expected f16, f32 or int8, found int4"},
     {"log: {level: verbose}\n", "log.level: expected debug, info, warn or error, found verbose"},
     {"log: {format: xml}\n", "expected text or json, found xml"},
     {"server: {host: 8080}\n",

@@ -213,7 +213,26 @@ static void test_backend_types_near_reference(void **state)
             assert_error_below(error_of(&shape, &settings, 70, 33, BLOCK_ROPE_SHORT), limit, what);
             settings.kv = BACKEND_KV_F16;
             assert_error_below(error_of(&shape, &settings, 70, 1, BLOCK_ROPE_LONG), 1e-3, what);
+            settings.kv = BACKEND_KV_INT8;
+            assert_error_below(error_of(&shape, &settings, 70, 1, BLOCK_ROPE_LONG), 2e-2, what);
         }
+    }
+}
+
+/* Heads of every kind with int8 pages: odd sizes, several queries of a group, windows. */
+static void test_backend_int8_pages(void **state)
+{
+    (void)state;
+    struct model_shape shapes[4] = { plain, plain, plain, plain };
+    shapes[0].kv_heads = 1, shapes[0].rope_dims = 8;
+    shapes[1].head_dim = 96, shapes[1].rope_dims = 96;
+    shapes[2].head_dim = 33, shapes[2].rope_dims = 32;
+    shapes[3].window = 20;
+    struct settings settings = { .kv = BACKEND_KV_INT8, .threads = 2 };
+    for (size_t i = 0; i < 4; i++) {
+        char what[32];
+        snprintf(what, sizeof(what), "shape %zu", i);
+        assert_error_below(error_of(&shapes[i], &settings, 90, 37, BLOCK_ROPE_SHORT), 2e-2, what);
     }
 }
 
@@ -256,6 +275,7 @@ static void each_ordinary(void (*check)(const struct model_shape *, const struct
             };
             check(&shape, &settings);
             settings.activations = BACKEND_ACTIVATIONS_INT8X2;
+            settings.kv = BACKEND_KV_INT8;
             check(&shape, &settings);
         }
     }
@@ -324,7 +344,8 @@ static void test_backend_tiers_same_bits(void **state)
             if (!tier_runs(tiers[t])) {
                 continue;
             }
-            struct settings settings = { .isa = tiers[t], .kv = BACKEND_KV_F16, .threads = 1 };
+            enum backend_kv_type kv = i % 2 == 0 ? BACKEND_KV_F16 : BACKEND_KV_INT8;
+            struct settings settings = { .isa = tiers[t], .kv = kv, .threads = 1 };
             struct fixture f;
             start(&f, &shape, &settings);
             run_chunks(&f, tokens, count, t == 0 ? 64 : 50, BLOCK_ROPE_SHORT, mixed_pages, t == 0 ? expected : logits);
@@ -413,6 +434,7 @@ static void test_backend_out_of_memory(void **state)
     size_t page = api->kv_page_bytes(b, BACKEND_KV_F16);
     assert_int_equal(page, 2 * 2 * 64 * 16 * 2 * 2);
     assert_int_equal(api->kv_page_bytes(b, BACKEND_KV_F32), 2 * page);
+    assert_int_equal(api->kv_page_bytes(b, BACKEND_KV_INT8), page / 2 + 2 * 2 * 64 * 2 * sizeof(float));
     assert_int_equal(api->kv_create(b, BACKEND_KV_F16, (size_t)1 << 60, &err), PHID_ERR_MEMORY);
     assert_int_equal(api->kv_create(b, BACKEND_KV_F16, UINT32_MAX, &err), PHID_ERR_MEMORY);
     assert_int_equal(api->kv_create(b, BACKEND_KV_F16, 4, &err), PHID_OK);
@@ -440,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backend_exact_shapes),
         cmocka_unit_test(test_backend_types_near_reference),
+        cmocka_unit_test(test_backend_int8_pages),
         cmocka_unit_test(test_backend_chunks_same_bits),
         cmocka_unit_test(test_backend_crowd_same_bits),
         cmocka_unit_test(test_backend_tiers_same_bits),
