@@ -4,7 +4,7 @@
 #   ./test.sh                     every suite but slow
 #   ./test.sh unit e2e            these suites: lint unit kernels golden e2e fuzz fault slow gpu
 #   ./test.sh --slow              the slow suite too
-#   ./test.sh --sanitize          the same under ASan and UBSan, and the unit tests under TSan
+#   ./test.sh --sanitize          the same under ASan and UBSan, then unit tests and server under TSan
 #   ./test.sh references          computes the stored references again (needs torch and transformers)
 #
 # Exit code 1 when a test failed or none ran. Details are in build/test/.
@@ -75,7 +75,7 @@ run_pytest() {
     local name=$1 code=0
     shift
     rm -f "$RESULTS/$name.xml"
-    PATH="$VENV/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 "$VENV/bin/pytest" -q -p no:cacheprovider --junitxml="$RESULTS/$name.xml" \
+    PATH="$VENV/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 "${PREFIX[@]}" "$VENV/bin/pytest" -q -p no:cacheprovider --junitxml="$RESULTS/$name.xml" \
         -o junit_logging=no --no-header --tb=short "$@" >"$RESULTS/$name.txt" 2>&1 || code=$?
     if [ ! -s "$RESULTS/$name.xml" ] || { [ "$code" -gt 1 ] && [ "$code" -ne 5 ]; }; then
         tail -n 40 "$RESULTS/$name.txt" >&2
@@ -153,17 +153,19 @@ run_sanitized() {
     for suite in "$@"; do
         run_suite "$suite" build/sanitize
     done
+    # TSan needs addresses where it expects them.
+    if setarch -R true 2>/dev/null; then PREFIX=(setarch -R); fi
+    PATIENCE=10 LABEL=tsan-
+    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+    export PHID_BIN=$PWD/build/tsan/phid PHID_TEST_PATIENCE=10
     case " $* " in
-    *" unit "*)
-        # TSan needs addresses where it expects them.
-        if setarch -R true 2>/dev/null; then PREFIX=(setarch -R); fi
-        PATIENCE=10 LABEL=tsan-
-        export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+    *" unit "* | *" e2e "*)
         configure build/tsan --buildtype=debugoptimized -Dtests=true -Db_sanitize=thread -Db_lundef=false
         build build/tsan
-        run_suite unit build/tsan
         ;;
     esac
+    case " $* " in *" unit "*) run_suite unit build/tsan ;; esac
+    case " $* " in *" e2e "*) run_pytest tsan-e2e-py tests/e2e/test_http.py tests/e2e/test_hostile.py ;; esac
 }
 
 main() {
