@@ -100,7 +100,7 @@ void conn_free(struct conn *c)
     free(c);
 }
 
-static void touch(struct conn *c)
+void conn_touch(struct conn *c)
 {
     if (!c->touched) {
         c->touched = true;
@@ -113,13 +113,13 @@ void conn_completed(struct conn *c)
 {
     c->exchange = NULL;
     c->completed = true;
-    touch(c);
+    conn_touch(c);
 }
 
 void conn_released(struct conn *c)
 {
     c->held--;
-    touch(c);
+    conn_touch(c);
     if (c->state == CONN_CLOSED && c->held == 0) {
         bury(c);
     }
@@ -242,6 +242,9 @@ static bool read_inner(struct conn *c)
     }
     ssize_t size = recv(c->inner, c->io->scratch, IO_SCRATCH, 0);
     c->inner_readable = size == IO_SCRATCH;
+    if (size > 0 && c->muted) {
+        return true;
+    }
     if (size > 0) {
         buf_append(&c->to_client, c->io->scratch, (size_t)size);
         /* An interim "100 Continue" is no answer yet. */
@@ -259,6 +262,18 @@ static bool read_inner(struct conn *c)
         return false;
     }
     on_inner_eof(c);
+    return true;
+}
+
+static bool feed_client(struct conn *c)
+{
+    if (c->exchange == NULL || c->to_client.size >= OUT_MAX ||
+        !exchange_feed(c->exchange, &c->to_client)) {
+        return false;
+    }
+    if (c->to_client.failed) {
+        conn_close(c);
+    }
     return true;
 }
 
@@ -325,6 +340,7 @@ void conn_pump(struct conn *c)
         progress |= c->state != CONN_CLOSED && intake_advance(c);
         progress |= c->state != CONN_CLOSED && write_inner(c);
         progress |= c->state != CONN_CLOSED && read_inner(c);
+        progress |= c->state != CONN_CLOSED && feed_client(c);
         progress |= c->state != CONN_CLOSED && write_client(c);
         if (c->state == CONN_LINGER && c->to_client.size == 0) {
             say_goodbye(c);
@@ -337,7 +353,7 @@ void conn_pump(struct conn *c)
         update_events(c);
     }
     if (progress) {
-        touch(c); /* the others first */
+        conn_touch(c); /* the others first */
     }
 }
 

@@ -50,6 +50,7 @@ struct conn {
     bool inner_eof;
     bool answered;  /* some of the current answer was relayed */
     bool completed; /* libmicrohttpd has written all of the answer */
+    bool muted;     /* what it writes is not for the client, who had a stream */
     bool touched;
     bool said_goodbye; /* while lingering: our side is shut */
     bool served;       /* at least one request was answered */
@@ -67,6 +68,9 @@ void conn_close_inner(struct conn *c);
 void conn_sweep(struct conn *c);
 void conn_close(struct conn *c);
 void conn_free(struct conn *c); /* once closed and let go by libmicrohttpd */
+
+/* It is pumped before the loop waits again. */
+void conn_touch(struct conn *c);
 
 /* From libmicrohttpd's callbacks. */
 void conn_completed(struct conn *c);

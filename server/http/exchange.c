@@ -6,10 +6,10 @@
 #include "engine/base/clock.h"
 #include "server/api/stream.h"
 #include "server/http/conn.h"
+#include "server/http/feed.h"
 #include "server/http/watch.h"
 
 #define STREAM_OUT_MAX 65536 /* bytes of events kept ready for a reader */
-#define STREAM_BLOCK   16384 /* bytes libmicrohttpd asks for at once */
 
 /* -------------------------------------------------------------- life cycle */
 
@@ -147,6 +147,7 @@ static void resume(struct exchange *x)
 {
     if (x->suspended) {
         x->suspended = false;
+        x->io->daemon_ready = true;
         MHD_resume_connection(x->mhd);
     }
 }
@@ -259,46 +260,66 @@ static enum MHD_Result send_error(struct exchange *x, const struct api_error *er
     return send_reply(x);
 }
 
-/* libmicrohttpd asks for the next bytes of a stream. */
-static ssize_t read_stream(void *user, uint64_t position, char *out, size_t max)
+/* ----------------------------------------------------------------- streams */
+
+/* A client that wants to close, and one that cannot be told where a body ends. */
+static bool closes_after(const struct exchange *x)
 {
-    struct exchange *x = user;
-    struct generation *g = x->generation;
-    if (atomic_load_explicit(&x->gone, memory_order_relaxed) || g == NULL) {
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    }
-    if (x->sent == g->out.size) {
-        buf_clear(&g->out);
-        x->sent = 0;
-        generation_pull(g, STREAM_OUT_MAX);
-    }
-    size_t size = g->out.size - x->sent < max ? g->out.size - x->sent : max;
-    if (size > 0) {
-        memcpy(out, g->out.data + x->sent, size);
-        x->sent += size;
-    } else if (g->done) {
-        return MHD_CONTENT_READER_END_OF_STREAM;
-    } else if (x->ping_due && max >= sizeof STREAM_PING - 1) {
-        size = sizeof STREAM_PING - 1;
-        memcpy(out, STREAM_PING, size);
-    } else {
-        suspend(x);
-        return 0;
-    }
-    x->ping_due = false;
-    x->last_sent_ms = x->io->now_ms;
-    return (ssize_t)size;
+    return !x->conn->head.keep_alive || x->conn->head.version_1_0;
 }
 
-static enum MHD_Result send_stream(struct exchange *x)
+static void open_stream(struct exchange *x)
 {
-    x->reply.status = 200;
+    x->stage = EXCHANGE_STREAMING;
+    x->status_sent = x->reply.status = 200;
     add_common_headers(x);
+    if (closes_after(x) && !io_refuses(x->io)) {
+        reply_header(&x->reply, "Connection", STR("close"));
+    }
     reply_header(&x->reply, "Content-Type", STR("text/event-stream; charset=utf-8"));
     reply_header(&x->reply, "Cache-Control", STR("no-cache"));
     reply_header(&x->reply, "X-Accel-Buffering", STR("no"));
-    return queue(
-        x, MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, x, NULL));
+    x->conn->answered = x->conn->muted = true;
+    x->fresh = true;
+    if (feed_open(x, &x->conn->to_client)) {
+        conn_touch(x->conn);
+    } else {
+        conn_close(x->conn);
+    }
+}
+
+bool exchange_feed(struct exchange *x, struct buf *out)
+{
+    size_t before = out->size;
+    if (x->stage != EXCHANGE_STREAMING ||
+        (!x->fresh && !x->ping_due && x->generation->out.size == 0 && !x->generation->done)) {
+        return false;
+    }
+    if (feed_write(x, out)) {
+        x->stage = EXCHANGE_REPLYING;
+        x->streamed = true;
+        resume(x);
+    }
+    return out->size > before;
+}
+
+/* The client has its stream; libmicrohttpd gets to end its request with an answer too. */
+static enum MHD_Result send_nothing(struct exchange *x)
+{
+    static char nothing[1];
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
+    enum MHD_Result result = response != NULL ? MHD_YES : MHD_NO;
+    if (result == MHD_YES && (closes_after(x) || io_refuses(x->io))) {
+        result = MHD_add_response_header(response, "Connection", "close");
+    }
+    if (result == MHD_YES) {
+        result = MHD_queue_response(x->mhd, x->reply.status, response);
+    }
+    if (response != NULL) {
+        MHD_destroy_response(response);
+    }
+    return result;
 }
 
 /* ---------------------------------------------------------------- the head */
@@ -425,7 +446,8 @@ static void take_prepared(struct exchange *x)
                  ending_message(x->ended));
         release_generation(x);
     } else if (x->generation->settings.stream) {
-        x->stage = EXCHANGE_STREAMING;
+        open_stream(x);
+        return;
     } else {
         x->stage = EXCHANGE_GENERATING;
         generation_pull(x->generation, STREAM_OUT_MAX);
@@ -441,7 +463,8 @@ static void on_wake(struct exchange *x)
     if (x->completed) {
         exchange_free(x);
     } else if (x->stage == EXCHANGE_STREAMING) {
-        resume(x);
+        x->fresh = true;
+        conn_touch(x->conn);
     } else if (x->stage == EXCHANGE_GENERATING) {
         generation_pull(x->generation, STREAM_OUT_MAX);
         if (x->generation->done) {
@@ -552,12 +575,11 @@ enum MHD_Result exchange_on_request(void *cls, struct MHD_Connection *mhd, const
     switch (x->stage) {
     case EXCHANGE_READING:
         return dispatch(x);
-    case EXCHANGE_STREAMING:
-        return send_stream(x);
     case EXCHANGE_GENERATING:
     case EXCHANGE_REPLYING:
-        return send_generated(x);
+        return x->streamed ? send_nothing(x) : send_generated(x);
     case EXCHANGE_PREPARING:
+    case EXCHANGE_STREAMING:
         break;
     }
     return MHD_NO;
@@ -588,15 +610,19 @@ void exchange_end(struct exchange *x, enum api_fault fault)
         x->ended = x->ended == API_OK ? fault : x->ended;
     } else if (x->generation != NULL && !x->generation->done) {
         generation_fail(x->generation, fault, ending_message(fault));
-        resume(x);
+        if (x->stage == EXCHANGE_STREAMING) {
+            conn_touch(x->conn);
+        } else {
+            resume(x);
+        }
     }
 }
 
 bool exchange_ping(struct exchange *x)
 {
-    if (x->stage == EXCHANGE_STREAMING && x->suspended) {
+    if (x->stage == EXCHANGE_STREAMING) {
         x->ping_due = true;
-        resume(x);
+        conn_touch(x->conn);
     }
     return x->stage == EXCHANGE_STREAMING;
 }

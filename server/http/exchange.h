@@ -2,12 +2,12 @@
  *
  *   READING -> REPLYING                                  models, health, errors
  *   READING -> PREPARING -> GENERATING -> REPLYING       a whole answer
- *   READING -> PREPARING -> STREAMING                    server-sent events
+ *   READING -> PREPARING -> STREAMING -> REPLYING        server-sent events
  *
  * Made at the first callback of a request, freed when libmicrohttpd says it is completed. While
  * PREPARING the worker owns `generation` and `error`; everything else belongs to the I/O thread.
- * The connection is suspended while there is nothing to send, and resumed exactly once for each
- * suspension. */
+ * libmicrohttpd's connection is suspended while there is nothing to send and during all of a stream
+ * (feed.h), and resumed exactly once for each suspension. */
 #ifndef PHID_SERVER_HTTP_EXCHANGE_H
 #define PHID_SERVER_HTTP_EXCHANGE_H
 
@@ -42,12 +42,13 @@ struct exchange {
     struct reply reply;
     struct generation *generation;
     struct api_error error; /* of the preparation */
-    size_t sent;            /* of generation->out */
     uint64_t started_ms, deadline_ms, last_sent_ms;
     uint64_t status_sent; /* for the log */
     enum api_fault fault; /* of the error answered, for the metrics */
     bool suspended;
-    bool ping_due;
+    bool fresh;    /* of a stream: the engine may have something */
+    bool ping_due; /* of a stream */
+    bool streamed; /* to its end */
     bool prompt_reply;    /* refused before its body: the connection ends */
     bool completed;       /* libmicrohttpd is done with it */
     enum api_fault ended; /* not API_OK: to be failed with this once prepared */
@@ -67,6 +68,9 @@ void exchange_run_woken(struct io *io);
 
 /* The client left: a generation is cancelled at once, anything else finishes by itself. */
 void exchange_abandon(struct exchange *x);
+
+/* Appends what a stream has to `out`. False when that is nothing, or x is no stream. */
+bool exchange_feed(struct exchange *x, struct buf *out);
 
 /* A stream that has nothing to send sends a comment. False when it is no stream. */
 bool exchange_ping(struct exchange *x);

@@ -93,6 +93,7 @@ static bool open_inner(struct conn *c)
     enum MHD_Result added = MHD_add_connection(io->daemon, pair[1], (struct sockaddr *)&nobody,
                                                sizeof(struct sockaddr));
     io->adding = NULL;
+    io->daemon_ready = true;
     return added == MHD_YES && c->held > held;
 }
 
@@ -203,7 +204,7 @@ static bool advance_body(struct conn *c)
 
 void intake_end_request(struct conn *c)
 {
-    c->completed = false;
+    c->completed = c->muted = false;
     c->state = CONN_HEAD;
     c->deadline_ms = c->io->now_ms + (c->in.size > 0 ? IO_HEAD_MS : IO_IDLE_MS);
     c->head = (struct head){0};

@@ -266,6 +266,8 @@ static void on_event(struct io *io, const struct epoll_event *event)
         (void)ignored;
     } else if (tag == TAG_LISTEN) {
         accept_some(io);
+    } else if (tag == TAG_DAEMON) {
+        io->daemon_ready = true;
     } else if (tag > TAG_LAST) {
         struct conn *c = (struct conn *)(uintptr_t)(tag & ~(uint64_t)1);
         if ((tag & 1) == 0) {
@@ -393,7 +395,7 @@ static bool advance_phase(struct io *io)
 
 static int round_timeout(struct io *io)
 {
-    if (io->touched != NULL || daemon_has_work(io)) {
+    if (io->touched != NULL || io->daemon_ready || daemon_has_work(io)) {
         return 0;
     }
     return io->phase == IO_SERVING ? IO_SWEEP_MS : IO_SWEEP_MS / 10;
@@ -408,7 +410,10 @@ void io_run(struct io *io)
             on_event(io, &io->events[i]);
         }
         exchange_run_woken(io);
-        MHD_run(io->daemon);
+        if (io->daemon_ready || daemon_has_work(io)) {
+            io->daemon_ready = false;
+            MHD_run(io->daemon);
+        }
         pump_touched(io);
         if (io->now_ms - io->swept_ms >= IO_SWEEP_MS) {
             sweep(io);

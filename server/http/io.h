@@ -67,6 +67,7 @@ struct io {
     struct metrics metrics;
     int epoll_fd, listen_fd, wake_fd;
     struct MHD_Daemon *daemon;
+    bool daemon_ready; /* something for it has happened */
     struct workers *workers;
     struct conn *conns;     /* list */
     struct conn *adding;    /* the one being given to libmicrohttpd */
