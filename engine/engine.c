@@ -50,6 +50,16 @@ static enum phid_status resolve_options(const struct phid_engine_options *option
         o.context =
             model->context_length < DEFAULT_CONTEXT ? model->context_length : DEFAULT_CONTEXT;
     }
+    if (o.longrope == PHID_LONGROPE_SHORT && model->original_context > 0 &&
+        o.context > model->original_context) {
+        if (options->context > 0) {
+            return phid_fail_at(err, PHID_ERR_ARGUMENT, "context",
+                                "a context of %zu tokens is more than the %zu that the short "
+                                "rotary factors are for",
+                                o.context, model->original_context);
+        }
+        o.context = model->original_context;
+    }
     if (o.context > model->context_length) {
         return phid_fail_at(err, PHID_ERR_ARGUMENT, "context",
                             "a context of %zu tokens is more than the %zu the model was made for",
@@ -167,8 +177,15 @@ enum phid_status engine_new_with_backend(struct phid_model *model, const struct 
         .n_vocab = description->block.n_vocab,
         .context = o.context,
         .drafts = o.speculation != PHID_SPECULATION_OFF,
+        .original_context = description->original_context,
+        .longrope = o.longrope,
+        .prefix_secret = o.prefix_cache_off ? NULL : &e->prefix_secret,
     };
     size_t pages = 0;
+    status = prefix_secret_draw(&e->prefix_secret, err);
+    if (status != PHID_OK) {
+        goto fail;
+    }
     status = open_backend(e, model, description, &o, err);
     if (status != PHID_OK) {
         goto fail;
@@ -181,8 +198,7 @@ enum phid_status engine_new_with_backend(struct phid_model *model, const struct 
         .api = api,
         .backend = e->backend,
         .block = &description->block,
-        .original_context = description->original_context,
-        .context = o.context,
+        .terms = &e->terms,
         .max_running = o.max_running,
         .step_tokens = o.step_tokens,
         .itl_target_ns = (uint64_t)o.itl_target_ms * CLOCK_NS_PER_MS,

@@ -28,6 +28,7 @@ struct phid_engine {
     struct backend *backend;
     struct loop *loop;
     struct sequence_terms terms;
+    struct prefix_secret prefix_secret;
     struct phid_engine_info info; /* constant */
 };
 

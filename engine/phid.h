@@ -90,6 +90,11 @@ enum phid_activations { PHID_ACTIVATIONS_AUTO, PHID_ACTIVATIONS_INT8, PHID_ACTIV
  * time. auto: when few requests run and the guesses come true often enough to pay. */
 enum phid_speculation { PHID_SPECULATION_AUTO, PHID_SPECULATION_ALWAYS, PHID_SPECULATION_OFF };
 
+/* Which rotary factors a model with a short and a long list uses. hf, as Hugging Face does: the short ones up to the original
+ * context; a sequence that grows past it is computed again once with the long ones. long: always the long ones. short: always
+ * the short ones, and the context ends with the original one. */
+enum phid_longrope { PHID_LONGROPE_HF, PHID_LONGROPE_LONG, PHID_LONGROPE_SHORT };
+
 struct phid_engine_options {
     size_t threads;           /* 0: all cores this process may use */
     size_t context;           /* tokens a sequence may hold, prompt and answer; 0: the model's own, at most 4096 */
@@ -102,6 +107,8 @@ struct phid_engine_options {
     enum phid_activations activations;
     enum phid_speculation speculation;
     uint64_t kv_memory_bytes; /* 0: enough for max_running / 4 (at least 1) whole contexts, at most half of the free memory */
+    enum phid_longrope longrope;
+    bool prefix_cache_off;    /* every prompt is computed anew */
     const char *isa;          /* NULL or "auto"; a tier's name to force it */
     bool exact;               /* the reference path (slow): f32 activations and KV, scalar kernels */
     void (*log)(void *user, const char *line); /* may be NULL; one event a line, key=value */
@@ -133,8 +140,11 @@ PHID_API const struct phid_engine_info *phid_engine_info(const struct phid_engin
 struct phid_engine_stats {
     size_t running, waiting;
     size_t pages_total, pages_free;
+    size_t pages_cached;     /* of the free ones: kept for requests that begin like others before, until they are needed */
     uint64_t steps, tokens_prefilled, tokens_decoded, requests_finished, requests_cancelled;
     uint64_t preemptions; /* sequences that had to give their pages up and were computed again later */
+    uint64_t prefix_queries, prefix_hits; /* tokens of prompts that were looked up, and those that were found computed */
+    uint64_t prefix_evictions; /* cached pages that were used for something else */
     uint64_t finished[PHID_FINISHES]; /* requests by enum phid_finish */
     uint64_t prompt_tokens; /* of prompts that were computed to their end or found computed */
     uint64_t stalled_ns;    /* how long the step thread has been at the same layer of a step; 0 when it has nothing to do */
@@ -273,7 +283,8 @@ struct phid_output {
     size_t token_count;
     enum phid_finish finish;         /* != NONE: the last output of this request */
     struct phid_error error;         /* with PHID_FINISH_ERROR */
-    size_t prompt_tokens, cached_tokens, completion_tokens; /* so far; completion includes the end token */
+    size_t prompt_tokens, cached_tokens, completion_tokens; /* so far; cached: of the prompt's, found computed;
+                                                             * completion includes the end token */
     size_t drafts_accepted, drafts_rejected; /* tokens guessed ahead, see enum phid_speculation */
     uint64_t queue_ns, first_token_ns, total_ns; /* since submit; 0 while not reached */
 };

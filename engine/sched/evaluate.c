@@ -55,14 +55,13 @@ static enum phid_status evaluate(struct loop *l, const struct evaluation *e, str
         return phid_fail(err, PHID_ERR_CONTEXT, "%zu tokens do not fit into the KV memory",
                          e->count);
     }
-    bool is_long = o->original_context > 0 && e->count > o->original_context;
     for (size_t first = 0; first < e->count && status == PHID_OK; first += o->step_tokens) {
         size_t left = e->count - first;
         struct backend_sequence part = {
             .rows = left < o->step_tokens ? left : o->step_tokens,
             .start = (int32_t)first,
             .pages = pages.ids,
-            .rope_set = is_long ? BLOCK_ROPE_LONG : BLOCK_ROPE_SHORT,
+            .rope_set = sequence_rope_set(o->terms, e->count),
         };
         status = evaluate_chunk(l, e, &part, err);
     }

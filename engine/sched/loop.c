@@ -24,7 +24,10 @@ void loop_log(struct loop *l, const char *format, ...)
 
 void loop_count_pages(struct loop *l)
 {
-    atomic_store_explicit(&l->counters.pages_free, l->pool.free_count, memory_order_relaxed);
+    struct loop_counters *c = &l->counters;
+    atomic_store_explicit(&c->pages_free, page_pool_available(&l->pool), memory_order_relaxed);
+    atomic_store_explicit(&c->pages_cached, l->prefixes.idle_count, memory_order_relaxed);
+    atomic_store_explicit(&c->prefix_evictions, l->prefixes.evictions, memory_order_relaxed);
     atomic_store_explicit(&l->counters.running, l->running_count, memory_order_relaxed);
 }
 
@@ -116,7 +119,7 @@ static bool turn(struct loop *l)
     batch_build(&l->batch, l->running, l->running_count, &l->pace);
     loop_count_pages(l);
     if (l->batch.view.rows == 0) {
-        return ran_job;
+        return ran_job || l->unsettled;
     }
     loop_step(l);
     count_time(l, clock_now_ns() - began_ns);
@@ -217,6 +220,13 @@ enum phid_status loop_new(const struct loop_options *options, struct loop **ret_
     if (status != PHID_OK) {
         goto fail;
     }
+    if (options->terms->prefix_secret != NULL) {
+        status = prefix_init(&l->prefixes, options->terms->prefix_secret, options->pages, err);
+        l->pool.prefixes = &l->prefixes;
+    }
+    if (status != PHID_OK) {
+        goto fail;
+    }
     status = batch_init(&l->batch, options->step_tokens, options->max_running, err);
     if (status != PHID_OK) {
         goto fail;
@@ -255,6 +265,7 @@ void loop_free(struct loop *l)
     }
     batch_fini(&l->batch);
     page_pool_fini(&l->pool);
+    prefix_fini(&l->prefixes);
     free(l->running);
     free(l->hidden);
     free(l->logits);
@@ -306,6 +317,10 @@ void loop_stats(struct loop *l, struct phid_engine_stats *ret)
         .waiting = live > running ? live - running : 0,
         .pages_total = l->options.pages,
         .pages_free = atomic_load_explicit(&c->pages_free, memory_order_relaxed),
+        .pages_cached = atomic_load_explicit(&c->pages_cached, memory_order_relaxed),
+        .prefix_queries = atomic_load_explicit(&c->prefix_queries, memory_order_relaxed),
+        .prefix_hits = atomic_load_explicit(&c->prefix_hits, memory_order_relaxed),
+        .prefix_evictions = atomic_load_explicit(&c->prefix_evictions, memory_order_relaxed),
         .steps = atomic_load_explicit(&c->steps, memory_order_relaxed),
         .tokens_prefilled = atomic_load_explicit(&c->tokens_prefilled, memory_order_relaxed),
         .tokens_decoded = atomic_load_explicit(&c->tokens_decoded, memory_order_relaxed),
@@ -341,6 +356,7 @@ uint64_t loop_memory_bytes(const struct loop *l)
 {
     const struct loop_options *o = &l->options;
     return sizeof(*l) + batch_bytes(&l->batch) + 2 * o->pages * sizeof(uint32_t) +
+           (o->terms->prefix_secret != NULL ? prefix_bytes(o->pages) : 0) +
            o->max_running * sizeof(struct sequence *) +
            o->step_tokens * o->block->n_embd * sizeof(float) +
            l->logit_rows * o->block->n_vocab * sizeof(float);

@@ -25,9 +25,7 @@ struct loop_options {
     struct backend
         *backend; /* loaded, with KV storage for `pages` pages; the loop's alone while it lives */
     const struct block_model *block;
-    size_t original_context; /* tokens up to which the short rotary factors hold; 0: there is only
-                                one set */
-    size_t context;          /* tokens a sequence may hold; its pages are at most `pages` */
+    const struct sequence_terms *terms; /* borrowed; a sequence's pages are at most `pages` */
     size_t max_running;      /* at most step_tokens */
     size_t step_tokens;
     uint64_t itl_target_ns; /* see pace.h; 0: twice a lone decode step */

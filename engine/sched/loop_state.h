@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "engine/kv/page_pool.h"
+#include "engine/kv/prefix.h"
 #include "engine/sched/batch.h"
 #include "engine/sched/loop.h"
 #include "engine/sched/meter.h"
@@ -17,7 +18,8 @@
 struct loop_counters {
     atomic_size_t
         live; /* submitted and not finished; release by who finishes one, acquire by loop_stats */
-    atomic_size_t running, pages_free;
+    atomic_size_t running, pages_free, pages_cached;
+    _Atomic uint64_t prefix_queries, prefix_hits, prefix_evictions;
     _Atomic uint64_t steps, tokens_prefilled, tokens_decoded, finished, cancelled, preemptions;
     _Atomic uint64_t drafts, draft_tokens, draft_accepted;
     _Atomic uint64_t host_ns, sample_ns, device_ns; /* where the time of turns with a step went */
@@ -52,6 +54,7 @@ struct loop {
 
     /* Step thread. */
     struct page_pool pool;
+    struct prefix_tree prefixes; /* without pages when nothing is shared */
     struct sequence **running; /* [max_running], oldest first */
     size_t running_count;
     struct batch batch;
@@ -60,6 +63,8 @@ struct loop {
     float *hidden; /* [step_tokens, n_embd] */
     float *logits; /* [logit_rows, n_vocab] */
     size_t logit_rows;
+    uint64_t last_parked; /* its ordinal */
+    bool unsettled; /* preparing has parked somebody or lets somebody wait: look again */
     uint64_t cancellations_seen;
 };
 
@@ -83,6 +88,15 @@ void loop_park(struct loop *l,
 
 /* speculate.c */
 void loop_speculate(struct loop *l); /* between loop_prepare and batch_build */
+
+/* sharing.c */
+/* Takes the whole pages that the tree has. */
+void loop_share_found(struct loop *l, struct sequence *s);
+/* The same, and part of a page. false: wait, another one computes in this step what s needs. */
+bool loop_share(struct loop *l, struct sequence *s);
+/* Whole pages that it would find now or soon; *ret_idle of them nobody else reads. */
+size_t loop_found_pages(const struct loop *l, const struct sequence *s, size_t *ret_idle);
+void loop_publish(struct loop *l, struct sequence *s); /* what it has computed, after a step */
 
 /* step.c */
 void loop_step(struct loop *l); /* runs l->batch */

@@ -101,6 +101,29 @@ static enum phid_status copy_stops(struct sequence *s, const struct phid_request
     return status;
 }
 
+enum block_rope_set sequence_rope_set(const struct sequence_terms *terms, size_t tokens)
+{
+    size_t original = terms->original_context;
+    if (original == 0 || terms->longrope == PHID_LONGROPE_SHORT) {
+        return BLOCK_ROPE_SHORT;
+    }
+    return terms->longrope == PHID_LONGROPE_LONG || tokens > original ? BLOCK_ROPE_LONG
+                                                                      : BLOCK_ROPE_SHORT;
+}
+
+static enum phid_status begin_sharing(struct sequence *s, const struct phid_request_params *p,
+                                      struct phid_error *err)
+{
+    struct prefix_scope scope = {.rope_set = s->rope_set};
+    if (p->tenant != NULL) {
+        scope.tenant = str_of(p->tenant);
+    }
+    if (p->cache_salt != NULL) {
+        scope.salt = (struct str){.data = p->cache_salt, .size = p->cache_salt_size};
+    }
+    return sharing_init(&s->sharing, s->terms->prefix_secret, &scope, &s->tokens, err);
+}
+
 static enum phid_status copy_params(struct sequence *s, const struct phid_request_params *p,
                                     struct phid_error *err)
 {
@@ -120,7 +143,11 @@ static enum phid_status copy_params(struct sequence *s, const struct phid_reques
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for a prompt of %zu tokens",
                          p->prompt_count);
     }
-    enum phid_status status = copy_sampling(s, p, err);
+    s->rope_set = sequence_rope_set(s->terms, p->prompt_count);
+    enum phid_status status = begin_sharing(s, p, err);
+    if (status == PHID_OK) {
+        status = copy_sampling(s, p, err);
+    }
     return status == PHID_OK ? copy_stops(s, p, err) : status;
 }
 
@@ -192,7 +219,8 @@ static bool begins_text(const struct sequence *s)
 
 enum phid_status sequence_start(struct sequence *s, struct phid_error *err)
 {
-    if (!tokens_reserve(&s->tokens, s->prompt_count + s->max_tokens)) {
+    if (!tokens_reserve(&s->tokens, s->prompt_count + s->max_tokens) ||
+        !sharing_reserve(&s->sharing, sequence_longest(s))) {
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for a sequence of %zu tokens",
                          sequence_longest(s));
     }
@@ -241,14 +269,21 @@ void sequence_stop(struct sequence *s)
     sampler_fini(&s->sampler);
     answer_fini(&s->answer);
     page_table_fini(&s->pages);
+    sharing_fini(&s->sharing);
     tokens_fini(&s->tokens);
     s->started = false;
 }
 
-void sequence_restart(struct sequence *s, struct page_pool *pool)
+void sequence_restart(struct sequence *s, struct page_pool *pool, enum block_rope_set set)
 {
     page_table_clear(&s->pages, pool);
+    s->sharing.counted = s->sharing.counted || s->done > s->progress.cached_tokens;
+    if (!s->sharing.counted) {
+        s->progress.cached_tokens = 0; /* it will be found again, or not */
+    }
     s->done = 0;
+    s->rope_set = set;
+    sharing_restart(&s->sharing, set);
 }
 
 static enum phid_status judge(const struct sequence *s, const float *logits, int32_t id,

@@ -23,6 +23,7 @@
 #include "engine/sched/answer.h"
 #include "engine/sched/draft.h"
 #include "engine/sched/output.h"
+#include "engine/sched/sharing.h"
 #include "engine/sched/stop.h"
 #include "engine/text/tokenizer.h"
 
@@ -37,6 +38,9 @@ struct sequence_terms {
     size_t n_vocab;
     size_t context; /* tokens a sequence may hold */
     bool drafts;    /* sequences guess ahead, see draft.h */
+    size_t original_context; /* tokens up to which the short rotary factors hold; 0: one set only */
+    enum phid_longrope longrope;
+    const struct prefix_secret *prefix_secret; /* NULL: computed prefixes are not shared */
 };
 
 struct sequence {
@@ -66,6 +70,7 @@ struct sequence {
     struct tokens tokens; /* prompt and answer */
     size_t done;          /* tokens whose keys and values are in the pages */
     struct page_table pages;
+    struct sharing sharing;
     enum block_rope_set rope_set;
     bool started;
     bool runnable;          /* takes part in the step being built */
@@ -103,8 +108,12 @@ enum phid_status sequence_start(struct sequence *s, struct phid_error *err);
 /* Frees it again, after the end; pages must have been given back. The output stays. */
 void sequence_stop(struct sequence *s);
 
-/* The pages' content is of no use any more, all tokens are to be computed again. */
-void sequence_restart(struct sequence *s, struct page_pool *pool);
+/* Gives the pages back; all tokens are to be computed again, or found, under this set of rotary
+ * factors. */
+void sequence_restart(struct sequence *s, struct page_pool *pool, enum block_rope_set set);
+
+/* The rotary factors of a sequence of so many tokens. */
+enum block_rope_set sequence_rope_set(const struct sequence_terms *terms, size_t tokens);
 
 /* Tokens that a step still has to compute before the next one can be sampled; 1 for a sequence that
  * decodes. */

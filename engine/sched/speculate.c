@@ -34,12 +34,11 @@ static double row_cost(const struct loop *l, const struct pace_step *load)
 }
 
 /* Guesses that fit: into the answer, into the rotary factors in use, and into the step. */
-static size_t room_for_guesses(const struct loop *l, const struct sequence *s, size_t rows)
+static size_t room_for_guesses(const struct sequence *s, size_t rows)
 {
     size_t count = s->tokens.count, end = sequence_longest(s);
-    if (s->rope_set == BLOCK_ROPE_SHORT && l->options.original_context > 0 &&
-        end > l->options.original_context) {
-        end = l->options.original_context;
+    if (sequence_rope_set(s->terms, end) != s->rope_set) {
+        end = s->terms->original_context;
     }
     size_t room = end > count ? end - count : 0;
     return room < rows ? room : rows;
@@ -47,7 +46,7 @@ static size_t room_for_guesses(const struct loop *l, const struct sequence *s, s
 
 static size_t guess(struct loop *l, struct sequence *s, double cost, size_t rows)
 {
-    size_t max = room_for_guesses(l, s, rows);
+    size_t max = room_for_guesses(s, rows);
     max = draft_length(&s->draft_record, cost, max < DRAFT_MAX ? max : DRAFT_MAX);
     if (max == 0) {
         return 0;

@@ -39,6 +39,7 @@ static void advance(struct loop *l)
             prefilled += rows;
         }
         s->done += rows - s->guesses; /* those count once they came true */
+        loop_publish(l, s);
     }
     atomic_fetch_add_explicit(&l->counters.tokens_prefilled, prefilled, memory_order_relaxed);
     atomic_fetch_add_explicit(&l->counters.steps, 1, memory_order_relaxed);

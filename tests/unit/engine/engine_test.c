@@ -216,6 +216,7 @@ static void test_engine_crosses_to_long_factors(void **state)
 {
     struct world w;
     struct phid_engine_options options = world_pool(2);
+    options.prefix_cache_off = true; /* rows are counted */
     world_init(&w, 100, &options);
     int32_t prompt[150];
     world_prompt(prompt, 150, 1);

@@ -164,6 +164,10 @@ static enum phid_status fake_kv_create(struct backend *b, enum backend_kv_type t
 static enum phid_status fake_kv_copy(struct backend *b, uint32_t from, uint32_t to,
                                      struct phid_error *err)
 {
+    if (fake_backend.fail_copies) {
+        return phid_fail(err, PHID_ERR_INTERNAL, "the test wants copies to fail");
+    }
+    atomic_fetch_add(&fake_backend.copies, 1);
     memcpy(b->slots + (size_t)to * BACKEND_PAGE_TOKENS,
            b->slots + (size_t)from * BACKEND_PAGE_TOKENS, BACKEND_PAGE_TOKENS * sizeof(*b->slots));
     return PHID_OK;
@@ -354,6 +358,8 @@ void fake_backend_reset(void)
     atomic_store(&fake_backend.fail_step, -1);
     fake_backend.failure = PHID_ERR_INTERNAL;
     fake_backend.gated = false;
+    fake_backend.fail_copies = false;
+    atomic_store(&fake_backend.copies, 0);
     atomic_store(&fake_backend.faults, 0);
     atomic_store(&fake_backend.steps, 0);
     atomic_store(&fake_backend.rows, 0);

@@ -25,6 +25,7 @@ struct fake_backend_control {
     unsigned step_us;     /* how long a step takes */
     atomic_int fail_step; /* the step with this number fails, -1: none */
     enum phid_status failure;
+    bool fail_copies; /* kv_copy fails */
     bool gated; /* each step waits for a fake_backend_let */
 
     atomic_int faults; /* rows that did not continue what is in their pages */
@@ -32,6 +33,7 @@ struct fake_backend_control {
     atomic_size_t rows;
     atomic_size_t max_rows;  /* the largest batch seen */
     atomic_size_t long_rows; /* rows under the long factors */
+    atomic_size_t copies;    /* of pages */
 };
 extern struct fake_backend_control fake_backend;
 

@@ -64,11 +64,16 @@ enum { STOP_TEXTS = sizeof(stop_texts) / sizeof(stop_texts[0]) };
 
 static void draw_wish(struct random *r, struct wish *w)
 {
+    static const char *const tenants[] = {NULL, NULL, NULL, "a", "b"};
     size_t count = 1 + draw(r, draw(r, 3) == 0 ? PROMPT_MAX : 40);
+    /* Half of them begin like others. */
+    size_t common = draw(r, 2) == 0 ? 0 : draw(r, PROMPT_MAX), family = draw(r, 3);
     for (size_t i = 0; i < count; i++) {
-        w->prompt[i] = FAKE_BYTE + (int32_t)draw(r, FAKE_VOCAB - FAKE_BYTE);
+        w->prompt[i] = FAKE_BYTE + (int32_t)(i < common ? (i * 7 + family * 31) % 300
+                                                        : draw(r, FAKE_VOCAB - FAKE_BYTE));
     }
     w->params = client_params(w->prompt, count, draw(r, ANSWER_MAX));
+    w->params.tenant = tenants[draw(r, sizeof(tenants) / sizeof(tenants[0]))];
     w->params.logprobs = (int32_t)draw(r, 5) - 1;
     w->params.prompt_logprobs = draw(r, 3) == 0;
     w->params.continues_text = draw(r, 2) == 0;
@@ -266,6 +271,7 @@ static void run_trace(uint64_t seed)
         .step_tokens = 1 + draw(&r, 100),
         .queue = 1 + draw(&r, 6),
         .speculation = (enum phid_speculation)draw(&r, 3),
+        .prefix_cache_off = draw(&r, 6) == 0,
     };
     fake_backend_reset();
     fake_backend.period = (unsigned)(draw(&r, 2) * (1 + draw(&r, 30)));
