@@ -11,6 +11,14 @@
 #include "tests/unit/engine/fake_backend.h"
 #include "tests/unit/engine/world.h"
 
+/* Without guesses, since rows are counted. */
+static struct phid_engine_options plain_pool(size_t contexts)
+{
+    struct phid_engine_options options = world_pool(contexts);
+    options.speculation = PHID_SPECULATION_OFF;
+    return options;
+}
+
 static size_t rows(void)
 {
     return atomic_load(&fake_backend.rows);
@@ -31,7 +39,7 @@ static size_t ask(struct world *w, const struct phid_request_params *params, siz
 static void test_sharing_same_prompt(void **state)
 {
     struct world w;
-    struct phid_engine_options options = world_pool(4);
+    struct phid_engine_options options = plain_pool(4);
     world_init(&w, 0, &options);
     int32_t prompt[200];
     world_prompt(prompt, 200, 1);
@@ -65,7 +73,7 @@ static void test_sharing_same_prompt(void **state)
 static void test_sharing_other_prompts(void **state)
 {
     struct world w;
-    struct phid_engine_options options = world_pool(4);
+    struct phid_engine_options options = plain_pool(4);
     world_init(&w, 0, &options);
     int32_t prompt[200];
     world_prompt(prompt, 200, 1);
@@ -83,7 +91,7 @@ static void test_sharing_other_prompts(void **state)
 static void test_sharing_is_apart(void **state)
 {
     struct world w;
-    struct phid_engine_options options = world_pool(8);
+    struct phid_engine_options options = plain_pool(8);
     world_init(&w, 0, &options);
     int32_t prompt[100];
     world_prompt(prompt, 100, 1);
@@ -108,7 +116,7 @@ static void test_sharing_is_apart(void **state)
 static void test_sharing_off(void **state)
 {
     struct world w;
-    struct phid_engine_options options = world_pool(4);
+    struct phid_engine_options options = plain_pool(4);
     options.prefix_cache_off = true;
     world_init(&w, 0, &options);
     int32_t prompt[200];
@@ -126,7 +134,7 @@ static void test_sharing_off(void **state)
 static void test_sharing_next_turn(void **state)
 {
     struct world w;
-    struct phid_engine_options options = world_pool(4);
+    struct phid_engine_options options = plain_pool(4);
     world_init(&w, 0, &options);
     int32_t chat[400];
     world_prompt(chat, 400, 1);
@@ -148,7 +156,7 @@ static void test_sharing_next_turn(void **state)
 static void test_sharing_prompt_logprobs_computes(void **state)
 {
     struct world w;
-    struct phid_engine_options options = world_pool(4);
+    struct phid_engine_options options = plain_pool(4);
     world_init(&w, 0, &options);
     int32_t prompt[150];
     world_prompt(prompt, 150, 1);
@@ -185,6 +193,7 @@ static void crowd_open(struct world *w, size_t step_tokens)
     struct phid_engine_options options = {.kv_memory_bytes = (uint64_t)1024 * 200,
                                           .context = 2048,
                                           .step_tokens = step_tokens,
+                                          .speculation = PHID_SPECULATION_OFF,
                                           .max_running = CROWD};
     w->engine = client_engine(&w->model, &options);
 }
@@ -254,7 +263,7 @@ static void test_sharing_leader_leaves(void **state)
 static void test_sharing_candidates_of_one_prompt(void **state)
 {
     struct world w;
-    struct phid_engine_options options = world_pool(8);
+    struct phid_engine_options options = plain_pool(8);
     world_init(&w, 0, &options);
     fake_backend.gated = true;
     int32_t prompt[40];
@@ -276,7 +285,7 @@ static void test_sharing_candidates_of_one_prompt(void **state)
 static void test_sharing_evicts_before_preempting(void **state)
 {
     struct world w;
-    struct phid_engine_options options = world_pool(1); /* 8 pages */
+    struct phid_engine_options options = plain_pool(1); /* 8 pages */
     world_init(&w, 0, &options);
     int32_t prompt[300];
     for (int i = 0; i < 40; i++) {
@@ -298,7 +307,7 @@ static void test_sharing_evicts_before_preempting(void **state)
 static void test_sharing_parked_finds_its_pages(void **state)
 {
     struct world w;
-    struct phid_engine_options options = world_pool(4);
+    struct phid_engine_options options = plain_pool(4);
     options.max_running = 1;
     world_init(&w, 0, &options);
     int32_t script[WORLD_CONTEXT];
@@ -333,7 +342,7 @@ static void test_sharing_parked_finds_its_pages(void **state)
 static void test_sharing_copies_may_fail(void **state)
 {
     struct world w;
-    struct phid_engine_options options = world_pool(4);
+    struct phid_engine_options options = plain_pool(4);
     world_init(&w, 0, &options);
     fake_backend.fail_copies = true;
     int32_t prompt[128];
@@ -367,7 +376,7 @@ static void test_sharing_none_is_preempted_twice_in_a_row(void **state)
     for (int round = 0; round < 6; round++) {
         struct events events = {0};
         struct world w;
-        struct phid_engine_options options = world_pool(2);
+        struct phid_engine_options options = plain_pool(2);
         options.log = note;
         options.log_user = &events;
         options.prefix_cache_off = round % 2 == 1;
