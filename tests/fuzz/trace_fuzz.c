@@ -1,0 +1,353 @@
+/* Random traffic against the real engine on the tiny model: arrivals from several threads, readers
+ * that come late, requests that are cancelled, freed or abandoned with their engine, pools that are
+ * too small, prompts that share their beginning.
+ *
+ *   trace_fuzz MODEL [ARRIVALS [SEED]]
+ *
+ * Whatever happens around it, an answer that comes to its end is byte for byte the one that the
+ * same request gets alone; what an answer shows before it is cancelled is its beginning; in the end
+ * no page is lost, and nothing takes for ever. Exit code 0, or 1 with the seed and what was wrong. */
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "tests/fuzz/trace_wish.h"
+
+#if defined(__SANITIZE_THREAD__)
+#define ARRIVALS_DEFAULT 500
+#elif defined(__SANITIZE_ADDRESS__)
+#define ARRIVALS_DEFAULT 1500
+#else
+#define ARRIVALS_DEFAULT 10000
+#endif
+
+enum {
+    WISHES = 300,
+    THREADS = 3,
+    ROUNDS = 8,
+    FLIGHTS_MAX = 24,   /* requests of one thread at once */
+    HANG_S = 120,       /* without any output */
+    ALARM_S = 900,      /* in all */
+    PAGE_BYTES = 98304, /* of the tiny model: 3 layers, 4 heads, 64 tokens, f16 */
+};
+
+enum manner {
+    READ_AT_ONCE,
+    READ_LATE,
+    CANCEL_AT_ONCE,
+    CANCEL_LATER,
+    FREE_AT_ONCE,
+    FREE_LATER,
+    MANNERS
+};
+
+/* A request under way. */
+struct flight {
+    struct phid_request *request;
+    const struct wish *wish;
+    enum manner manner;
+    unsigned idle;     /* passes until it is looked at again */
+    unsigned patience; /* outputs until it is cancelled or freed */
+    bool cancelled;
+    size_t shown;      /* bytes of text so far, all of them right */
+    uint64_t moved_ns; /* when it last had output */
+};
+
+struct round {
+    const struct wishes *wishes;
+    struct phid_engine *engine;
+    atomic_bool closing; /* no more submits; the engine may go away */
+    atomic_uint parked;  /* drivers that know it */
+    atomic_size_t accepted, refused, survivors;
+    atomic_bool wrong;
+};
+
+struct driver {
+    struct round *round;
+    struct rng rng;
+    pthread_t thread;
+    size_t arrivals; /* still to come */
+    struct flight flights[FLIGHTS_MAX];
+    size_t count;
+};
+
+static void complain(struct round *r, const struct flight *f, const char *what, long have,
+                     long want)
+{
+    atomic_store(&r->wrong, true);
+    fprintf(stderr, "trace: wish %td, manner %d: %s: %ld, alone %ld\n",
+            f->wish - r->wishes->items, f->manner, what, have, want);
+}
+
+static bool submit(struct driver *d)
+{
+    struct round *r = d->round;
+    struct flight *f = &d->flights[d->count];
+    struct phid_error err = {0};
+    d->arrivals--;
+    *f = (struct flight){
+        .wish = &r->wishes->items[rng_below(&d->rng, r->wishes->count)],
+        .manner = rng_below(&d->rng, 2) == 0 ? READ_AT_ONCE
+                                             : (enum manner)rng_below(&d->rng, MANNERS),
+        .patience = (unsigned)rng_below(&d->rng, 12),
+        .moved_ns = clock_now_ns(),
+    };
+    enum phid_status status =
+        phid_engine_submit(r->engine, &f->wish->params, &f->request, &err);
+    if (status == PHID_ERR_BUSY) {
+        atomic_fetch_add(&r->refused, 1);
+        d->arrivals += rng_below(&d->rng, 200) > 0; /* most come again */
+        return false;
+    }
+    if (status != PHID_OK) {
+        fprintf(stderr, "trace: refused: %s\n", err.message);
+        atomic_store(&r->wrong, true);
+        return false;
+    }
+    atomic_fetch_add(&r->accepted, 1);
+    d->count++;
+    if (f->manner == CANCEL_AT_ONCE) {
+        f->cancelled = true;
+        phid_request_cancel(f->request);
+    }
+    return true;
+}
+
+static void land(struct driver *d, size_t i)
+{
+    phid_request_free(d->flights[i].request);
+    d->flights[i] = d->flights[--d->count];
+}
+
+/* The end of an answer that nobody disturbed. */
+static void judge(struct round *r, const struct flight *f, const struct phid_output *out)
+{
+    const struct wish *w = f->wish;
+    if (out->finish != w->finish) {
+        complain(r, f, "finish", out->finish, w->finish);
+    } else if (f->shown != w->text.size) {
+        complain(r, f, "bytes of text", (long)f->shown, (long)w->text.size);
+    } else if (out->completion_tokens != w->completion_tokens) {
+        complain(r, f, "tokens", (long)out->completion_tokens, (long)w->completion_tokens);
+    } else {
+        atomic_fetch_add(&r->survivors, 1);
+    }
+}
+
+static void take(struct driver *d, struct flight *f, const struct phid_output *out)
+{
+    const struct wish *w = f->wish;
+    f->moved_ns = clock_now_ns();
+    if (f->shown + out->text_size > w->text.size ||
+        (out->text_size > 0 && memcmp(w->text.data + f->shown, out->text, out->text_size) != 0)) {
+        complain(d->round, f, "other text after byte", (long)f->shown, (long)w->text.size);
+    }
+    f->shown += out->text_size;
+    if (out->finish == PHID_FINISH_STOP || out->finish == PHID_FINISH_LENGTH) {
+        judge(d->round, f, out); /* a cancel may come too late */
+    } else if (out->finish == PHID_FINISH_CANCELLED && !f->cancelled) {
+        complain(d->round, f, "cancelled", 1, 0);
+    } else if (out->finish == PHID_FINISH_ERROR &&
+               !(out->error.status == PHID_ERR_CLOSED && atomic_load(&d->round->closing))) {
+        fprintf(stderr, "trace: %s\n", out->error.message);
+        complain(d->round, f, "failed with status", out->error.status, 0);
+    }
+}
+
+/* One look at flight i. True when something happened. */
+static bool look(struct driver *d, size_t i)
+{
+    struct flight *f = &d->flights[i];
+    struct phid_output out = {0};
+    if (f->idle > 0) {
+        f->idle--;
+        return false;
+    }
+    if (f->manner == FREE_AT_ONCE || (f->manner == FREE_LATER && f->patience == 0)) {
+        land(d, i);
+        return true;
+    }
+    if (!phid_request_poll(f->request, &out)) {
+        if (clock_seconds_since(f->moved_ns) > HANG_S) {
+            complain(d->round, f, "seconds without output", HANG_S, 0);
+            land(d, i);
+        }
+        return false;
+    }
+    take(d, f, &out);
+    if (out.finish != PHID_FINISH_NONE) {
+        land(d, i);
+        return true;
+    }
+    if (f->manner == READ_LATE) {
+        f->idle = (unsigned)rng_below(&d->rng, 200);
+    } else if (f->manner == CANCEL_LATER && f->patience == 0 && !f->cancelled) {
+        f->cancelled = true;
+        phid_request_cancel(f->request);
+    }
+    f->patience -= f->patience > 0;
+    return true;
+}
+
+static void *drive(void *user)
+{
+    struct driver *d = user;
+    bool parked = false;
+    while (d->arrivals > 0 || d->count > 0 || !parked) {
+        bool busy = false;
+        if (!parked && (d->arrivals == 0 || atomic_load(&d->round->closing))) {
+            parked = true;
+            d->arrivals = 0;
+            atomic_fetch_add(&d->round->parked, 1);
+        }
+        /* Bursts and lulls: as many as there is room for, or none. */
+        while (d->arrivals > 0 && d->count < FLIGHTS_MAX && rng_below(&d->rng, 6) > 0 &&
+               submit(d)) {
+            busy = true;
+        }
+        for (size_t i = d->count; i-- > 0;) {
+            busy |= look(d, i);
+        }
+        if (!busy) {
+            usleep((useconds_t)rng_below(&d->rng, 200));
+        }
+    }
+    return NULL;
+}
+
+/* Somebody watches all the time, and it must cost nothing but numbers. */
+static bool watch_until_parked(struct round *r, bool abrupt, uint64_t grace_ns)
+{
+    uint64_t start = clock_now_ns();
+    while (atomic_load(&r->parked) < THREADS) {
+        struct phid_engine_stats stats;
+        struct phid_histogram h;
+        phid_engine_stats(r->engine, &stats);
+        phid_engine_histogram(r->engine, PHID_HISTOGRAM_INTER_TOKEN, &h);
+        if (stats.pages_free > stats.pages_total) {
+            fprintf(stderr, "trace: %zu pages of %zu free\n", stats.pages_free, stats.pages_total);
+            return false;
+        }
+        if (abrupt && clock_now_ns() - start > grace_ns) {
+            atomic_store(&r->closing, true);
+        }
+        usleep(1000);
+    }
+    return true;
+}
+
+/* Cancels take effect with the next step; then everything must be as in the beginning. */
+static bool nothing_is_lost(struct round *r)
+{
+    struct phid_engine_stats s;
+    for (int i = 0; i < 10000; i++) {
+        phid_engine_stats(r->engine, &s);
+        if (s.pages_free == s.pages_total && s.running == 0 && s.waiting == 0) {
+            break;
+        }
+        usleep(1000);
+    }
+    if (s.pages_free != s.pages_total || s.running != 0 || s.waiting != 0) {
+        fprintf(stderr, "trace: %zu pages of %zu free, %zu running, %zu waiting at the end\n",
+                s.pages_free, s.pages_total, s.running, s.waiting);
+        return false;
+    }
+    if (s.requests_finished + s.requests_cancelled != atomic_load(&r->accepted)) {
+        fprintf(stderr, "trace: %llu finished and %llu cancelled of %zu requests\n",
+                (unsigned long long)s.requests_finished, (unsigned long long)s.requests_cancelled,
+                atomic_load(&r->accepted));
+        return false;
+    }
+    return true;
+}
+
+static bool run_round(const struct wishes *wishes, struct phid_model *model, size_t arrivals,
+                      uint64_t seed)
+{
+    struct rng rng;
+    rng_init(&rng, seed);
+    const struct phid_engine_options options = {
+        .context = TRACE_CONTEXT,
+        .max_running = 1 + rng_below(&rng, 40),
+        .step_tokens = rng_below(&rng, 3) == 0 ? 1 + rng_below(&rng, 60) : 64 + rng_below(&rng, 448),
+        .queue = 1 + rng_below(&rng, 120),
+        .kv_memory_bytes = PAGE_BYTES * (TRACE_CONTEXT / 64 + rng_below(&rng, 60)),
+    };
+    bool abrupt = rng_below(&rng, 4) == 0;
+    struct round r = {.wishes = wishes};
+    struct phid_error err = {0};
+    uint64_t start = clock_now_ns();
+    if (phid_engine_new(model, &options, &r.engine, &err) != PHID_OK) {
+        fprintf(stderr, "trace: %s\n", err.message);
+        return false;
+    }
+    static struct driver drivers[THREADS];
+    for (size_t i = 0; i < THREADS; i++) {
+        drivers[i] = (struct driver){.round = &r, .arrivals = arrivals / THREADS};
+        rng_init(&drivers[i].rng, seed * 100 + i);
+        if (pthread_create(&drivers[i].thread, NULL, drive, &drivers[i]) != 0) {
+            abort();
+        }
+    }
+    bool good = watch_until_parked(&r, abrupt, (500 + rng_below(&rng, 3000)) * (uint64_t)CLOCK_NS_PER_MS);
+    if (abrupt) { /* the engine goes away under the requests */
+        atomic_store(&r.closing, true);
+        phid_engine_free(r.engine);
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        pthread_join(drivers[i].thread, NULL);
+    }
+    good = good && (abrupt || nothing_is_lost(&r)) && !atomic_load(&r.wrong);
+    struct phid_engine_stats s = {0};
+    if (!abrupt) {
+        phid_engine_stats(r.engine, &s);
+        phid_engine_free(r.engine);
+    }
+    printf("seed %llu%s: %zu seats, %zu rows, %llu pages: %zu accepted, %zu refused, %zu answered "
+           "to the end, %llu preemptions, %.1f s%s\n",
+           (unsigned long long)seed, abrupt ? " (abrupt)" : "", options.max_running,
+           options.step_tokens, (unsigned long long)(options.kv_memory_bytes / PAGE_BYTES),
+           atomic_load(&r.accepted), atomic_load(&r.refused), atomic_load(&r.survivors),
+           (unsigned long long)s.preemptions, clock_seconds_since(start), good ? "" : ": WRONG");
+    return good;
+}
+
+static void on_alarm(int signal)
+{
+    static const char message[] = "trace: it hangs\n";
+    (void)signal;
+    ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
+    (void)ignored;
+    _exit(1);
+}
+
+int main(int argc, char **argv)
+{
+    size_t arrivals = argc > 2 ? strtoull(argv[2], NULL, 10) : ARRIVALS_DEFAULT;
+    uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
+    const struct phid_model_options model_options = {0};
+    struct phid_model *model = NULL;
+    struct phid_error err = {0};
+    struct wishes wishes = {0};
+    struct rng rng;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    signal(SIGALRM, on_alarm);
+    alarm(ALARM_S);
+    if (argc < 2 || phid_model_open(argv[1], &model_options, &model, &err) != PHID_OK) {
+        fprintf(stderr, "trace_fuzz MODEL [ARRIVALS [SEED]]: %s\n", err.message);
+        return 2;
+    }
+    rng_init(&rng, seed);
+    bool good = wishes_make(&wishes, WISHES, model, &rng) && wishes_answer(&wishes, model);
+    for (uint64_t i = 0; i < ROUNDS && good; i++) {
+        good = run_round(&wishes, model, arrivals / ROUNDS, seed * 1000 + i);
+    }
+    wishes_free(&wishes);
+    phid_model_close(model);
+    return good ? 0 : 1;
+}
