@@ -16,6 +16,8 @@
 #define DEFAULT_STEP_TOKENS ((size_t)512)
 #define DEFAULT_QUEUE       ((size_t)256)
 
+#define DEFAULT_MAX_OVERTAKE_MS ((uint32_t)10000)
+
 /* Far beyond any use; keeps sizes computed from them small. */
 #define STEP_TOKENS_MAX ((size_t)65536)
 #define QUEUE_MAX       ((size_t)1 << 24)
@@ -68,6 +70,7 @@ static enum phid_status resolve_options(const struct phid_engine_options *option
     o.step_tokens = o.step_tokens > 0 ? o.step_tokens : DEFAULT_STEP_TOKENS;
     o.max_running = o.max_running > 0 ? o.max_running : DEFAULT_MAX_RUNNING;
     o.queue = o.queue > 0 ? o.queue : DEFAULT_QUEUE;
+    o.max_overtake_ms = o.max_overtake_ms > 0 ? o.max_overtake_ms : DEFAULT_MAX_OVERTAKE_MS;
     if (o.step_tokens > STEP_TOKENS_MAX) {
         return phid_fail_at(err, PHID_ERR_ARGUMENT, "step_tokens",
                             "step_tokens is %zu, at most %zu can be", o.step_tokens,
@@ -204,6 +207,9 @@ enum phid_status engine_new_with_backend(struct phid_model *model, const struct 
         .itl_target_ns = (uint64_t)o.itl_target_ms * CLOCK_NS_PER_MS,
         .speculation = o.speculation,
         .queue = o.queue,
+        .queue_tokens = o.queue_tokens,
+        .max_wait_ns = (uint64_t)o.max_wait_ms * CLOCK_NS_PER_MS,
+        .max_overtake_ns = (uint64_t)o.max_overtake_ms * CLOCK_NS_PER_MS,
         .pages = pages,
         .log = o.log,
         .log_user = o.log_user,
@@ -256,6 +262,11 @@ void phid_engine_histogram(struct phid_engine *engine, enum phid_histogram_id id
                            struct phid_histogram *ret)
 {
     loop_histogram(engine->loop, id, ret);
+}
+
+void phid_engine_load(const struct phid_engine *engine, struct phid_engine_load *ret)
+{
+    loop_load(engine->loop, ret);
 }
 
 void phid_engine_drain(struct phid_engine *engine)

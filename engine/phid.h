@@ -103,6 +103,10 @@ struct phid_engine_options {
     uint32_t itl_target_ms;   /* what a prompt beside running answers may stretch the gap between two tokens to; 0: twice a
                                * step of one token, at least 100 ms */
     size_t queue;             /* requests that may wait; 0: 256 */
+    size_t queue_tokens;      /* tokens their prompts may have together; 0: no limit. One request may always wait */
+    uint32_t max_wait_ms;     /* a request that would wait longer for its first step is refused, one that has ends; 0: no limit */
+    uint32_t max_overtake_ms; /* a request that has waited so long is overtaken by no better priority or longer cached prefix any
+                               * more; 0: 10000 */
     enum phid_kv_type kv_type;
     enum phid_activations activations;
     enum phid_speculation speculation;
@@ -186,6 +190,15 @@ struct phid_histogram {
 /* Both read counters only: they never wait for a step, whatever the engine is doing. */
 PHID_API void phid_engine_histogram(struct phid_engine *engine, enum phid_histogram_id id, struct phid_histogram *ret);
 
+struct phid_engine_load {
+    size_t waiting, waiting_tokens; /* requests that wait for their first step, and their prompts' tokens */
+    uint64_t wait_ms;               /* how long a request that comes now would wait, by what was measured; 0: not, or not known */
+    bool full;                      /* it would be refused with PHID_ERR_BUSY */
+};
+
+/* Whether there is room for more: to be asked before anything is done for a request. Takes no lock. */
+PHID_API void phid_engine_load(const struct phid_engine *engine, struct phid_engine_load *ret);
+
 /* No new requests from now on (PHID_ERR_CLOSED); those accepted run on. */
 PHID_API void phid_engine_drain(struct phid_engine *engine);
 
@@ -237,8 +250,11 @@ struct phid_request_params {
     const char *id;           /* for logs; copied, may be NULL */
     uint64_t arrived_ns;      /* CLOCK_MONOTONIC, when the request came in, for the histograms; 0: at submit */
 
+    int32_t priority;         /* lower goes first; 0 is ordinary */
+    uint32_t timeout_ms;      /* ends with PHID_ERR_TIMEOUT so long after submission, waiting or running; 0: never */
+
     /* Computed prefixes are shared only between requests that agree in both; not copied, may be NULL (which is "").
-     * The tenant is whose request it is: an API key's name or digest. */
+     * The tenant is whose request it is: an API key's name or digest; tenants that wait at the same time take turns. */
     const char *tenant;
     const char *cache_salt;
     size_t cache_salt_size;   /* the salt need not be NUL-terminated */
@@ -250,7 +266,7 @@ struct phid_request_params {
 };
 
 /* Checks and queues. Errors: PHID_ERR_ARGUMENT (where names the field), PHID_ERR_CONTEXT (the message says "maximum context length is N
- * tokens" and the count), PHID_ERR_BUSY (queue full), PHID_ERR_CLOSED (draining), PHID_ERR_MEMORY. */
+ * tokens" and the count), PHID_ERR_BUSY (queue full, or the wait would be too long), PHID_ERR_CLOSED (draining), PHID_ERR_MEMORY. */
 PHID_API enum phid_status phid_engine_submit(struct phid_engine *engine, const struct phid_request_params *params,
                                              struct phid_request **ret_request, struct phid_error *err);
 

@@ -133,6 +133,8 @@ const char *phid_status_name(enum phid_status status)
         return "busy";
     case PHID_ERR_CLOSED:
         return "closed";
+    case PHID_ERR_TIMEOUT:
+        return "timeout";
     case PHID_ERR_DEVICE:
         return "device";
     case PHID_ERR_INTERNAL:

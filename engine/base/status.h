@@ -20,6 +20,7 @@ enum phid_status {
     PHID_ERR_NOT_FOUND,   /* no such file, model, template, key */
     PHID_ERR_BUSY,        /* a bounded queue is full; try again later */
     PHID_ERR_CLOSED,      /* the engine is draining or stopped */
+    PHID_ERR_TIMEOUT,     /* the request's own deadline has passed */
     PHID_ERR_DEVICE,      /* a device failed; its state is lost */
     PHID_ERR_INTERNAL,    /* a bug in phid */
 };

@@ -2,41 +2,6 @@
  * rotary factors. */
 #include "engine/sched/loop_state.h"
 
-static void take_cancelled(struct queue *from, struct queue *to)
-{
-    for (struct sequence *s = from->first, *next; s != NULL; s = next) {
-        next = s->next;
-        if (atomic_load_explicit(&s->cancelled, memory_order_relaxed)) {
-            queue_remove(from, s);
-            queue_push(to, s);
-        }
-    }
-}
-
-void loop_drop_cancelled(struct loop *l)
-{
-    uint64_t cancellations = doorbell_cancellations(l->bell);
-    if (cancellations == l->cancellations_seen) {
-        return;
-    }
-    l->cancellations_seen = cancellations;
-    for (size_t i = l->running_count; i-- > 0;) {
-        if (atomic_load_explicit(&l->running[i]->cancelled, memory_order_relaxed)) {
-            loop_finish(l, l->running[i], PHID_FINISH_CANCELLED, NULL);
-        }
-    }
-    struct queue cancelled = {0};
-    pthread_mutex_lock(&l->mu);
-    take_cancelled(&l->waiting, &cancelled);
-    take_cancelled(&l->parked, &cancelled);
-    pthread_mutex_unlock(&l->mu);
-    while (cancelled.first != NULL) {
-        struct sequence *s = cancelled.first;
-        queue_remove(&cancelled, s);
-        loop_finish(l, s, PHID_FINISH_CANCELLED, NULL);
-    }
-}
-
 void loop_park(struct loop *l, struct sequence *s)
 {
     loop_log(l, "event=preempt id=%s tokens=%zu", s->id, s->tokens.count);
@@ -48,25 +13,7 @@ void loop_park(struct loop *l, struct sequence *s)
     l->unsettled = true;
     l->last_parked = s->ordinal;
     atomic_fetch_add_explicit(&l->counters.preemptions, 1, memory_order_relaxed);
-    pthread_mutex_lock(&l->mu);
-    queue_insert(&l->parked, s);
-    pthread_mutex_unlock(&l->mu);
-}
-
-/* The oldest that gave its pages up goes first, unless its reader still has to take what is there;
- * then the queue. None is overtaken because a younger one is smaller. */
-static struct sequence *next_waiting(struct loop *l)
-{
-    pthread_mutex_lock(&l->mu);
-    struct sequence *s = l->parked.first;
-    while (s != NULL && sequence_is_full(s)) {
-        s = s->next;
-    }
-    if (s == NULL) {
-        s = l->waiting.first;
-    }
-    pthread_mutex_unlock(&l->mu);
-    return s;
+    loop_put_back(l, s);
 }
 
 /* Pages for what is there and for a page's worth of answer, so that it does not stumble at once. One
@@ -155,9 +102,7 @@ static void insert_running(struct loop *l, struct sequence *s)
 
 static void begin(struct loop *l, struct sequence *s)
 {
-    pthread_mutex_lock(&l->mu);
-    queue_remove(s->started ? &l->parked : &l->waiting, s);
-    pthread_mutex_unlock(&l->mu);
+    loop_take_waiting(l, s);
     if (atomic_load_explicit(&s->cancelled, memory_order_relaxed)) {
         loop_finish(l, s, PHID_FINISH_CANCELLED, NULL);
         return;
@@ -183,8 +128,11 @@ static void begin(struct loop *l, struct sequence *s)
 void loop_admit(struct loop *l)
 {
     for (;;) {
-        struct sequence *s = next_waiting(l);
-        if (s == NULL || !has_place(l, s) || !make_place(l, s)) {
+        /* None is overtaken because the next one is smaller. */
+        struct sequence *s = loop_next_waiting(l);
+        bool place = s != NULL && has_place(l, s) && make_place(l, s);
+        atomic_store_explicit(&l->counters.blocked, s != NULL && !place, memory_order_relaxed);
+        if (!place) {
             return;
         }
         begin(l, s);
@@ -206,7 +154,8 @@ static void choose_rope(struct loop *l, struct sequence *s)
     sequence_restart(s, &l->pool, set);
 }
 
-/* How much against taking a sequence's pages away; the youngest of the least goes. */
+/* How much against taking a sequence's pages away; of the least the lowest priority goes, then the
+ * youngest. */
 static int against_parking(const struct loop *l, const struct sequence *s)
 {
     size_t parked = s->sharing.parked_count;
@@ -228,7 +177,8 @@ static struct sequence *choose_victim(const struct loop *l)
     struct sequence *victim = NULL;
     for (size_t i = l->running_count; i-- > 0;) {
         struct sequence *s = l->running[i];
-        if (victim == NULL || against_parking(l, s) < against_parking(l, victim)) {
+        int more = victim != NULL ? against_parking(l, s) - against_parking(l, victim) : -1;
+        if (more < 0 || (more == 0 && s->priority > victim->priority)) {
             victim = s;
         }
     }

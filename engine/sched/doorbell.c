@@ -1,8 +1,11 @@
 #include "engine/sched/doorbell.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+
+#include "engine/base/clock.h"
 
 struct doorbell {
     atomic_uint references;
@@ -21,7 +24,11 @@ enum phid_status doorbell_new(struct doorbell **ret_bell, struct phid_error *err
     atomic_init(&bell->references, 1);
     atomic_init(&bell->cancellations, 0);
     pthread_mutex_init(&bell->mu, NULL);
-    pthread_cond_init(&bell->rings, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&bell->rings, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     *ret_bell = bell;
     return PHID_OK;
 }
@@ -52,11 +59,15 @@ void doorbell_ring(struct doorbell *bell)
     pthread_mutex_unlock(&bell->mu);
 }
 
-void doorbell_wait(struct doorbell *bell)
+void doorbell_wait(struct doorbell *bell, uint64_t until_ns)
 {
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / CLOCK_NS_PER_S),
+                                   .tv_nsec = (long)(until_ns % CLOCK_NS_PER_S)};
+    int problem = 0;
     pthread_mutex_lock(&bell->mu);
-    while (!bell->rung) {
-        pthread_cond_wait(&bell->rings, &bell->mu);
+    while (!bell->rung && problem != ETIMEDOUT) {
+        problem = until_ns == UINT64_MAX ? pthread_cond_wait(&bell->rings, &bell->mu)
+                                         : pthread_cond_timedwait(&bell->rings, &bell->mu, &until);
     }
     bell->rung = false;
     pthread_mutex_unlock(&bell->mu);

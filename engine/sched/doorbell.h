@@ -20,8 +20,9 @@ void doorbell_unref(struct doorbell *bell); /* NULL is fine */
 /* Any thread. */
 void doorbell_ring(struct doorbell *bell);
 
-/* Step thread: sleeps until a ring that came after the last wait returned. */
-void doorbell_wait(struct doorbell *bell);
+/* Step thread: sleeps until a ring that came after the last wait returned, or until the clock
+ * (clock.h) shows until_ns; UINT64_MAX: for ever. */
+void doorbell_wait(struct doorbell *bell, uint64_t until_ns);
 
 /* Any thread: says that some request was cancelled, and rings. */
 void doorbell_cancelled(struct doorbell *bell);

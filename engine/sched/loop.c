@@ -51,6 +51,12 @@ void loop_finish(struct loop *l, struct sequence *s, enum phid_finish finish,
 {
     s->ended = true;
     meter_finish(&l->meter, s, finish);
+    if (s->started) {
+        const struct output_progress *p = &s->progress;
+        demand_end(&l->demand, p->prompt_tokens - p->cached_tokens + p->completion_tokens,
+                   p->completion_tokens);
+    }
+    loop_leave(l, s);
     loop_remove_running(l, s);
     page_table_clear(&s->pages, &l->pool);
     loop_count_pages(l);
@@ -81,17 +87,7 @@ static void end_all(struct loop *l, const struct phid_error *error)
     while (l->running_count > 0) {
         loop_finish(l, l->running[l->running_count - 1], PHID_FINISH_ERROR, error);
     }
-    for (;;) {
-        pthread_mutex_lock(&l->mu);
-        struct queue *queue = l->parked.count > 0 ? &l->parked : &l->waiting;
-        struct sequence *s = queue->first;
-        if (s != NULL) {
-            queue_remove(queue, s);
-        }
-        pthread_mutex_unlock(&l->mu);
-        if (s == NULL) {
-            return;
-        }
+    for (struct sequence *s; (s = loop_take_any_waiting(l)) != NULL;) {
         loop_finish(l, s, PHID_FINISH_ERROR, error);
     }
 }
@@ -112,7 +108,7 @@ static bool turn(struct loop *l)
     bool ran_job = loop_run_job(l);
     uint64_t began_ns = clock_now_ns();
     l->device_ns = l->sample_ns = 0;
-    loop_drop_cancelled(l);
+    loop_drop_gone(l);
     loop_admit(l);
     loop_prepare(l);
     loop_speculate(l);
@@ -121,15 +117,20 @@ static bool turn(struct loop *l)
     if (l->batch.view.rows == 0) {
         return ran_job || l->unsettled;
     }
+    bool full = l->running_count == l->options.max_running ||
+                atomic_load_explicit(&l->counters.blocked, memory_order_relaxed);
+    size_t rows = l->batch.view.rows;
     loop_step(l);
-    count_time(l, clock_now_ns() - began_ns);
+    uint64_t turn_ns = clock_now_ns() - began_ns;
+    demand_turn(&l->demand, rows, turn_ns, full);
+    count_time(l, turn_ns);
     return true;
 }
 
 static void sleep_until_rung(struct loop *l)
 {
     meter_rest(&l->meter);
-    doorbell_wait(l->bell);
+    doorbell_wait(l->bell, loop_first_expiry(l));
 }
 
 static void *run(void *arg)
@@ -209,6 +210,9 @@ enum phid_status loop_new(const struct loop_options *options, struct loop **ret_
     }
     l->options = *options;
     meter_init(&l->meter);
+    demand_init(&l->demand);
+    turns_init(&l->waiting, options->max_overtake_ns);
+    l->first_expiry_ns = UINT64_MAX;
     pace_init(&l->pace, options->itl_target_ns, options->step_tokens);
     pthread_mutex_init(&l->mu, NULL);
     pthread_cond_init(&l->evaluated, NULL);
@@ -263,6 +267,7 @@ void loop_free(struct loop *l)
         doorbell_ring(l->bell);
         pthread_join(l->thread, NULL);
     }
+    turns_fini(&l->waiting);
     batch_fini(&l->batch);
     page_pool_fini(&l->pool);
     prefix_fini(&l->prefixes);
@@ -273,31 +278,6 @@ void loop_free(struct loop *l)
     pthread_cond_destroy(&l->evaluated);
     pthread_mutex_destroy(&l->mu);
     free(l);
-}
-
-enum phid_status loop_submit(struct loop *l, struct sequence *s, struct phid_error *err)
-{
-    enum phid_status status = PHID_OK;
-    pthread_mutex_lock(&l->mu);
-    size_t queued = l->waiting.count + l->parked.count;
-    if (l->failed != PHID_OK) {
-        status = phid_fail(err, l->failed, "%s", l->failure.message);
-    } else if (l->draining || l->stopping) {
-        status = phid_fail(err, PHID_ERR_CLOSED, "the engine takes no new requests");
-    } else if (queued >= l->options.queue) {
-        status =
-            phid_fail(err, PHID_ERR_BUSY, "the queue is full: %zu requests are waiting", queued);
-    } else {
-        sequence_ref(s);
-        s->ordinal = l->arrivals++;
-        atomic_fetch_add_explicit(&l->counters.live, 1, memory_order_relaxed);
-        queue_push(&l->waiting, s);
-    }
-    pthread_mutex_unlock(&l->mu);
-    if (status == PHID_OK) {
-        doorbell_ring(l->bell);
-    }
-    return status;
 }
 
 void loop_drain(struct loop *l)

@@ -30,7 +30,9 @@ struct loop_options {
     size_t step_tokens;
     uint64_t itl_target_ns; /* see pace.h; 0: twice a lone decode step */
     enum phid_speculation speculation;
-    size_t queue;
+    size_t queue, queue_tokens; /* of those that wait; queue_tokens 0: no limit */
+    uint64_t max_wait_ns;       /* 0: no limit */
+    uint64_t max_overtake_ns;
     size_t pages;
     void (*log)(void *user, const char *line); /* may be NULL; called on the step thread */
     void *log_user;
@@ -48,6 +50,7 @@ void loop_free(struct loop *l);
 enum phid_status loop_submit(struct loop *l, struct sequence *s, struct phid_error *err);
 
 void loop_drain(struct loop *l);
+void loop_load(const struct loop *l, struct phid_engine_load *ret);
 void loop_stats(struct loop *l, struct phid_engine_stats *ret); /* takes no lock */
 void loop_histogram(const struct loop *l, enum phid_histogram_id id, struct phid_histogram *ret);
 struct doorbell *loop_doorbell(struct loop *l);   /* borrowed */

@@ -9,10 +9,12 @@
 #include "engine/kv/page_pool.h"
 #include "engine/kv/prefix.h"
 #include "engine/sched/batch.h"
+#include "engine/sched/demand.h"
 #include "engine/sched/loop.h"
 #include "engine/sched/meter.h"
 #include "engine/sched/pace.h"
 #include "engine/sched/queue.h"
+#include "engine/sched/turns.h"
 
 /* Written by the step thread, read by any; each number is true by itself. */
 struct loop_counters {
@@ -20,6 +22,8 @@ struct loop_counters {
         live; /* submitted and not finished; release by who finishes one, acquire by loop_stats */
     atomic_size_t running, pages_free, pages_cached;
     _Atomic uint64_t prefix_queries, prefix_hits, prefix_evictions;
+    atomic_size_t waiting, waiting_tokens, parked; /* by who holds the loop's mutex */
+    atomic_bool blocked; /* somebody waits whose turn it is, and there is no place */
     _Atomic uint64_t steps, tokens_prefilled, tokens_decoded, finished, cancelled, preemptions;
     _Atomic uint64_t drafts, draft_tokens, draft_accepted;
     _Atomic uint64_t host_ns, sample_ns, device_ns; /* where the time of turns with a step went */
@@ -44,9 +48,10 @@ struct loop {
 
     pthread_mutex_t mu;
     pthread_cond_t evaluated;
-    struct queue waiting;       /* guarded by mu; new ones */
+    struct turns waiting;       /* guarded by mu; new ones */
     struct queue parked;        /* guarded by mu; those that ran and gave their pages up */
     uint64_t arrivals;          /* guarded by mu */
+    uint64_t first_expiry_ns;   /* guarded by mu; no one that waits or is parked ends before */
     bool draining, stopping;    /* guarded by mu */
     enum phid_status failed;    /* guarded by mu; the device is lost */
     struct phid_error failure;  /* guarded by mu */
@@ -59,6 +64,7 @@ struct loop {
     size_t running_count;
     struct batch batch;
     struct pace pace;
+    struct demand demand;
     uint64_t device_ns, sample_ns; /* of this turn */
     float *hidden; /* [step_tokens, n_embd] */
     float *logits; /* [logit_rows, n_vocab] */
@@ -78,8 +84,16 @@ void loop_remove_running(struct loop *l, struct sequence *s);
 void loop_lose_device(struct loop *l, enum phid_status status, const struct phid_error *error);
 void loop_count_pages(struct loop *l);
 
+/* waiting.c */
+void loop_drop_gone(struct loop *l); /* ends those that were cancelled or whose time is over */
+struct sequence *loop_next_waiting(struct loop *l); /* whose turn is next; NULL: nobody's */
+void loop_take_waiting(struct loop *l, struct sequence *s); /* that one, out of the queue to a seat */
+void loop_put_back(struct loop *l, struct sequence *s); /* it gave its seat up and waits for another */
+void loop_leave(struct loop *l, struct sequence *s);    /* it has ended */
+struct sequence *loop_take_any_waiting(struct loop *l); /* to end it; NULL: nobody waits */
+uint64_t loop_first_expiry(struct loop *l); /* when somebody's time will be over if nothing happens */
+
 /* admission.c */
-void loop_drop_cancelled(struct loop *l);
 void loop_admit(struct loop *l);
 void loop_prepare(
     struct loop *l); /* decides who takes part in the next step, and gives them their pages */

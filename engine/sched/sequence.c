@@ -124,6 +124,19 @@ static enum phid_status begin_sharing(struct sequence *s, const struct phid_requ
     return sharing_init(&s->sharing, s->terms->prefix_secret, &scope, &s->tokens, err);
 }
 
+/* FNV-1a. Two tenants of one hash would only share their turns. */
+static uint64_t hash_tenant(const char *name)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    if (name == NULL || name[0] == '\0') {
+        return 0;
+    }
+    for (const char *c = name; *c != '\0'; c++) {
+        hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+    }
+    return hash;
+}
+
 static enum phid_status copy_params(struct sequence *s, const struct phid_request_params *p,
                                     struct phid_error *err)
 {
@@ -138,6 +151,11 @@ static enum phid_status copy_params(struct sequence *s, const struct phid_reques
     s->submitted_ns = clock_now_ns();
     s->arrived_ns = p->arrived_ns > 0 && p->arrived_ns < s->submitted_ns ? p->arrived_ns
                                                                          : s->submitted_ns;
+    s->deadline_ns = p->timeout_ms > 0 ? s->submitted_ns + p->timeout_ms * (uint64_t)CLOCK_NS_PER_MS
+                                       : UINT64_MAX;
+    s->start_by_ns = UINT64_MAX;
+    s->priority = p->priority;
+    s->tenant = hash_tenant(p->tenant);
     s->progress.prompt_tokens = p->prompt_count;
     if (!tokens_append(&s->tokens, p->prompt, p->prompt_count)) {
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for a prompt of %zu tokens",

@@ -43,6 +43,8 @@ struct sequence_terms {
     const struct prefix_secret *prefix_secret; /* NULL: computed prefixes are not shared */
 };
 
+struct account; /* turns.h */
+
 struct sequence {
     atomic_uint references;
     atomic_bool
@@ -61,10 +63,18 @@ struct sequence {
     struct sampler_bias *bias; /* sampling's, owned */
     struct stop_set stops;
     uint64_t submitted_ns, arrived_ns;
+    uint64_t deadline_ns; /* UINT64_MAX: none */
+    uint64_t tenant;      /* by hash; 0: none */
+    int32_t priority;     /* lower goes first */
 
     /* Guarded by the loop's mutex. */
     struct sequence *next, *previous; /* in a queue */
     uint64_t ordinal;                 /* order of arrival; constant once queued */
+    struct account *account;          /* its tenant's, from submission to the end */
+    bool seated;                      /* it counts among its tenant's seats */
+    size_t cached_hint;               /* prompt tokens that are computed already, as far as known */
+    uint64_t start_by_ns;             /* it may wait so long for its first step */
+    uint64_t parked_ns;               /* when it last gave its seat up */
 
     /* Step thread. */
     struct tokens tokens; /* prompt and answer */
@@ -80,6 +90,7 @@ struct sequence {
     size_t guesses; /* of this step, not settled yet: they lie in `tokens` behind the last one */
     size_t guesses_made, guesses_right; /* of this step */
     size_t prompt_reported; /* prompt tokens already in the output (prompt_logprobs) */
+    size_t charged;         /* tokens its tenant has been charged for */
     struct sampler sampler;
     struct answer answer;
     struct output_progress progress;

@@ -73,6 +73,8 @@ static enum api_fault fault_of_status(enum phid_status status)
         return API_OVERLOADED;
     case PHID_ERR_CLOSED:
         return API_DRAINING;
+    case PHID_ERR_TIMEOUT:
+        return API_REQUEST_TIMEOUT;
     case PHID_ERR_IO:
     case PHID_ERR_FORMAT:
     case PHID_ERR_DEVICE:

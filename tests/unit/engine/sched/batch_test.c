@@ -182,11 +182,11 @@ static void test_doorbell_remembers(void **state)
     assert_int_equal(doorbell_new(&bell, NULL), PHID_OK);
     doorbell_ring(bell);
     doorbell_ring(bell);
-    doorbell_wait(bell); /* does not block */
+    doorbell_wait(bell, UINT64_MAX); /* does not block */
     assert_int_equal(doorbell_cancellations(bell), 0);
     doorbell_cancelled(doorbell_ref(bell));
     assert_int_equal(doorbell_cancellations(bell), 1);
-    doorbell_wait(bell);
+    doorbell_wait(bell, UINT64_MAX);
     doorbell_unref(bell);
     doorbell_unref(bell);
     doorbell_unref(NULL);
