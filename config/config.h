@@ -62,6 +62,7 @@ struct config {
         int64_t max_running;
         int64_t step_tokens;
         uint64_t itl_target_ms;   /* 0: auto */
+        uint64_t max_overtake_ms;
         int activations;          /* enum config_activations */
         int speculation;          /* enum config_speculation */
         int kv_type;              /* enum config_kv_type */

@@ -176,6 +176,14 @@ static const struct option options[] = {
      .auto_value = 0,
      .help = "gap between two tokens of an answer that prompts beside it may cause; auto is twice a "
              "lone step, at least 100ms; 1h is no limit"},
+    {.key = "engine.max_overtake",
+     .type = OPTION_DURATION,
+     .offset = AT(engine.max_overtake_ms),
+     .default_text = "10s",
+     .min = 1,
+     .max = DAY_MS,
+     .help = "a request that has waited so long is overtaken by no better priority and no longer "
+             "cached prefix any more"},
     {.key = "engine.activations",
      .type = OPTION_ENUM,
      .offset = AT(engine.activations),
@@ -243,15 +251,14 @@ static const struct option options[] = {
      .default_text = "256",
      .min = 1,
      .max = 1 << 20,
-     .help = "requests that may wait; more are answered 429"},
+     .help = "requests that may wait; more are answered 503"},
     {.key = "limits.queue_tokens",
      .type = OPTION_INT,
      .offset = AT(limits.queue_tokens),
      .default_text = "200000",
      .min = 1,
      .max = INT64_C(1) << 40,
-     .help = "prompt tokens that may wait, all requests together (this version bounds only their "
-             "number)"},
+     .help = "prompt tokens that may wait, all requests together; more are answered 503"},
     {.key = "limits.request_timeout",
      .type = OPTION_DURATION,
      .offset = AT(limits.request_timeout_ms),
@@ -265,8 +272,8 @@ static const struct option options[] = {
      .default_text = "60s",
      .min = 0,
      .max = DAY_MS,
-     .help = "a request may wait this long for its first step; 0s is for ever (this version "
-             "applies request_timeout only)"},
+     .help = "a request may wait this long for its first step, then it ends with 503; one that would "
+             "wait longer, as far as is known, is answered 503 at once; 0s is for ever"},
 
     {.key = "log.level",
      .type = OPTION_ENUM,

@@ -143,6 +143,16 @@ static bool may_sit(const struct turns *t, const struct lane *lane, const struct
            !has_others(t, lane->account, now_ns);
 }
 
+void turns_hint(struct turns *t, size_t (*cached)(const struct sequence *s, void *user), void *user)
+{
+    for (const struct lane *lane = t->lanes; lane != NULL; lane = lane->next) {
+        struct sequence *s = lane->queue.first;
+        for (size_t seen = 0; s != NULL && seen < TURNS_LOOKAHEAD; s = s->next, seen++) {
+            s->cached_hint = cached(s, user);
+        }
+    }
+}
+
 /* Of a lane: its first if it has aged, else the longest prefix among the first ones. */
 static struct sequence *first_of(const struct turns *t, const struct lane *lane, uint64_t now_ns)
 {

@@ -27,9 +27,10 @@
 
 #define TURNS_ALLOWANCE INT64_C(512) /* tokens a tenant gets a round */
 #define TURNS_COST      32           /* tokens that beginning costs, however little is to compute */
-#define TURNS_LOOKAHEAD 16 /* of a tenant's sequences, in which the longest prefix is looked for   \
-                            */
-#define TURNS_SPARE 8      /* one seat of so many is for tenants that have fewer */
+#define TURNS_LOOKAHEAD                                                                            \
+    16                /* of a tenant's sequences, in which the longest prefix is looked for        \
+                       */
+#define TURNS_SPARE 8 /* one seat of so many is for tenants that have fewer */
 #define TURNS_FORGET_NS                                                                            \
     UINT64_C(60000000000) /* a tenant that asked for nothing so long is forgotten */
 
@@ -72,6 +73,10 @@ void turns_fini(struct turns *t); /* nobody waits any more */
 /* Errors: PHID_ERR_MEMORY. The sequence's priority, tenant, ordinal and submitted_ns are set. */
 enum phid_status turns_push(struct turns *t, struct sequence *s, uint64_t now_ns,
                             struct phid_error *err);
+
+/* Asks for the cached_hint of each that could be next. */
+void turns_hint(struct turns *t, size_t (*cached)(const struct sequence *s, void *user),
+                void *user);
 
 /* Whose turn is next, NULL: nobody's who may have a seat. It goes on waiting. */
 struct sequence *turns_next(struct turns *t, const struct turns_seats *seats, uint64_t now_ns);

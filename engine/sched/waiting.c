@@ -252,6 +252,12 @@ static void charge_answers(struct loop *l)
     }
 }
 
+static size_t cached_tokens(const struct sequence *s, void *user)
+{
+    size_t idle = 0;
+    return loop_found_pages(user, s, &idle) * BACKEND_PAGE_TOKENS;
+}
+
 struct sequence *loop_next_waiting(struct loop *l)
 {
     struct turns_seats seats = {.total = l->options.max_running, .taken = l->running_count};
@@ -263,6 +269,9 @@ struct sequence *loop_next_waiting(struct loop *l)
     charge_answers(l);
     struct sequence *s = first_parked(l);
     if (seats.taken < seats.total && l->waiting.count > 0) {
+        if (l->waiting.count > 1) {
+            turns_hint(&l->waiting, cached_tokens, l);
+        }
         struct sequence *fresh = turns_next(&l->waiting, &seats, now_ns);
         if (fresh != NULL && (s == NULL || (fresh->priority < s->priority &&
                                             now_ns - s->parked_ns < l->options.max_overtake_ns))) {

@@ -13,7 +13,8 @@ struct fault_row {
     bool final;           /* a 5xx that a retry cannot change */
 };
 
-#define INVALID "invalid_request_error"
+#define INVALID   "invalid_request_error"
+#define RETRY_MAX 60 /* seconds; the clients do not come back at all after two minutes */
 
 static const struct fault_row rows[API_FAULT_COUNT] = {
     [API_INVALID_JSON] = {400, INVALID, "invalid_json", 0, false},
@@ -45,7 +46,7 @@ static const struct fault_row rows[API_FAULT_COUNT] = {
     [API_HEAD_TOO_LARGE] = {431, INVALID, "head_too_large", 0, false},
     [API_UNSUPPORTED_FRAMING] = {501, INVALID, "unsupported_transfer_encoding", 0, true},
     [API_UNSUPPORTED_VERSION] = {505, INVALID, "unsupported_http_version", 0, true},
-    [API_QUEUE_FULL] = {429, "rate_limit_error", "rate_limit_exceeded", 1, false},
+    [API_RATE_LIMITED] = {429, "rate_limit_error", "rate_limit_exceeded", 1, false},
     [API_OVERLOADED] = {503, "server_error", "overloaded", 1, false},
     [API_DRAINING] = {503, "server_error", "overloaded", 1, false},
     [API_LOADING] = {503, "server_error", "model_loading", 2, false},
@@ -68,7 +69,7 @@ static enum api_fault fault_of_status(enum phid_status status)
     case PHID_ERR_NOT_FOUND:
         return API_MODEL_NOT_FOUND;
     case PHID_ERR_BUSY:
-        return API_QUEUE_FULL;
+        return API_OVERLOADED;
     case PHID_ERR_MEMORY:
         return API_OVERLOADED;
     case PHID_ERR_CLOSED:
@@ -89,6 +90,7 @@ enum api_fault api_fail(struct api_error *err, enum api_fault fault, const char 
 {
     va_list args;
     err->fault = fault;
+    err->retry_after = 0;
     snprintf(err->param, sizeof err->param, "%s", param != NULL ? param : "");
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message, format, args);
@@ -116,6 +118,17 @@ enum api_fault api_fail_engine(struct api_error *err, const struct phid_error *e
     return api_fail(err, fault, of_request ? param : NULL, "%s", engine_error->message);
 }
 
+enum api_fault api_fail_overloaded(struct api_error *err, const struct phid_engine *engine,
+                                   const char *message)
+{
+    struct phid_engine_load load;
+    phid_engine_load(engine, &load);
+    uint64_t seconds = (load.wait_ms / 2 + 999) / 1000;
+    api_fail(err, API_OVERLOADED, NULL, "%s", message);
+    err->retry_after = seconds < 1 ? 1 : seconds > RETRY_MAX ? RETRY_MAX : (unsigned)seconds;
+    return API_OVERLOADED;
+}
+
 static const struct fault_row *row_of(enum api_fault fault)
 {
     if (fault <= API_OK || fault >= API_FAULT_COUNT) {
@@ -134,9 +147,10 @@ const char *api_error_code(enum api_fault fault)
     return row_of(fault)->code;
 }
 
-unsigned api_error_retry_after(enum api_fault fault)
+unsigned api_error_retry_after(const struct api_error *err)
 {
-    return row_of(fault)->retry_after;
+    unsigned own = row_of(err->fault)->retry_after;
+    return own > 0 && err->retry_after > 0 ? err->retry_after : own;
 }
 
 bool api_error_retryable(enum api_fault fault)

@@ -8,6 +8,7 @@
 
 #include "engine/base/buf.h"
 #include "engine/base/status.h"
+#include "engine/phid.h"
 
 enum api_fault {
     API_OK = 0,
@@ -43,7 +44,7 @@ enum api_fault {
     API_UNSUPPORTED_FRAMING,
     API_UNSUPPORTED_VERSION,
     /* ourselves */
-    API_QUEUE_FULL,
+    API_RATE_LIMITED,
     API_OVERLOADED,
     API_DRAINING,
     API_LOADING,
@@ -56,6 +57,7 @@ enum api_fault {
 
 struct api_error {
     enum api_fault fault;
+    unsigned retry_after; /* seconds; 0: what the fault has by itself */
     char message[PHID_ERROR_MESSAGE_MAX];
     char param[API_PARAM_MAX]; /* a JSON path such as messages[1].content[0].type; "" for none */
 };
@@ -68,9 +70,14 @@ enum api_fault api_fail(struct api_error *err, enum api_fault fault, const char 
 enum api_fault api_fail_engine(struct api_error *err, const struct phid_error *engine_error,
                                const char *param);
 
+/* The engine has no place for it: API_OVERLOADED, to be tried again when about half of the wait is over
+ * that it would have now. */
+enum api_fault api_fail_overloaded(struct api_error *err, const struct phid_engine *engine,
+                                   const char *message);
+
 unsigned api_error_status(enum api_fault fault);      /* 400 */
 const char *api_error_code(enum api_fault fault);     /* "invalid_type" */
-unsigned api_error_retry_after(enum api_fault fault); /* seconds for Retry-After; 0: no header */
+unsigned api_error_retry_after(const struct api_error *err); /* seconds for Retry-After; 0: no header */
 bool api_error_retryable(enum api_fault fault); /* false on a 5xx: say `x-should-retry: false` */
 
 /* Appends {"error":{"message":..,"type":..,"param":..,"code":..}}. */

@@ -144,6 +144,9 @@ static enum api_fault submit(struct generation *g, const struct generation_reque
             phid_engine_submit(g->api->engine, &params, &c->request, &engine_error);
         if (status != PHID_OK) {
             engine_error.status = status;
+            if (status == PHID_ERR_BUSY) {
+                return api_fail_overloaded(err, g->api->engine, engine_error.message);
+            }
             return api_fail_engine(err, &engine_error,
                                    status == PHID_ERR_CONTEXT ? g->format->prompt_field : NULL);
         }

@@ -361,6 +361,8 @@ static enum phid_status start_engine(struct bench *b, const struct config *confi
     options.context = context;
     options.max_running = sequences;
     options.isa = b->isa;
+    options.queue_tokens = 0;
+    options.max_wait_ms = 0;
     options.itl_target_ms = 3600 * 1000; /* whole steps: nobody waits for an answer here */
     options.speculation = PHID_SPECULATION_OFF; /* random weights repeat themselves */
     if (options.kv_memory_bytes == 0) {

@@ -121,6 +121,9 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
         .step_tokens = (size_t)config->engine.step_tokens,
         .itl_target_ms = (uint32_t)config->engine.itl_target_ms,
         .queue = (size_t)config->limits.queue,
+        .queue_tokens = (size_t)config->limits.queue_tokens,
+        .max_wait_ms = (uint32_t)config->limits.max_wait_ms,
+        .max_overtake_ms = (uint32_t)config->engine.max_overtake_ms,
         .kv_type = config->engine.kv_type == CONFIG_KV_F32    ? PHID_KV_F32
                    : config->engine.kv_type == CONFIG_KV_INT8 ? PHID_KV_INT8
                                                               : PHID_KV_F16,

@@ -46,7 +46,7 @@ void reply_header(struct reply *r, const char *name, struct str value)
 void reply_error(struct reply *r, const struct api_error *err)
 {
     char seconds[16];
-    unsigned retry_after = api_error_retry_after(err->fault);
+    unsigned retry_after = api_error_retry_after(err);
     r->status = api_error_status(err->fault);
     buf_clear(&r->body);
     api_error_write(err, &r->body);

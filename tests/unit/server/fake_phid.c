@@ -37,6 +37,7 @@ struct phid_engine {
     struct phid_request *requests; /* guarded by mu */
     bool stopping;                 /* guarded by mu */
     size_t live, submitted;        /* guarded by mu */
+    struct phid_engine_load load;  /* guarded by mu */
     struct phid_request_params last;
     char last_prompt[8192];
 };
@@ -244,6 +245,21 @@ void phid_engine_histogram(struct phid_engine *engine, enum phid_histogram_id id
     static const uint64_t bounds[] = {100000000, 2500000000};
     *ret = (struct phid_histogram){
         .is_time = true, .bounds = bounds, .bound_count = 2, .counts = {1, 2, 3}, .sum = 4500000000};
+}
+
+void fake_set_load(struct phid_engine *engine, const struct phid_engine_load *load)
+{
+    pthread_mutex_lock(&engine->mu);
+    engine->load = *load;
+    pthread_mutex_unlock(&engine->mu);
+}
+
+void phid_engine_load(const struct phid_engine *engine, struct phid_engine_load *ret)
+{
+    pthread_mutex_t *mu = (pthread_mutex_t *)(uintptr_t)&engine->mu;
+    pthread_mutex_lock(mu);
+    *ret = engine->load;
+    pthread_mutex_unlock(mu);
 }
 
 size_t fake_live(struct phid_engine *engine)

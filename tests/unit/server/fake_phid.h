@@ -25,6 +25,9 @@ struct fake_options {
 struct phid_model *fake_model_new(void);
 struct phid_engine *fake_engine_new(struct phid_model *model, const struct fake_options *options);
 
+/* What phid_engine_load says from now on. */
+void fake_set_load(struct phid_engine *engine, const struct phid_engine_load *load);
+
 size_t fake_live(struct phid_engine *engine);      /* requests submitted and not freed */
 size_t fake_submitted(struct phid_engine *engine); /* ever */
 

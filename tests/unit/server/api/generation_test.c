@@ -364,13 +364,15 @@ static void test_all_or_nothing(void **state)
                                          .token_us = 1000,
                                          .fail_submit_at = 3,
                                          .fail_status = PHID_ERR_BUSY});
+    fake_set_load(w.engine, &(struct phid_engine_load){.wait_ms = 5001});
     const struct generation_request request = {
         .api = &w.api, .body = STR(CHAT(",\"n\":4")), .id = "test"};
     struct generation *g = NULL;
     struct api_error err;
-    assert_int_equal(generation_start_chat(&request, &g, &err), API_QUEUE_FULL);
+    assert_int_equal(generation_start_chat(&request, &g, &err), API_OVERLOADED);
     assert_null(g);
-    assert_int_equal(api_error_status(err.fault), 429);
+    assert_int_equal(api_error_status(err.fault), 503);
+    assert_int_equal(api_error_retry_after(&err), 3);
     assert_int_equal(fake_submitted(w.engine), 3);
     close_world(&w);
 }

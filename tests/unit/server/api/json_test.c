@@ -251,7 +251,11 @@ static void test_errors(void **state)
         assert_true(status != 408 && status != 409 &&
                     status != 422); /* the clients retry or misread these */
         assert_non_null(api_error_code((enum api_fault)fault));
-        assert_true(api_error_retry_after((enum api_fault)fault) <= 10);
+        struct api_error one = {.fault = (enum api_fault)fault};
+        unsigned seconds = api_error_retry_after(&one);
+        assert_true(seconds <= 10);
+        one.retry_after = 7;
+        assert_int_equal(api_error_retry_after(&one), seconds > 0 ? 7 : 0);
     }
     struct api_error err;
     struct buf out;
