@@ -106,6 +106,9 @@ static int start_thread(struct server *server)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int problem = pthread_create(&server->thread, NULL, run, server);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (problem == 0) {
+        pthread_setname_np(server->thread, "phid-io");
+    }
     return problem;
 }
 

@@ -52,6 +52,9 @@ enum phid_status workers_new(struct workers **ret, struct phid_error *err)
         pthread_mutex_init(&w->mu, NULL);
         pthread_cond_init(&w->changed, NULL);
         w->started = pthread_create(&w->thread, NULL, work, w) == 0;
+        if (w->started) {
+            pthread_setname_np(w->thread, i == SMALL ? "phid-read" : "phid-read-large");
+        }
     }
     if (!all->workers[SMALL].started || !all->workers[LARGE].started) {
         workers_free(all);
