@@ -240,6 +240,8 @@ struct phid_request_params {
     size_t max_tokens;        /* of the answer; clamped to what is left of the context. 0: only evaluate the prompt */
     size_t min_tokens;        /* end tokens are banned before */
     bool ignore_eos;
+    const int32_t *prediction; /* what the answer is expected to be, to compute it faster where it is; copied */
+    size_t prediction_count;
     struct phid_sampling sampling;
     const struct phid_stop *stops; /* copied; the answer excludes them */
     size_t stop_count;

@@ -49,26 +49,30 @@ void draft_index_extend(struct draft_index *d, const int32_t *ids, size_t count)
     d->indexed = count;
 }
 
-/* How many tokens before and at `a` equal those before and at `b`; a < b. */
-static size_t match(const int32_t *ids, size_t a, size_t b)
+/* How many tokens before and at text[a] equal those before and at ids[b]. */
+static size_t match(const int32_t *text, size_t a, const int32_t *ids, size_t b)
 {
     size_t length = 0;
-    while (length < MATCH_MAX && length <= a && ids[a - length] == ids[b - length]) {
+    while (length < MATCH_MAX && length <= a && length <= b &&
+           text[a - length] == ids[b - length]) {
         length++;
     }
     return length;
 }
 
-size_t draft_propose(const struct draft_index *d, const int32_t *ids, size_t count, size_t max,
-                     int32_t *ret_tokens)
+size_t draft_propose(const struct draft_index *d, const int32_t *text, const int32_t *ids,
+                     size_t count, size_t max, int32_t *ret_tokens)
 {
-    if (count < 3 || count > d->capacity) {
+    if (count < 2 || d->indexed < 2 || d->indexed > d->capacity) {
         return 0;
     }
     size_t last = count - 1, best = 0, best_length = 1;
-    size_t at = d->previous[last];
+    size_t at = d->newest[bucket(d, ids, last)];
+    if (text == ids && at == last) {
+        at = d->previous[last];
+    }
     for (int i = 0; at != 0 && i < CANDIDATES_MAX; i++) {
-        size_t length = match(ids, at, last);
+        size_t length = match(text, at, ids, last);
         if (length > best_length) {
             best = at;
             best_length = length;
@@ -81,9 +85,12 @@ size_t draft_propose(const struct draft_index *d, const int32_t *ids, size_t cou
     size_t room = max < DRAFT_MAX ? max : DRAFT_MAX;
     size_t proposed = 0;
     while (proposed < room && proposed < best_length) {
-        /* Past the end of the text the guess goes on with itself: a loop repeats. */
         size_t from = best + 1 + proposed;
-        ret_tokens[proposed] = from < count ? ids[from] : ret_tokens[from - count];
+        if (from >= d->indexed && text != ids) {
+            break;
+        }
+        /* Past its own end the text goes on with the guess: a loop repeats. */
+        ret_tokens[proposed] = from < d->indexed ? text[from] : ret_tokens[from - d->indexed];
         proposed++;
     }
     return proposed;

@@ -1,4 +1,5 @@
-/* Drafts: guesses at a sequence's next tokens, taken from its own text.
+/* Drafts: guesses at a sequence's next tokens, taken from its own text or from one that the client
+ * expects.
  *
  * Answers repeat their prompts: names, quotations, code, lists. So the end of the text is looked up
  * in what came before, and what followed there is the guess (prompt lookup: Saxena, "Prompt Lookup
@@ -15,7 +16,7 @@
 
 #define DRAFT_MAX 8 /* tokens */
 
-/* Where each pair of neighbouring tokens occurs: buckets of a hash, newest first. */
+/* Where each pair of neighbouring tokens of a text occurs: buckets of a hash, newest first. */
 struct draft_index {
     uint32_t *newest;   /* [1 << bits]: the end of a pair in the bucket; 0: none */
     uint32_t *previous; /* [capacity]: the end of the next older pair of the bucket; 0: none */
@@ -24,18 +25,19 @@ struct draft_index {
     unsigned bits;
 };
 
-/* For a sequence of at most `capacity` tokens. Errors: PHID_ERR_MEMORY. */
+/* For a text of at most `capacity` tokens. Errors: PHID_ERR_MEMORY. */
 enum phid_status draft_index_init(struct draft_index *d, size_t capacity, struct phid_error *err);
 void draft_index_fini(struct draft_index *d); /* a zeroed one is fine */
 
-/* The sequence is now ids [count]; what was indexed before is its beginning. */
+/* The text is now ids [count]; what was indexed before is its beginning. */
 void draft_index_extend(struct draft_index *d, const int32_t *ids, size_t count);
 
-/* What followed the longest earlier occurrence of the end of ids [count], the newest of the longest:
- * at most max (and DRAFT_MAX) tokens, at most as many as agree before them. Returns how many; 0 when
- * the last two tokens are new together. All of ids must be indexed. */
-size_t draft_propose(const struct draft_index *d, const int32_t *ids, size_t count, size_t max,
-                     int32_t *ret_tokens);
+/* What followed the longest occurrence of the end of ids [count] in the text, the newest of the
+ * longest: at most max (and DRAFT_MAX) tokens, at most as many as agree before them. Returns how
+ * many; 0 when the last two tokens are not there together. The text must be indexed as it is; it may
+ * be ids itself, whose end is then no occurrence. */
+size_t draft_propose(const struct draft_index *d, const int32_t *text, const int32_t *ids,
+                     size_t count, size_t max, int32_t *ret_tokens);
 
 /* How a sequence's guesses have done, and how long the next ones should be. */
 struct draft_record {

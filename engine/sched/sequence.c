@@ -137,6 +137,32 @@ static uint64_t hash_tenant(const char *name)
     return hash;
 }
 
+/* The answer begins behind the prompt's last token, and so does what is expected of it. */
+static enum phid_status copy_prediction(struct sequence *s, const struct phid_request_params *p,
+                                        struct phid_error *err)
+{
+    size_t count = p->prediction_count < s->max_tokens ? p->prediction_count : s->max_tokens;
+    if (count == 0 || !s->terms->drafts) {
+        return PHID_OK;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (p->prediction[i] < 0 || (size_t)p->prediction[i] >= s->terms->n_vocab) {
+            return phid_fail_at(err, PHID_ERR_ARGUMENT, "prediction",
+                                "token %d is not in the vocabulary of %zu tokens",
+                                (int)p->prediction[i], s->terms->n_vocab);
+        }
+    }
+    if (!tokens_append(&s->prediction, p->prompt + p->prompt_count - 1, 1) ||
+        !tokens_append(&s->prediction, p->prediction, count)) {
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for a prediction of %zu tokens", count);
+    }
+    enum phid_status status = draft_index_init(&s->prediction_index, count + 1, err);
+    if (status == PHID_OK) {
+        draft_index_extend(&s->prediction_index, s->prediction.ids, s->prediction.count);
+    }
+    return status;
+}
+
 static enum phid_status copy_params(struct sequence *s, const struct phid_request_params *p,
                                     struct phid_error *err)
 {
@@ -166,7 +192,10 @@ static enum phid_status copy_params(struct sequence *s, const struct phid_reques
     if (status == PHID_OK) {
         status = copy_sampling(s, p, err);
     }
-    return status == PHID_OK ? copy_stops(s, p, err) : status;
+    if (status == PHID_OK) {
+        status = copy_stops(s, p, err);
+    }
+    return status == PHID_OK ? copy_prediction(s, p, err) : status;
 }
 
 enum phid_status sequence_new(const struct sequence_terms *terms,
@@ -218,6 +247,8 @@ void sequence_unref(struct sequence *s)
     tokens_fini(&s->tokens);
     stop_set_fini(&s->stops);
     free(s->bias);
+    tokens_fini(&s->prediction);
+    draft_index_fini(&s->prediction_index);
     output_fini(&s->output);
     free(s);
 }

@@ -62,6 +62,8 @@ struct sequence {
     struct sampler_params sampling;
     struct sampler_bias *bias; /* sampling's, owned */
     struct stop_set stops;
+    struct tokens prediction; /* behind the prompt's last token, what the client expects; or none */
+    struct draft_index prediction_index;
     uint64_t submitted_ns, arrived_ns;
     uint64_t deadline_ns; /* UINT64_MAX: none */
     uint64_t tenant;      /* by hash; 0: none */

@@ -51,9 +51,13 @@ static size_t guess(struct loop *l, struct sequence *s, double cost, size_t rows
     if (max == 0) {
         return 0;
     }
+    int32_t *guesses = s->tokens.ids + s->tokens.count;
     draft_index_extend(&s->draft, s->tokens.ids, s->tokens.count);
-    size_t count = draft_propose(&s->draft, s->tokens.ids, s->tokens.count, max,
-                                 s->tokens.ids + s->tokens.count);
+    size_t count = draft_propose(&s->prediction_index, s->prediction.ids, s->tokens.ids,
+                                 s->tokens.count, max, guesses);
+    if (count == 0) {
+        count = draft_propose(&s->draft, s->tokens.ids, s->tokens.ids, s->tokens.count, max, guesses);
+    }
     /* Guesses drive nobody from his pages. */
     return count > 0 && page_table_grow(&s->pages, &l->pool, s->tokens.count + count) ? count : 0;
 }

@@ -5,6 +5,7 @@
 #include "server/api/fields.h"
 #include "server/api/json_write.h"
 #include "server/api/messages.h"
+#include "server/api/prediction.h"
 #include "server/api/stream.h"
 
 /* ------------------------------------------------------------------ format */
@@ -224,57 +225,6 @@ static enum api_fault check_metadata(const json_t *object, struct api_error *err
     return API_OK;
 }
 
-/* A string, or an array of parts that are text. */
-static enum api_fault check_prediction_content(const json_t *content, struct api_error *err)
-{
-    static const char *const types[] = {"text", NULL};
-    static const struct field part_fields[] = {
-        {.name = "type",
-         .kind = FIELD_STRING,
-         .offset = FIELD_UNUSED,
-         .required = true,
-         .values = types},
-        {.name = "text", .kind = FIELD_STRING, .offset = FIELD_UNUSED, .required = true},
-    };
-    char param[API_PARAM_MAX];
-    if (!json_is_string(content) && !json_is_array(content)) {
-        return field_wrong_type(content, "prediction.content", "a string or an array of parts",
-                                err);
-    }
-    for (size_t i = 0; i < json_array_size(content); i++) {
-        const json_t *part = json_array_get(content, i);
-        field_path_index(param, "prediction.content", i);
-        enum api_fault fault =
-            json_is_object(part)
-                ? fields_read(part, param, part_fields, COUNT_OF(part_fields), NULL, err)
-                : field_wrong_type(part, param, "an object", err);
-        if (fault != API_OK) {
-            return fault;
-        }
-    }
-    return API_OK;
-}
-
-static enum api_fault check_prediction(const json_t *object, struct api_error *err)
-{
-    static const char *const types[] = {"content", NULL};
-    static const struct field prediction_fields[] = {
-        {.name = "type",
-         .kind = FIELD_STRING,
-         .offset = FIELD_UNUSED,
-         .required = true,
-         .values = types},
-        {.name = "content", .kind = FIELD_ANY, .offset = 0, .required = true},
-    };
-    const json_t *content = NULL;
-    if (object == NULL) {
-        return API_OK;
-    }
-    enum api_fault fault = fields_read(object, "prediction", prediction_fields,
-                                       COUNT_OF(prediction_fields), &content, err);
-    return fault != API_OK ? fault : check_prediction_content(content, err);
-}
-
 static enum api_fault check_fields(const struct chat_fields *f, struct api_error *err)
 {
     enum api_fault fault = check_tools(f, err);
@@ -286,9 +236,6 @@ static enum api_fault check_fields(const struct chat_fields *f, struct api_error
     }
     if (fault == API_OK) {
         fault = check_metadata(f->metadata, err);
-    }
-    if (fault == API_OK) {
-        fault = check_prediction(f->prediction, err);
     }
     if (fault == API_OK && f->top_logprobs > 0 && !f->logprobs) {
         fault = api_fail(err, API_INVALID_VALUE, "top_logprobs",
@@ -306,6 +253,9 @@ static enum api_fault read_fields(struct generation *g, const json_t *body, stru
     }
     if (fault == API_OK) {
         fault = check_fields(&f, err);
+    }
+    if (fault == API_OK) {
+        fault = prediction_read(g->api, f.prediction, &g->prediction, &g->prediction_count, err);
     }
     if (fault == API_OK) {
         fault = settings_read(g->api, body, -1, 1, &g->settings, err);

@@ -51,6 +51,7 @@ void generation_free(struct generation *g)
     }
     free(g->choices);
     free(g->prompts);
+    free(g->prediction);
     settings_fini(&g->settings);
     buf_fini(&g->chunk_head);
     buf_fini(&g->out);
@@ -69,6 +70,8 @@ static struct phid_request_params request_params(const struct generation *g,
                           : (size_t)s->max_tokens,
         .min_tokens = (size_t)s->min_tokens,
         .ignore_eos = s->ignore_eos,
+        .prediction = g->prediction,
+        .prediction_count = g->prediction_count,
         .sampling = {.temperature = (float)s->temperature,
                      .top_p = (float)s->top_p,
                      .top_k = s->top_k < 0 ? 0 : (int32_t)s->top_k,

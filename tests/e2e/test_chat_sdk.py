@@ -7,7 +7,7 @@ import subprocess
 import openai
 import pytest
 
-from phid_server import PHID, TINY
+from phid_server import PHID, TINY, Server
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 ANSWER = "The capital of France is Paris."
@@ -337,3 +337,18 @@ def test_async_client(tiny_server):
             return "".join([c.choices[0].delta.content or "" async for c in stream])
 
     assert asyncio.run(run()) == ANSWER
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_prediction_saves_steps_and_changes_nothing(parts):
+    server = Server(TINY, "--set", "engine.speculation=always")
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none")
+    plain = ask(client)
+    for expected in (ANSWER, ANSWER.replace("Paris", "Rome"), "", "something else altogether"):
+        content = [{"type": "text", "text": part} for part in (expected[:9], expected[9:])] if parts else expected
+        reply = ask(client, prediction={"type": "content", "content": content})
+        assert reply.choices[0].message.content == plain.choices[0].message.content == ANSWER
+        assert reply.usage.completion_tokens == plain.usage.completion_tokens
+        if expected == ANSWER:
+            assert reply.usage.completion_tokens_details.accepted_prediction_tokens > 2
+    assert server.stop() == 0

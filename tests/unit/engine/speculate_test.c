@@ -109,6 +109,32 @@ static void test_speculate_leaves_samples_alone(void **state)
     client_fini(&clients[1]);
 }
 
+/* The client has said what the answer will be, but for a word. */
+static void test_speculate_prediction(void **state)
+{
+    (void)state;
+    struct world w;
+    struct phid_engine_options options = world_pool(2);
+    options.speculation = PHID_SPECULATION_ALWAYS;
+    world_init(&w, 0, &options);
+    int32_t prompt[PROMPT], prediction[ANSWER];
+    bool ended = false;
+    world_prompt(prompt, PROMPT, 1);
+    assert_int_equal(fake_answer(prompt, PROMPT, ANSWER, 0, false, prediction, &ended), ANSWER);
+    prediction[ANSWER / 2] ^= 1;
+    struct phid_request_params params = client_params(prompt, PROMPT, ANSWER);
+    params.prediction = prediction;
+    params.prediction_count = ANSWER;
+    struct client c;
+    client_submit(&c, w.engine, &params);
+    world_expect_answer(&w, &c, prompt, PROMPT, ANSWER, 0);
+    assert_true(c.last.drafts_accepted > ANSWER * 3 / 4);
+    client_fini(&c);
+    prediction[3] = FAKE_VOCAB;
+    world_expect_refusal(&w, &params, PHID_ERR_ARGUMENT, "prediction");
+    world_fini(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +142,7 @@ int main(void)
         cmocka_unit_test(test_speculate_auto_when_it_pays),
         cmocka_unit_test(test_speculate_up_to_the_original_context),
         cmocka_unit_test(test_speculate_leaves_samples_alone),
+        cmocka_unit_test(test_speculate_prediction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

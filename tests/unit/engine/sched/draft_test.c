@@ -61,7 +61,7 @@ static void test_draft_propose_as_naive(void **state)
             size_t max = rng_below(&rng, DRAFT_MAX + 1);
             int32_t got[DRAFT_MAX], expected[DRAFT_MAX];
             size_t n = naive_propose(ids, count, max, expected);
-            assert_int_equal(draft_propose(&d, ids, count, max, got), n);
+            assert_int_equal(draft_propose(&d, ids, ids, count, max, got), n);
             assert_memory_equal(got, expected, n * sizeof(*got));
         }
         draft_index_fini(&d);
@@ -76,13 +76,30 @@ static void test_draft_propose_repeats_a_loop(void **state)
     const int32_t ids[] = {9, 5, 6, 5, 6, 5, 6};
     int32_t got[DRAFT_MAX];
     draft_index_extend(&d, ids, 3);
-    assert_int_equal(draft_propose(&d, ids, 3, DRAFT_MAX, got), 0); /* 5, 6 is new */
+    assert_int_equal(draft_propose(&d, ids, ids, 3, DRAFT_MAX, got), 0); /* 5, 6 is new */
     draft_index_extend(&d, ids, 7);
-    assert_int_equal(draft_propose(&d, ids, 7, DRAFT_MAX, got), 4);
+    assert_int_equal(draft_propose(&d, ids, ids, 7, DRAFT_MAX, got), 4);
     const int32_t expected[] = {5, 6, 5, 6};
     assert_memory_equal(got, expected, sizeof(expected));
-    assert_int_equal(draft_propose(&d, ids, 7, 0, got), 0);
+    assert_int_equal(draft_propose(&d, ids, ids, 7, 0, got), 0);
     draft_index_fini(&d);
+    draft_index_fini(&d);
+}
+
+static void test_draft_propose_from_another_text(void **state)
+{
+    (void)state;
+    struct draft_index d;
+    static const int32_t text[] = {1, 2, 3, 4, 5, 2, 3, 6};
+    assert_int_equal(draft_index_init(&d, 8, NULL), PHID_OK);
+    draft_index_extend(&d, text, 8);
+    int32_t got[DRAFT_MAX];
+    assert_int_equal(draft_propose(&d, text, (const int32_t[]){1, 2, 3}, 3, DRAFT_MAX, got), 3);
+    assert_memory_equal(got, text + 3, 3 * sizeof(*got)); /* 1, 2, 3 is longer than 2, 3 */
+    assert_int_equal(draft_propose(&d, text, (const int32_t[]){2, 3}, 2, DRAFT_MAX, got), 1);
+    assert_int_equal(got[0], 6); /* the newer one, and its end */
+    assert_int_equal(draft_propose(&d, text, (const int32_t[]){3, 2}, 2, DRAFT_MAX, got), 0);
+    assert_int_equal(draft_propose(&d, text, (const int32_t[]){3, 6}, 2, DRAFT_MAX, got), 0);
     draft_index_fini(&d);
 }
 
@@ -91,8 +108,9 @@ static void test_draft_propose_short_texts(void **state)
     (void)state;
     struct draft_index d;
     assert_int_equal(draft_index_init(&d, 0, NULL), PHID_OK);
+    static const int32_t one[] = {1};
     int32_t got[DRAFT_MAX];
-    assert_int_equal(draft_propose(&d, (const int32_t[]){1}, 1, DRAFT_MAX, got), 0);
+    assert_int_equal(draft_propose(&d, one, one, 1, DRAFT_MAX, got), 0);
     draft_index_fini(&d);
 }
 
@@ -124,6 +142,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_draft_propose_as_naive),
         cmocka_unit_test(test_draft_propose_repeats_a_loop),
+        cmocka_unit_test(test_draft_propose_from_another_text),
         cmocka_unit_test(test_draft_propose_short_texts),
         cmocka_unit_test(test_draft_length_follows_cost),
     };

@@ -83,7 +83,7 @@ static void test_floats(void **state)
     } cases[] = {
         {0, "0.0"},         {-0.5f, "-0.5"},        {0.1f, "0.1"},
         {-9999, "-9999.0"}, {1e30f, "1e+30"},       {-1e-7f, "-1e-07"},
-        {NAN, "-9999.0"},   {-INFINITY, "-9999.0"}, {16777217, "16777216.0"},
+        {NAN, "-9999.0"},   {-INFINITY, "-9999.0"}, {16777217.0f, "16777216.0"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct buf b;
