@@ -99,6 +99,15 @@ static enum phid_status place(const struct gguf_part *part, struct gguf_tensor *
     uint64_t mask = part->alignment - 1;
     uint64_t data_start =
         (infos_end + mask) & ~mask; /* a file is far smaller than 2^63, so this cannot wrap */
+    /* Padding is zero. Something else there is a description that the header did not count. */
+    for (uint64_t at = infos_end; count > 0 && at < data_start && at < part->size; at++) {
+        if (part->bytes[at] != 0) {
+            return phid_fail(err, PHID_ERR_FORMAT,
+                             "expected zeros from the end of the %zu tensor descriptions to the "
+                             "data at %" PRIu64 ", found %02x at offset %" PRIu64,
+                             count, data_start, part->bytes[at], at);
+        }
+    }
     for (size_t i = 0; i < count; i++) {
         struct gguf_tensor *tensor = &tensors[i];
         uint64_t start;
