@@ -130,6 +130,9 @@ static enum phid_status read_scaling(const struct gguf_file *file, struct hparam
     }
     double factor = 0;
     enum phid_status status = read_number(file, name, 0, 1e6, &factor, err);
+    if (status == PHID_OK && factor > 0) {
+        status = read_number(file, name, 1e-3, 1e6, &factor, err);
+    }
     if (status != PHID_OK) {
         return status;
     }

@@ -130,7 +130,15 @@ enum phid_status tokenizer_new(const struct gguf_file *file, struct tokenizer **
     if (status != PHID_OK) {
         goto fail;
     }
-    t->add_bos = t->add_bos && t->vocab.bos >= 0;
+    if (t->add_bos && t->vocab.bos < 0) {
+        if (gguf_find(file, STR("tokenizer.ggml.add_bos_token")) != NULL) {
+            status = phid_fail(err, PHID_ERR_FORMAT,
+                               "tokenizer.ggml.add_bos_token is true, but "
+                               "tokenizer.ggml.bos_token_id is missing");
+            goto fail;
+        }
+        t->add_bos = false; /* the family's habit, for a vocabulary without such a token */
+    }
     *ret_tokenizer = t;
     return PHID_OK;
 

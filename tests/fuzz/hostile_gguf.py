@@ -165,6 +165,8 @@ key("g37_window_negative", "sliding_window", "phi3.attention.sliding_window", I3
 key("g37_window_string", "sliding_window", "phi3.attention.sliding_window", STRING, "x")
 key("g37_attn_factor_nan", "attn_factor", "phi3.rope.scaling.attn_factor", F32, math.nan)
 key("g37_attn_factor_negative", "attn_factor", "phi3.rope.scaling.attn_factor", F32, -2.0)
+for name, x in (("negative", -1.0), ("nan", math.nan), ("inf", math.inf), ("tiny", 1e-38)):
+    key(f"g37_scaling_factor_{name}", "rope.scaling.factor", "phi3.rope.scaling.factor", F32, x)
 key("g37_scaling_type", "rope.scaling.type", "phi3.rope.scaling.type", STRING, "frobnicate")
 
 # ---------------------------------------------------------------------------------------------- tokenizer
@@ -178,6 +180,12 @@ for name in ("bos", "eos", "unknown", "padding"):
 key("g38_eos_negative", "eos_token_id", "tokenizer.ggml.eos_token_id", I32, -2)
 key("g38_eos_string", "eos_token_id", "tokenizer.ggml.eos_token_id", STRING, "</s>")
 key("g38_add_bos_number", "add_bos_token", "tokenizer.ggml.add_bos_token", U32, 1)
+
+
+@case("g38_add_bos_without_bos", "bos_token_id is missing", "model")
+def _(m):
+    m.drop("tokenizer.ggml.bos_token_id")
+    m.set("tokenizer.ggml.add_bos_token", BOOL, 1)
 
 
 def items(m, name):
@@ -490,6 +498,16 @@ def _(m):
     infos = b"".join(g.string(f"t{i:05d}") + u32(1) + u64(1) + u32(0) + u64(32 * i) for i in range(60000))
     head = m.head() + infos
     return head + bytes(-len(head) % 32) + bytes(32 * 60000)
+
+
+@case("g63_count_one_less", "zeros")
+def _(m):
+    m.tensor_count = len(m.tensors) - 1
+
+
+@case("g63_count_one_more", "offset")
+def _(m):
+    m.tensor_count = len(m.tensors) + 1
 
 
 case("g63_70k_tensors", "limit is 65536")(lambda m: HEADER + u64(70000) + u64(0) + bytes(70000 * 40))

@@ -138,6 +138,7 @@ static const struct hostile cases[] = {
     {L, KEY_TEXT, "llama.rope.scaling.type", .text = "yarn", .status = NO, .fragment = "llama.rope.scaling.type \"yarn\" is not supported"},
     {L, KEY_U32, "llama.rope.scaling.type", 1, .status = BAD, .fragment = "llama.rope.scaling.type"},
     {L, KEY_F32, "llama.rope.scaling.factor", .real = -2, .status = BAD, .fragment = "llama.rope.scaling.factor"},
+    {L, KEY_F32, "llama.rope.scaling.factor", .real = 1e-30F, .status = BAD, .fragment = "llama.rope.scaling.factor: expected a number from 0.001"},
     {L, KEY_F32, "llama.rope.scaling.factor", .real = NAN, .status = BAD, .fragment = "llama.rope.scaling.factor"},
     {P, TENSOR_GONE, "rope_factors_long.weight", .status = BAD, .fragment = "tensor rope_factors_long.weight is missing"},
     {P, TENSOR_GONE, "rope_factors_short.weight", .status = BAD, .fragment = "tensor rope_factors_short.weight is missing"},
