@@ -147,9 +147,12 @@ enum api_fault api_parse_body(struct str body, json_t **ret, struct api_error *e
             json_loadb(body.data, body.size, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &where);
     }
     if (parsed == NULL) {
+        /* The library's own words for this name a flag of its interface. */
+        bool nul = json_error_code(&where) == json_error_null_character;
         return api_fail(err, API_INVALID_JSON, NULL,
-                        "The request body is not valid JSON: %s (line %d, column %d).", where.text,
-                        where.line, where.column);
+                        "The request body is not valid JSON: %s (line %d, column %d).",
+                        nul ? "the character \\u0000 is not allowed" : where.text, where.line,
+                        where.column);
     }
     if (!json_is_object(parsed)) {
         json_decref(parsed);

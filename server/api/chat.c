@@ -198,6 +198,15 @@ static enum api_fault check_modalities(const json_t *list, struct api_error *err
     return API_OK;
 }
 
+static size_t character_count(const char *text, size_t size)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < size; i++) {
+        count += ((unsigned char)text[i] & 0xC0) != 0x80; /* not a byte that goes on */
+    }
+    return count;
+}
+
 /* At most 16 pairs of texts, keys up to 64 and values up to 512 characters. */
 static enum api_fault check_metadata(const json_t *object, struct api_error *err)
 {
@@ -215,8 +224,8 @@ static enum api_fault check_metadata(const json_t *object, struct api_error *err
         if (!json_is_string(value)) {
             return field_wrong_type(value, "metadata", "string values", err);
         }
-        /* Four bytes a character at most: a lenient bound that needs no counting. */
-        if (strlen(key) > 64 * 4 || json_string_length(value) > 512 * 4) {
+        if (character_count(key, strlen(key)) > 64 ||
+            character_count(json_string_value(value), json_string_length(value)) > 512) {
             return api_fail(
                 err, API_STRING_TOO_LONG, "metadata",
                 "Invalid 'metadata': keys hold at most 64 characters, values at most 512.");

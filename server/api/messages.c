@@ -239,6 +239,10 @@ static enum api_fault read_message(const json_t *object, const char *path,
         field_path(param, path, "tool_call_id");
         return field_missing(param, err);
     }
+    if (role == ROLE_FUNCTION && field_get(object, "name") == NULL) {
+        field_path(param, path, "name");
+        return field_missing(param, err);
+    }
     if (f.content == NULL && !assistant && role != ROLE_FUNCTION) {
         field_path(param, path, "content");
         return field_missing(param, err);

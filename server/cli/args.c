@@ -172,7 +172,10 @@ static void print_help(const struct command *command, const struct arg *table)
     for (const struct arg *arg = table; arg->name != NULL; arg++) {
         print_flag(arg->letter, arg->name, arg->metavar, arg->help);
     }
-    printf("%sconfiguration:\n", table->name != NULL ? "\n" : "");
+    bool serves = strcmp(command->name, "serve") == 0;
+    printf("%s%s:\n", table->name != NULL ? "\n" : "",
+           serves ? "configuration"
+                  : "configuration, the same for every command (some of it matters to serve only)");
     const struct option *option;
     for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
         if (option->flag != NULL) {

@@ -51,6 +51,14 @@ static enum phid_status context_new(const char *cert_path, const char *key_path,
     }
     if (SSL_CTX_use_PrivateKey_file(context, key_path, SSL_FILETYPE_PEM) != 1 ||
         SSL_CTX_check_private_key(context) != 1) {
+        unsigned long code = ERR_peek_error();
+        if (ERR_GET_LIB(code) == ERR_LIB_X509 &&
+            ERR_GET_REASON(code) == X509_R_KEY_VALUES_MISMATCH) {
+            ERR_clear_error();
+            SSL_CTX_free(context);
+            return phid_fail(err, PHID_ERR_IO, "server.tls: %s is not the key of %s", key_path,
+                             cert_path);
+        }
         return tls_fail(context, "server.tls.key", key_path, err);
     }
     *ret = context;

@@ -215,7 +215,7 @@ def test_every_role_is_accepted(tiny):
 
 
 ACCEPTED = {
-    "user": "me", "store": True, "metadata": {"a": "b"}, "service_tier": "auto", "parallel_tool_calls": True,
+    "user": "me", "store": True, "metadata": {"k" * 64: "\u00e9" * 512}, "service_tier": "auto", "parallel_tool_calls": True,
     "prompt_cache_key": "k", "safety_identifier": "s", "verbosity": "low", "reasoning_effort": "low", "tools": [],
     "response_format": {"type": "text"}, "prediction": {"type": "content", "content": "x"}, "modalities": ["text"],
     "cache_prompt": True, "chat_template_kwargs": {"x": 1}, "never_heard_of_it": [1, 2], "logit_bias": {},
@@ -266,7 +266,10 @@ REJECTED = [
     ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x/"}}]}], "unsupported_value", "messages[0].content[0].type"),
     ("messages", [{"role": "user", "content": [{"type": "text"}]}], "missing_required_parameter", "messages[0].content[0].text"),
     ("messages", [{"role": "tool", "content": "x"}], "missing_required_parameter", "messages[0].tool_call_id"),
+    ("messages", [{"role": "function", "content": "x"}], "missing_required_parameter", "messages[0].name"),
     ("model", 3, "invalid_type", "model"), ("model", "", None, "model"),
+    ("metadata", {"k" * 65: "v"}, "string_above_max_length", "metadata"), ("metadata", {"k": "v" * 513}, "string_above_max_length", "metadata"),
+    ("metadata", {str(i): "v" for i in range(17)}, None, "metadata"),
 ]
 
 

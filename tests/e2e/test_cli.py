@@ -653,6 +653,7 @@ def make_certificate(folder, name):
 def test_serve_tls_and_a_new_certificate(tmp_path):
     import ssl
     make_certificate(tmp_path, "first")
+    key_of_the_first = (tmp_path / "key.pem").read_text()
     flags = ["--set", f"server.tls={{cert: {tmp_path}/cert.pem, key: {tmp_path}/key.pem}}"]
     process = subprocess.Popen([PHID, "serve", "-m", str(TINY), "--port", "0", *flags], stderr=subprocess.PIPE, text=True)
     url = re.search(r"event=ready url=(https://\S+)", process.stderr.readline())[1]
@@ -672,3 +673,6 @@ def test_serve_tls_and_a_new_certificate(tmp_path):
     process.terminate()
     assert process.wait(20 * PATIENCE) == 0
     assert "other users may read it" in phid("serve", "-m", TINY, *flags, code=1)
+    (tmp_path / "key.pem").write_text(key_of_the_first)
+    (tmp_path / "key.pem").chmod(0o600)
+    assert f"{tmp_path}/key.pem is not the key of {tmp_path}/cert.pem" in phid("serve", "-m", TINY, *flags, code=1)
