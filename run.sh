@@ -165,27 +165,32 @@ find_model() {
             say "no demo model without network: serving the tiny test model instead, which knows a few hundred answers"
             echo "$TINY_MODEL"
         fi
-    elif [ -e "$1" ]; then
+    elif [ -f "$1" ]; then
         echo "$1"
+    elif [ -e "$1" ] || [[ $1 == *.gguf && $1 != hf:* && $1 != *://* ]]; then
+        say "$1 is not a file"
+        return 1
     else
         build/phid pull "$1"
     fi
 }
 
-# Something to try, for host $1, port $2 and model $3.
+# Something to try, for URL $1, model $2 and API key $3 ("" is none).
 print_hints() {
+    local header=""
+    [ -z "$3" ] || header="-H 'Authorization: Bearer $3' "
     cat >&2 <<HINTS
 
 Once it says event=ready, try:
 
-  curl http://$1:$2/v1/chat/completions -H 'Content-Type: application/json' -d '{
-    "model": "$3", "temperature": 0, "messages": [{"role": "user", "content": "What is the capital of France?"}]}'
+  curl $1/v1/chat/completions $header-H 'Content-Type: application/json' -d '{
+    "model": "$2", "temperature": 0, "messages": [{"role": "user", "content": "What is the capital of France?"}]}'
 
 or, after \`pip install openai\`:
 
   from openai import OpenAI
-  client = OpenAI(base_url="http://$1:$2/v1", api_key="none")
-  for chunk in client.chat.completions.create(model="$3", temperature=0, stream=True,
+  client = OpenAI(base_url="$1/v1", api_key="${3:-none}")
+  for chunk in client.chat.completions.create(model="$2", temperature=0, stream=True,
           messages=[{"role": "user", "content": "What is the capital of France?"}]):
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 
@@ -194,8 +199,18 @@ Ctrl-C ends it.
 HINTS
 }
 
+# The URL a client on this machine uses, for host $1 and port $2.
+local_url() {
+    case "$1" in
+    0.0.0.0) echo "http://127.0.0.1:$2" ;;
+    ::) echo "http://[::1]:$2" ;;
+    *:*) echo "http://[$1]:$2" ;;
+    *) echo "http://$1:$2" ;;
+    esac
+}
+
 main() {
-    local model="" host=127.0.0.1 port=8080 path name i
+    local model="" host=127.0.0.1 port=8080 key="" path option value i chosen=no hints=yes
     case "${1:-}" in
     -h | --help)
         sed -n '2,9s/^# \{0,1\}//p' run.sh
@@ -205,28 +220,40 @@ main() {
         build_phid
         return 0
         ;;
-    "" | -*) ;;
+    -*) ;;
     *)
-        model=$1
-        shift
+        model=${1:-}
+        [ $# -eq 0 ] || shift
         ;;
     esac
     local options=("$@")
     for ((i = 0; i < $#; i++)); do
-        case "${options[$i]}" in
-        --host) host=${options[$((i + 1))]:-$host} ;;
-        --host=*) host=${options[$i]#*=} ;;
-        --port) port=${options[$((i + 1))]:-$port} ;;
-        --port=*) port=${options[$i]#*=} ;;
+        option=${options[$i]} value=${options[$((i + 1))]:-}
+        case "$option" in
+        --*=*) value=${option#*=} option=${option%%=*} ;;
+        -m?*) value=${option#-m} option=-m ;;
+        esac
+        case "$option" in
+        --host) host=$value ;;
+        --port) port=$value ;;
+        --api-key) key=$value ;;
+        -m | --model) chosen=yes path=$value ;;
+        --config) chosen=yes hints=no ;; # what it listens on and the model's name may stand in there
+        --set) [[ $value != @(server|model).* ]] || hints=no ;;
         esac
     done
     build_phid
-    STEP="finding the model"
-    path=$(find_model "$model")
+    # The model is the first argument, or the options say it, or it is the demo.
+    if [ -n "$model" ] || [ "$chosen" = no ]; then
+        STEP="finding the model"
+        path=$(find_model "$model")
+        set -- -m "$path" "$@"
+    fi
     STEP="serving"
-    name=$(basename "$path" .gguf)
-    print_hints "$host" "$port" "$name"
-    exec build/phid serve -m "$path" --host "$host" --port "$port" "$@"
+    if [ "$hints" = yes ]; then
+        print_hints "$(local_url "$host" "$port")" "$(basename "$path" .gguf)" "$key"
+    fi
+    exec build/phid serve "$@"
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
