@@ -314,49 +314,20 @@ void generation_fail(struct generation *g, enum api_fault fault, const char *mes
 
 /* ------------------------------------------------------------------- reply */
 
-size_t generation_prompt_tokens(const struct generation *g)
+struct usage generation_usage(const struct generation *g)
 {
-    size_t total = 0;
+    struct usage u = {0};
     for (size_t i = 0; i < g->prompt_count; i++) {
-        total += g->prompts[i].count;
+        u.prompt += g->prompts[i].count;
     }
-    return total;
-}
-
-size_t generation_completion_tokens(const struct generation *g)
-{
-    size_t total = 0;
     for (size_t i = 0; i < g->choice_count; i++) {
-        total += g->choices[i].completion_tokens;
+        const struct choice *c = &g->choices[i];
+        u.completion += c->completion_tokens;
+        u.drafts_accepted += c->drafts_accepted;
+        u.drafts_rejected += c->drafts_rejected;
+        u.cached += i % g->best_of == 0 ? c->cached_tokens : 0;
     }
-    return total;
-}
-
-size_t generation_drafts_accepted(const struct generation *g)
-{
-    size_t total = 0;
-    for (size_t i = 0; i < g->choice_count; i++) {
-        total += g->choices[i].drafts_accepted;
-    }
-    return total;
-}
-
-size_t generation_drafts_rejected(const struct generation *g)
-{
-    size_t total = 0;
-    for (size_t i = 0; i < g->choice_count; i++) {
-        total += g->choices[i].drafts_rejected;
-    }
-    return total;
-}
-
-size_t generation_cached_tokens(const struct generation *g)
-{
-    size_t total = 0;
-    for (size_t i = 0; i < g->choice_count; i += g->best_of) {
-        total += g->choices[i].cached_tokens;
-    }
-    return total;
+    return u;
 }
 
 const char *generation_finish_name(enum phid_finish finish)

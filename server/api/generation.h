@@ -40,6 +40,11 @@ struct choice {
     bool echoed; /* the prompt's text is in `text` */
 };
 
+/* Tokens of all choices; each prompt once, and what of it was found computed. */
+struct usage {
+    size_t prompt, cached, completion, drafts_accepted, drafts_rejected;
+};
+
 struct generation;
 
 /* What differs between the two endpoints. Writers append to `out`. */
@@ -111,11 +116,7 @@ void generation_pull(struct generation *g, size_t out_max);
 void generation_fail(struct generation *g, enum api_fault fault, const char *message);
 
 void generation_write_reply(struct generation *g, struct buf *out);
-size_t generation_prompt_tokens(const struct generation *g);
-size_t generation_completion_tokens(const struct generation *g);
-size_t generation_drafts_accepted(const struct generation *g);
-size_t generation_drafts_rejected(const struct generation *g);
-size_t generation_cached_tokens(const struct generation *g); /* of each prompt, once */
+struct usage generation_usage(const struct generation *g);
 const char *generation_finish(const struct generation *g); /* of the first choice, for the log */
 
 /* Cancels what still runs. NULL is fine. */

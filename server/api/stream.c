@@ -22,17 +22,15 @@ void reply_begin(const struct generation *g, const char *object, struct buf *out
 
 void usage_write(const struct generation *g, struct buf *out)
 {
-    size_t prompt = generation_prompt_tokens(g);
-    size_t completion = generation_completion_tokens(g);
-    size_t cached = generation_cached_tokens(g);
-    buf_printf(out, "{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu", prompt,
-               completion, prompt + completion);
+    struct usage u = generation_usage(g);
+    buf_printf(out, "{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu", u.prompt,
+               u.completion, u.prompt + u.completion);
     buf_printf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%zu,\"audio_tokens\":0}",
-               cached);
+               u.cached);
     buf_printf(out,
                ",\"completion_tokens_details\":{\"reasoning_tokens\":0,\"audio_tokens\":0,"
                "\"accepted_prediction_tokens\":%zu,\"rejected_prediction_tokens\":%zu}}",
-               generation_drafts_accepted(g), generation_drafts_rejected(g));
+               u.drafts_accepted, u.drafts_rejected);
 }
 
 void stream_chunk_begin(struct generation *g)

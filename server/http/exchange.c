@@ -90,12 +90,13 @@ static void log_request(const struct exchange *x)
                gone ? " finish=client_gone" : "", who);
         return;
     }
+    struct usage usage = generation_usage(g);
     io_log(x->io, level,
            "event=request id=%s method=%s path=%s status=%llu prompt_tokens=%zu cached_tokens=%zu "
            "completion_tokens=%zu queue_ms=%llu ttft_ms=%llu total_ms=%llu finish=%s%s",
            x->id, x->method, x->path, (unsigned long long)x->status_sent,
-           generation_prompt_tokens(g), generation_cached_tokens(g),
-           generation_completion_tokens(g), (unsigned long long)g->queue_ns / 1000000,
+           usage.prompt, usage.cached, usage.completion,
+           (unsigned long long)g->queue_ns / 1000000,
            (unsigned long long)g->first_token_ns / 1000000, total_ms,
            gone ? "client_gone" : generation_finish(g), who);
 }
