@@ -105,7 +105,8 @@ static enum phid_status open_backend(struct phid_engine *e, struct phid_model *m
                                      const struct phid_engine_options *o, struct phid_error *err)
 {
     struct backend_options options = {
-        .threads = o->threads, .isa = o->isa, .exact = o->exact, .max_rows = o->step_tokens};
+        .threads = o->threads, .isa = o->isa, .exact = o->exact, .max_rows = o->step_tokens,
+        .profile = o->profile};
     options.activations = o->activations == PHID_ACTIVATIONS_INT8     ? BACKEND_ACTIVATIONS_INT8
                           : o->activations == PHID_ACTIVATIONS_INT8X2 ? BACKEND_ACTIVATIONS_INT8X2
                                                                       : BACKEND_ACTIVATIONS_AUTO;
@@ -267,6 +268,23 @@ void phid_engine_histogram(struct phid_engine *engine, enum phid_histogram_id id
 void phid_engine_load(const struct phid_engine *engine, struct phid_engine_load *ret)
 {
     loop_load(engine->loop, ret);
+}
+
+_Static_assert((int)PHID_OPERATIONS_MAX == (int)BACKEND_OPERATIONS_MAX, "one array for both");
+
+size_t phid_engine_profile(const struct phid_engine *engine, struct phid_operation *ret)
+{
+    struct backend_operation operations[BACKEND_OPERATIONS_MAX];
+    size_t count = engine->api->profile == NULL ? 0 : engine->api->profile(engine->backend, operations);
+    for (size_t i = 0; i < count; i++) {
+        ret[i] = (struct phid_operation){.name = operations[i].name,
+                                         .runs = operations[i].runs,
+                                         .ns = operations[i].ns,
+                                         .wait_ns = operations[i].wait_ns,
+                                         .bytes = operations[i].bytes,
+                                         .macs = operations[i].macs};
+    }
+    return count;
 }
 
 void phid_engine_drain(struct phid_engine *engine)

@@ -114,6 +114,7 @@ struct phid_engine_options {
     enum phid_longrope longrope;
     bool prefix_cache_off;    /* every prompt is computed anew */
     const char *isa;          /* NULL or "auto"; a tier's name to force it */
+    bool profile;             /* measure operations, for phid_engine_profile */
     bool exact;               /* the reference path (slow): f32 activations and KV, scalar kernels */
     void (*log)(void *user, const char *line); /* may be NULL; one event a line, key=value */
     void *log_user;
@@ -158,6 +159,21 @@ struct phid_engine_stats {
     uint64_t host_ns, sample_ns, device_ns;
 };
 PHID_API void phid_engine_stats(struct phid_engine *engine, struct phid_engine_stats *ret);
+
+/* One kind of operation of the backend, summed since the engine started. */
+struct phid_operation {
+    const char *name; /* static: "qkv", "attention", ... */
+    uint64_t runs;
+    uint64_t ns;          /* on the step thread; all operations together are the time in the backend */
+    uint64_t wait_ns;     /* of all threads together: in no task */
+    uint64_t bytes, macs; /* weights, or keys and values: read at least, multiplied */
+};
+
+#define PHID_OPERATIONS_MAX 16
+
+/* ret: [PHID_OPERATIONS_MAX]. Returns how many there are: 0 without the option `profile`. Any thread; while a step runs the
+ * numbers may be of different moments. */
+PHID_API size_t phid_engine_profile(const struct phid_engine *engine, struct phid_operation *ret);
 
 /* What an engine measures of its requests and steps, since it started. Times are of requests that were answered to their end. */
 enum phid_histogram_id {

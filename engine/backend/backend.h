@@ -79,6 +79,7 @@ struct backend_options {
     bool exact;             /* the reference path: f32 activations, f32 KV, weights decoded to f32, scalar kernels, f64 sums where cheap */
     enum backend_activations activations;
     size_t max_rows;        /* rows in one batch, at most; scratch memory is sized from it */
+    bool profile;           /* count what `profile` tells */
 };
 
 /* A sequence's part in a batch: `rows` consecutive rows, positions start .. start + rows - 1. */
@@ -108,6 +109,17 @@ struct backend_costs {
     uint64_t head_macs;          /* per row of a head */
     uint64_t kv_token_bytes;     /* read by step per token of context and row; 0 before kv_create */
 };
+
+/* One kind of operation, summed over all batches since open. */
+struct backend_operation {
+    const char *name; /* static */
+    uint64_t runs;
+    uint64_t ns;      /* as the step thread sees it; of all operations together: the time in embed, step and head */
+    uint64_t wait_ns; /* of all threads together: not in a task */
+    uint64_t bytes, macs; /* of weights, or of keys and values: read at least, multiplied */
+};
+
+#define BACKEND_OPERATIONS_MAX 16
 
 struct backend; /* a device in use; each implementation has its own */
 
@@ -148,6 +160,10 @@ struct backend_api {
     const char *(*describe)(const struct backend *b);
     size_t (*memory_bytes)(const struct backend *b); /* weights, KV and scratch held now */
     void (*costs)(const struct backend *b, struct backend_costs *ret); /* after load */
+
+    /* Where the time went; ret: [BACKEND_OPERATIONS_MAX]. Returns how many there are, 0 unless opened with `profile`. Any
+     * thread; in the middle of a step the numbers may be of different moments. May be NULL: no profile. */
+    size_t (*profile)(const struct backend *b, struct backend_operation *ret);
 };
 
 const struct backend_api *backend_cpu(void);

@@ -23,6 +23,11 @@ struct worker {
     size_t index;
 };
 
+/* A line of its own for each thread. Written in a task by its thread, before `done` counts the task. */
+struct busy {
+    _Alignas(64) uint64_t ns;
+};
+
 struct pool {
     /* The run's number in the high half, tasks not yet taken in the low half. A task is taken by counting down with
      * compare-and-swap, so a thread that comes late can never take a task of a run it did not see. Stored with
@@ -46,6 +51,8 @@ struct pool {
     size_t threads;
     size_t started; /* workers that exist */
     struct worker *workers;
+    bool measured;
+    struct busy *busy; /* of each thread */
 };
 
 static inline void pause_briefly(void)
@@ -70,13 +77,24 @@ static bool take(struct pool *pool, size_t *ret_task)
     return false;
 }
 
+static void run_task(struct pool *pool, size_t task, size_t thread)
+{
+    if (!pool->measured) {
+        pool->task(pool->context, task, thread);
+        return;
+    }
+    uint64_t start = clock_now_ns();
+    pool->task(pool->context, task, thread);
+    pool->busy[thread].ns += clock_now_ns() - start;
+}
+
 /* Works until no task is left to take. */
 static void work(struct pool *pool, size_t thread)
 {
     size_t task;
     while (take(pool, &task)) {
         size_t count = pool->count;
-        pool->task(pool->context, task, thread);
+        run_task(pool, task, thread);
         /* After the last one is counted the caller may return and start another run: touch nothing of this one. */
         if (atomic_fetch_add(&pool->done, 1) + 1 == count && atomic_load(&pool->caller_sleeps)) {
             pthread_mutex_lock(&pool->mutex);
@@ -180,8 +198,10 @@ static void run_shifted(void *context, size_t task, size_t thread)
 void pool_run(struct pool *pool, pool_task task, void *context, size_t count)
 {
     if (count <= 1 || pool->started == 0) {
+        pool->task = task;
+        pool->context = context;
         for (size_t i = 0; i < count; i++) {
-            task(context, i, 0);
+            run_task(pool, i, 0);
         }
         return;
     }
@@ -194,6 +214,20 @@ void pool_run(struct pool *pool, pool_task task, void *context, size_t count)
         size_t part = count - first < UINT32_MAX ? count - first : UINT32_MAX;
         run_part(pool, run_shifted, &shifted, part);
     }
+}
+
+void pool_measure(struct pool *pool)
+{
+    pool->measured = true;
+}
+
+uint64_t pool_busy_ns(const struct pool *pool)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < pool->threads; i++) {
+        sum += pool->busy[i].ns;
+    }
+    return sum;
 }
 
 size_t pool_threads(const struct pool *pool)
@@ -227,12 +261,16 @@ enum phid_status pool_new(size_t threads, struct pool **ret, struct phid_error *
     }
     struct pool *pool = aligned_alloc(64, sizeof(*pool));
     struct worker *workers = calloc(threads, sizeof(*workers));
-    if (pool == NULL || workers == NULL) {
+    struct busy *busy = aligned_alloc(64, threads * sizeof(*busy));
+    if (pool == NULL || workers == NULL || busy == NULL) {
         free(pool);
         free(workers);
+        free(busy);
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for a pool of %zu threads", threads);
     }
     memset(pool, 0, sizeof(*pool));
+    memset(busy, 0, threads * sizeof(*busy));
+    pool->busy = busy;
     pool->threads = threads;
     pool->workers = workers;
     pthread_mutex_init(&pool->mutex, NULL);
@@ -269,6 +307,7 @@ void pool_free(struct pool *pool)
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->mutex);
     free(pool->workers);
+    free(pool->busy);
     free(pool);
 }
 

@@ -8,6 +8,7 @@
 #define PHID_BASE_POOL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "engine/base/status.h"
 
@@ -28,6 +29,12 @@ size_t pool_threads(const struct pool *pool);
 
 /* What tasks wrote is visible to the caller when this returns. */
 void pool_run(struct pool *pool, pool_task task, void *context, size_t count);
+
+/* From now on, for as long as the pool lives, the time of every task is taken. Not while a run is in progress. */
+void pool_measure(struct pool *pool);
+
+/* Time spent in tasks, all threads together. Between runs, by whoever calls pool_run. */
+uint64_t pool_busy_ns(const struct pool *pool);
 
 /* How many threads this process may run at once: its affinity mask, limited by its control group's quota (rounded
  * up). At least 1. */

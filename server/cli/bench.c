@@ -8,6 +8,7 @@
 #include "engine/base/rng.h"
 #include "engine/gguf/gguf.h"
 #include "server/cli/cli.h"
+#include "server/cli/profile.h"
 #include "server/cli/random_model.h"
 #include "server/cli/workload.h"
 
@@ -21,7 +22,8 @@ struct bench {
     struct arg_counts prefill, depths, sequences;
     size_t decode_tokens, runs;
     const char *random, *isa;
-    bool json;
+    bool json, profiled;
+    struct profile profile; /* of the measurement in progress */
     struct cpu_calibration peak;
     struct workload work;
     struct phid_model *model;
@@ -115,6 +117,7 @@ static enum phid_status time_prefill(struct bench *b, size_t tokens, double *ret
 {
     struct phid_request *request = NULL;
     struct phid_output output = {0};
+    profile_begin(&b->profile);
     uint64_t start = clock_now_ns();
     enum phid_status status = submit(b, tokens, 1, NULL, &request, err);
     while (status == PHID_OK && output.finish == PHID_FINISH_NONE) {
@@ -128,6 +131,7 @@ static enum phid_status time_prefill(struct bench *b, size_t tokens, double *ret
     if (status == PHID_OK) {
         double measured = (double)(output.first_token_ns - output.queue_ns) * 1e-9;
         *ret_seconds = output.first_token_ns > output.queue_ns ? measured : wall;
+        profile_end(&b->profile, *ret_seconds);
     }
     phid_request_free(request);
     return status;
@@ -137,6 +141,7 @@ static enum phid_status measure_prefill(struct bench *b, size_t tokens, struct p
                                         struct phid_error *err)
 {
     double seconds[RUNS_MAX];
+    profile_open(&b->profile, b->engine);
     for (size_t i = 0; i < b->runs; i++) {
         enum phid_status status = time_prefill(b, tokens, &seconds[i], err);
         if (status != PHID_OK) {
@@ -206,10 +211,13 @@ static enum phid_status time_decode(struct bench *b, size_t context, size_t sequ
         status = poll_all(&f, &total, &started, err);
         if (started && !measuring) {
             measuring = true;
+            profile_begin(&b->profile);
             start = clock_now_ns();
             total_at_start = total;
         } else if (measuring && total - total_at_start >= b->decode_tokens * sequences) {
-            *ret_tok_s = (double)(total - total_at_start) / clock_seconds_since(start);
+            double seconds = clock_seconds_since(start);
+            *ret_tok_s = (double)(total - total_at_start) / seconds;
+            profile_end(&b->profile, seconds);
             break;
         }
     }
@@ -223,6 +231,7 @@ static enum phid_status measure_decode(struct bench *b, size_t context, size_t s
                                        struct decode_result *ret, struct phid_error *err)
 {
     double rates[RUNS_MAX];
+    profile_open(&b->profile, b->engine);
     for (size_t i = 0; i < b->runs; i++) {
         enum phid_status status = time_decode(b, context, sequences, &rates[i], err);
         if (status != PHID_OK) {
@@ -264,7 +273,7 @@ static void print_calibration(const struct bench *b)
 static void print_prefill(const struct bench *b, const struct prefill_result *r, bool first)
 {
     if (b->json) {
-        printf("%s{\"tokens\":%zu,\"tok_s\":%.3f,\"gmac_s\":%.3f,\"fraction\":%.4f}",
+        printf("%s{\"tokens\":%zu,\"tok_s\":%.3f,\"gmac_s\":%.3f,\"fraction\":%.4f",
                first ? "" : ",", r->tokens, r->tok_s, r->gmac_s, r->fraction);
     } else {
         printf("%-8s %8zu %10s %10.1f %5.1f GMAC/s %8.1f%%\n", "prefill", r->tokens, "", r->tok_s,
@@ -277,7 +286,7 @@ static void print_decode(const struct bench *b, const struct decode_result *r, b
 {
     if (b->json) {
         printf(
-            "%s{\"context\":%zu,\"sequences\":%zu,\"tok_s\":%.3f,\"gb_s\":%.3f,\"fraction\":%.4f}",
+            "%s{\"context\":%zu,\"sequences\":%zu,\"tok_s\":%.3f,\"gb_s\":%.3f,\"fraction\":%.4f",
             first ? "" : ",", r->context, r->sequences, r->tok_s, r->gb_s, r->fraction);
     } else {
         printf("%-8s %8zu %10zu %10.1f %7.1f GB/s %8.1f%%\n", "decode", r->context, r->sequences,
@@ -287,6 +296,17 @@ static void print_decode(const struct bench *b, const struct decode_result *r, b
 }
 
 /* --------------------------------------------------------------- command */
+
+static void print_profile(const struct bench *b)
+{
+    if (b->profiled) {
+        profile_print(&b->profile, b->json);
+    }
+    if (b->json) {
+        printf("}");
+    }
+    fflush(stdout);
+}
 
 static enum phid_status measure_all(struct bench *b, struct phid_error *err)
 {
@@ -301,6 +321,7 @@ static enum phid_status measure_all(struct bench *b, struct phid_error *err)
         if (b->prefill.items[i] > 0 &&
             (status = measure_prefill(b, b->prefill.items[i], &result, err)) == PHID_OK) {
             print_prefill(b, &result, first);
+            print_profile(b);
             first = false;
         }
     }
@@ -316,6 +337,7 @@ static enum phid_status measure_all(struct bench *b, struct phid_error *err)
                                 b->sequences.items[i % b->sequences.count], &result, err);
         if (status == PHID_OK) {
             print_decode(b, &result, first);
+            print_profile(b);
             first = false;
         }
     }
@@ -363,6 +385,7 @@ static enum phid_status start_engine(struct bench *b, const struct config *confi
     options.isa = b->isa;
     options.queue_tokens = 0;
     options.max_wait_ms = 0;
+    options.profile = b->profiled;
     options.itl_target_ms = 3600 * 1000; /* whole steps: nobody waits for an answer here */
     options.speculation = PHID_SPECULATION_OFF; /* random weights repeat themselves */
     if (options.kv_memory_bytes == 0) {
@@ -500,6 +523,10 @@ int cli_bench(int argc, char **argv)
          .dest = &b.isa,
          .metavar = "NAME",
          .help = "kernels and peaks of this instruction set (scalar, avx2, avx512, avx512vnni)"},
+        {.name = "--profile",
+         .kind = ARG_SWITCH,
+         .dest = &b.profiled,
+         .help = "time, bytes, multiply-adds and waiting of each operation"},
         {.name = "--json", .kind = ARG_SWITCH, .dest = &b.json, .help = "one JSON object"},
         {0},
     };

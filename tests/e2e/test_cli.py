@@ -570,6 +570,30 @@ def test_bench_of_a_file():
     check_bench(out, [32, 64], [(0, 1), (0, 3), (100, 1), (100, 3)])
 
 
+def check_profile(profile, threads):
+    assert set(profile) == {"wall_ms", "covered", "operations"}
+    operations = {o["name"]: o for o in profile["operations"]}
+    assert {"embed", "norm", "quantize", "qkv", "rope_store", "attention", "attn_out", "gate_up", "activation", "down", "head",
+            "sampling", "scheduling"} <= set(operations)
+    for o in operations.values():
+        assert set(o) == {"name", "runs", "ms", "wait_ms", "bytes", "macs", "gb_s", "gmac_s"}
+        assert 0 <= o["wait_ms"] <= threads * o["ms"] + 0.01
+    assert operations["qkv"]["bytes"] > 0 and operations["qkv"]["macs"] > 0 and operations["attention"]["macs"] > 0
+    assert abs(sum(o["ms"] for o in operations.values()) - profile["wall_ms"] * profile["covered"]) < 0.01 * profile["wall_ms"] + 0.01
+
+
+def test_bench_profile():
+    out = phid_json("bench", "--random", "small:q4_k_m", "-p", "64", "-n", "16", "-b", "2", "-r", "3", "--threads", "2", "--profile", "--json")
+    (prefill,), (decode,) = out["prefill"], out["decode"]
+    check_profile(prefill["profile"], 2)
+    check_profile(decode["profile"], 2)
+    assert 0.9 < prefill["profile"]["covered"] < 1.1  # on a busy machine; 0.98 to 1.02 on a quiet one
+    weights = {o["name"]: o for o in prefill["profile"]["operations"]}
+    assert weights["gate_up"]["macs"] == 2 * weights["down"]["macs"]
+    text = phid("bench", "--random", "tiny:q8_0", "-p", "16", "-n", "0", "-r", "1", "--profile")
+    assert "waiting" in text and "gate_up" in text
+
+
 def test_bench_of_random_weights():
     out = phid_json("bench", "--random", "tiny:q4_k_m", "-p", "16", "-n", "4", "-r", "1", "--json")
     check_bench(out, [16], [(0, 1)])

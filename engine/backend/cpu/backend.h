@@ -10,6 +10,7 @@
 #include "engine/backend/cpu/kernels.h"
 #include "engine/backend/cpu/kv.h"
 #include "engine/backend/cpu/memory.h"
+#include "engine/backend/cpu/profile.h"
 #include "engine/backend/cpu/q8.h"
 #include "engine/backend/cpu/weights.h"
 #include "engine/base/pool.h"
@@ -51,6 +52,7 @@ struct backend {
     struct cpu_weights weights;
     struct cpu_kv kv; /* shaped by kv_create */
     struct cpu_scratch scratch;
+    struct cpu_profile profile;
     char description[160];
 };
 

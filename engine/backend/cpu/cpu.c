@@ -69,6 +69,9 @@ static enum phid_status cpu_open(const struct backend_options *options, struct b
         cpu_close(b);
         return status;
     }
+    if (options->profile) {
+        cpu_profile_open(&b->profile, b->pool);
+    }
     size_t threads = pool_threads(b->pool);
     snprintf(b->description, sizeof(b->description), "CPU, %s, %zu thread%s", b->exact ? "exact" : kernels->name,
              threads, threads == 1 ? "" : "s");
@@ -204,6 +207,11 @@ static void costs(const struct backend *b, struct backend_costs *ret)
     ret->kv_token_bytes = b->kv.page_bytes / BACKEND_PAGE_TOKENS;
 }
 
+static size_t profile(const struct backend *b, struct backend_operation *ret)
+{
+    return cpu_profile_read(&b->profile, ret);
+}
+
 const struct backend_api *backend_cpu(void)
 {
     static const struct backend_api api = {
@@ -223,6 +231,7 @@ const struct backend_api *backend_cpu(void)
         .describe = describe,
         .memory_bytes = memory_bytes,
         .costs = costs,
+        .profile = profile,
     };
     return &api;
 }

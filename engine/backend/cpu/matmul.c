@@ -189,20 +189,35 @@ static void plan_tasks(struct matmul *m)
     }
 }
 
-void cpu_matmul(struct backend *b, const float *x, size_t rows, const struct cpu_product *products, size_t count)
+static void multiply_all(struct backend *b, const float *x, size_t rows, const struct cpu_product *products,
+                         size_t count)
 {
-    if (b->exact) {
-        exact_matmul(b, x, rows, products, count);
-        return;
-    }
     struct matmul m = { .b = b, .x = x, .rows = rows, .products = products, .count = count };
     q8_start(&b->scratch.q8, b->kernels, rows, products[0].matrix->cols);
     for (size_t i = 0; i < count; i++) {
         if (products[i].matrix->order == CPU_ORDER_R16) {
             pool_run(b->pool, quantize_task, &m, rows);
+            cpu_profile_end(&b->profile, CPU_OP_QUANTIZE, 0, 0);
             break;
         }
     }
     plan_tasks(&m);
     pool_run(b->pool, matmul_task, &m, m.task_end[count - 1]);
+}
+
+void cpu_matmul(struct backend *b, const float *x, size_t rows, const struct cpu_product *products, size_t count,
+                enum cpu_operation operation)
+{
+    if (b->exact) {
+        exact_matmul(b, x, rows, products, count);
+    } else {
+        multiply_all(b, x, rows, products, count);
+    }
+    uint64_t bytes = 0;
+    uint64_t macs = 0;
+    for (size_t i = 0; i < count; i++) {
+        bytes += products[i].matrix->bytes;
+        macs += (uint64_t)products[i].matrix->rows * products[i].matrix->cols * rows;
+    }
+    cpu_profile_end(&b->profile, operation, bytes, macs);
 }

@@ -69,7 +69,9 @@ enum phid_status cpu_embed(struct backend *b, const struct backend_batch *batch,
         return status;
     }
     struct operation o = { .b = b, .batch = batch, .hidden = hidden };
+    cpu_profile_begin(&b->profile);
     pool_run(b->pool, embed_task, &o, batch->rows);
+    cpu_profile_end(&b->profile, CPU_OP_EMBED, 0, 0);
     return PHID_OK;
 }
 
@@ -92,6 +94,7 @@ static void norm(struct operation *o, const float *source, const float *weight, 
     o->source = source;
     o->weight = weight;
     pool_run(o->b->pool, norm_task, o, rows);
+    cpu_profile_end(&o->b->profile, CPU_OP_NORM, 0, 0);
 }
 
 /* Rotates query and key of one row and stores key and value in the row's page. */
@@ -136,6 +139,27 @@ static void add_task(void *context, size_t task, size_t thread)
     o->b->kernels->add(o->hidden + task * n, o->b->scratch.out + task * n, n);
 }
 
+static void add_residual(struct operation *o)
+{
+    pool_run(o->b->pool, add_task, o, o->batch->rows);
+    cpu_profile_end(&o->b->profile, CPU_OP_RESIDUAL, 0, 0);
+}
+
+/* Keys and values are counted once a sequence, products once a row and key: what it takes at least. */
+static void profile_attention(struct operation *o)
+{
+    const struct block_model *model = o->b->model;
+    uint64_t keys = 0;
+    uint64_t pairs = 0;
+    for (size_t i = 0; i < o->batch->sequence_count; i++) {
+        const struct backend_sequence *s = &o->batch->sequences[i];
+        keys += s->rows == 0 ? 0 : (uint64_t)s->start + s->rows;
+        pairs += s->rows * (uint64_t)s->start + s->rows * (s->rows + 1) / 2;
+    }
+    uint64_t key_bytes = o->b->kv.page_bytes / (BACKEND_PAGE_TOKENS * (o->b->last - o->b->first));
+    cpu_profile_end(&o->b->profile, CPU_OP_ATTENTION, keys * key_bytes, 2 * pairs * model->n_heads * model->head_dim);
+}
+
 static void attention_block(struct operation *o)
 {
     struct backend *b = o->b;
@@ -148,12 +172,14 @@ static void attention_block(struct operation *o)
         { .matrix = &layer->k, .bias = layer->k_bias, .y = s->k },
         { .matrix = &layer->v, .bias = layer->v_bias, .y = s->v },
     };
-    cpu_matmul(b, s->normed, rows, in, 3);
+    cpu_matmul(b, s->normed, rows, in, 3, CPU_OP_QKV);
     pool_run(b->pool, rope_store_task, o, rows);
+    cpu_profile_end(&b->profile, CPU_OP_ROPE_STORE, 0, 0);
     cpu_attention(b, o->batch, o->layer_index);
+    profile_attention(o);
     const struct cpu_product out = { .matrix = &layer->attn_out, .bias = layer->attn_out_bias, .y = s->out };
-    cpu_matmul(b, s->attended, rows, &out, 1);
-    pool_run(b->pool, add_task, o, rows);
+    cpu_matmul(b, s->attended, rows, &out, 1, CPU_OP_ATTN_OUT);
+    add_residual(o);
 }
 
 static void feed_forward_block(struct operation *o)
@@ -167,11 +193,12 @@ static void feed_forward_block(struct operation *o)
         { .matrix = &layer->gate, .y = s->gate },
         { .matrix = &layer->up, .y = s->up },
     };
-    cpu_matmul(b, s->normed, rows, in, 2);
+    cpu_matmul(b, s->normed, rows, in, 2, CPU_OP_GATE_UP);
     pool_run(b->pool, silu_task, o, rows);
+    cpu_profile_end(&b->profile, CPU_OP_ACTIVATION, 0, 0);
     const struct cpu_product out = { .matrix = &layer->down, .y = s->out };
-    cpu_matmul(b, s->gate, rows, &out, 1);
-    pool_run(b->pool, add_task, o, rows);
+    cpu_matmul(b, s->gate, rows, &out, 1, CPU_OP_DOWN);
+    add_residual(o);
 }
 
 struct rows_of {
@@ -205,11 +232,13 @@ enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, 
     if (status != PHID_OK || batch->rows == 0) {
         return status;
     }
+    cpu_profile_begin(&b->profile);
     for (size_t i = 0; i < batch->sequence_count; i++) {
         struct rows_of rows = { .b = b, .sequence = &batch->sequences[i] };
         pool_run(b->pool, place_task, &rows, rows.sequence->rows);
     }
     cpu_attention_start(b, batch);
+    cpu_profile_end(&b->profile, CPU_OP_POSITIONS, 0, 0);
     for (size_t i = first; i < last; i++) {
         struct operation o = {
             .b = b,
@@ -234,12 +263,13 @@ enum phid_status cpu_head(struct backend *b, const float *hidden, const size_t *
         return phid_fail(err, PHID_ERR_ARGUMENT, "no head was loaded");
     }
     size_t n_vocab = b->weights.output.rows;
+    cpu_profile_begin(&b->profile);
     for (size_t done = 0; done < count; done += b->max_rows) {
         size_t part = count - done < b->max_rows ? count - done : b->max_rows;
         struct operation o = { .b = b, .rows = rows + done };
         norm(&o, hidden, b->weights.output_norm, part);
         const struct cpu_product out = { .matrix = &b->weights.output, .y = logits + done * n_vocab };
-        cpu_matmul(b, b->scratch.normed, part, &out, 1);
+        cpu_matmul(b, b->scratch.normed, part, &out, 1, CPU_OP_HEAD);
     }
     return PHID_OK;
 }

@@ -88,6 +88,33 @@ static void test_pool_wakes_after_sleep(void **state)
     run_many(3, counts, sizeof(counts) / sizeof(counts[0]), &pause);
 }
 
+static void nap_task(void *context, size_t task, size_t thread)
+{
+    (void)context;
+    (void)task;
+    (void)thread;
+    const struct timespec nap = { .tv_nsec = 2000000 };
+    nanosleep(&nap, NULL);
+}
+
+/* Tasks alone count, on every thread and on the caller's way around the threads. */
+static void test_pool_measures_tasks(void **state)
+{
+    (void)state;
+    struct phid_error err;
+    struct pool *pool;
+    assert_int_equal(pool_new(3, &pool, &err), PHID_OK);
+    pool_run(pool, nap_task, NULL, 4);
+    assert_int_equal(pool_busy_ns(pool), 0);
+    pool_measure(pool);
+    pool_run(pool, nap_task, NULL, 9);
+    assert_true(pool_busy_ns(pool) >= 9 * 2000000u);
+    uint64_t before = pool_busy_ns(pool);
+    pool_run(pool, nap_task, NULL, 1);
+    assert_true(pool_busy_ns(pool) - before >= 2000000u);
+    pool_free(pool);
+}
+
 static void test_pool_limits(void **state)
 {
     (void)state;
@@ -107,6 +134,7 @@ int main(void)
         cmocka_unit_test(test_pool_every_task_once),
         cmocka_unit_test(test_pool_short_runs_in_a_row),
         cmocka_unit_test(test_pool_wakes_after_sleep),
+        cmocka_unit_test(test_pool_measures_tasks),
         cmocka_unit_test(test_pool_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
