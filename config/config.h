@@ -32,6 +32,7 @@ struct config_layers {
 
 enum config_activations { CONFIG_ACTIVATIONS_AUTO, CONFIG_ACTIVATIONS_INT8, CONFIG_ACTIVATIONS_INT8X2 };
 enum config_speculation { CONFIG_SPECULATION_AUTO, CONFIG_SPECULATION_ALWAYS, CONFIG_SPECULATION_OFF };
+enum config_longrope { CONFIG_LONGROPE_HF, CONFIG_LONGROPE_LONG, CONFIG_LONGROPE_SHORT };
 enum config_kv_type { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_INT8 };
 enum config_log_level { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARN, CONFIG_LOG_ERROR };
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
@@ -68,6 +69,7 @@ struct config {
         int kv_type;              /* enum config_kv_type */
         uint64_t kv_memory_bytes; /* 0: auto */
         bool prefix_cache;
+        int longrope; /* enum config_longrope */
     } engine;
     struct {
         int64_t gpu_layers;        /* -1: auto */

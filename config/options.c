@@ -5,6 +5,7 @@
 static const char *const activations[] = {"auto", "int8", "int8x2", NULL};
 static const char *const speculations[] = {"auto", "always", "off", NULL};
 static const char *const kv_types[] = {"f16", "f32", "int8", NULL};
+static const char *const longropes[] = {"hf", "long", "short", NULL};
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
 
@@ -212,14 +213,22 @@ static const struct option options[] = {
      .max = 64 * TIB,
      .takes_auto = true,
      .auto_value = 0,
-     .help = "memory for keys and values; auto is a quarter of max_running whole contexts, at most "
-             "half of what is free"},
+     .help = "memory for keys and values, taken as it is used; auto is what is free after the "
+             "weights less a tenth (at least 1 GiB), at most twice max_running whole contexts"},
     {.key = "engine.prefix_cache",
      .type = OPTION_BOOL,
      .offset = AT(engine.prefix_cache),
      .default_text = "true",
-     .help = "allow requests to share a computed common prefix (this version computes each prompt "
-             "anew)"},
+     .help = "keep what was computed, and share it between requests of one API key that begin with "
+             "the same tokens; changes no answer"},
+    {.key = "engine.longrope",
+     .type = OPTION_ENUM,
+     .offset = AT(engine.longrope),
+     .default_text = "hf",
+     .names = longropes,
+     .help = "rotary factors of models with two lists: hf takes the long ones for what is longer "
+             "than the original context, computing it again once; long always; short never, and "
+             "the context ends there"},
 
     {.key = "placement.gpu_layers",
      .type = OPTION_INT,

@@ -136,8 +136,15 @@ static enum phid_status create_kv(struct phid_engine *e, const struct phid_engin
     if (status != PHID_OK) {
         return status;
     }
+    size_t context_pages = page_table_pages(o->context);
+    status = e->api->kv_create(e->backend, type, pages, err);
+    /* What looks free may still be refused to a single process. */
+    while (status == PHID_ERR_MEMORY && o->kv_memory_bytes == 0 && pages > context_pages) {
+        pages = pages / 2 > context_pages ? pages / 2 : context_pages;
+        status = e->api->kv_create(e->backend, type, pages, err);
+    }
     *ret_pages = pages;
-    return e->api->kv_create(e->backend, type, pages, err);
+    return status;
 }
 
 static void fill_info(struct phid_engine *e, const struct phid_engine_options *o, size_t pages)

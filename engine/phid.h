@@ -110,7 +110,8 @@ struct phid_engine_options {
     enum phid_kv_type kv_type;
     enum phid_activations activations;
     enum phid_speculation speculation;
-    uint64_t kv_memory_bytes; /* 0: enough for max_running / 4 (at least 1) whole contexts, at most half of the free memory */
+    uint64_t kv_memory_bytes; /* 0: what is free after the weights less a tenth (at least 1 GiB), at most 2 * max_running whole contexts;
+                               * memory is taken as pages are first used */
     enum phid_longrope longrope;
     bool prefix_cache_off;    /* every prompt is computed anew */
     const char *isa;          /* NULL or "auto"; a tier's name to force it */

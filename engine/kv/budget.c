@@ -7,6 +7,8 @@
 
 #include "engine/kv/page_table.h"
 
+#define RESERVE_BYTES (UINT64_C(1) << 30)
+
 static enum phid_status too_small(const struct kv_budget *b, uint64_t have, const char *what,
                                   struct phid_error *err)
 {
@@ -16,6 +18,12 @@ static enum phid_status too_small(const struct kv_budget *b, uint64_t have, cons
                         "lower the context or "
                         "give it more",
                         b->context, (unsigned long long)need, what, (unsigned long long)have);
+}
+
+static size_t whole_contexts(size_t context_pages, size_t count)
+{
+    count = count > 0 ? count : 1;
+    return context_pages > INT32_MAX / count ? INT32_MAX : context_pages * count;
 }
 
 enum phid_status kv_budget_pages(const struct kv_budget *b, size_t *ret_pages,
@@ -33,21 +41,18 @@ enum phid_status kv_budget_pages(const struct kv_budget *b, size_t *ret_pages,
         *ret_pages = pages < INT32_MAX ? (size_t)pages : INT32_MAX;
         return PHID_OK;
     }
-    size_t contexts = b->max_running / 4 > 0 ? b->max_running / 4 : 1;
-    size_t pages = context_pages > INT32_MAX / contexts ? INT32_MAX : context_pages * contexts;
-    if (b->free_bytes > 0) {
-        uint64_t free_pages = b->free_bytes / b->page_bytes;
-        if (free_pages < context_pages) {
-            return too_small(b, b->free_bytes, "free are only", err);
-        }
-        if (pages > free_pages / 2) {
-            pages = (size_t)(free_pages / 2);
-        }
-        if (pages < context_pages) {
-            pages = context_pages;
-        }
+    if (b->free_bytes == 0) {
+        *ret_pages = whole_contexts(context_pages, b->max_running / 4);
+        return PHID_OK;
     }
-    *ret_pages = pages;
+    uint64_t reserve = b->free_bytes / 10 > RESERVE_BYTES ? b->free_bytes / 10 : RESERVE_BYTES;
+    if (b->free_bytes / b->page_bytes < context_pages) {
+        return too_small(b, b->free_bytes, "free are only", err);
+    }
+    uint64_t pages = b->free_bytes > reserve ? (b->free_bytes - reserve) / b->page_bytes : 0;
+    size_t most = whole_contexts(context_pages, b->max_running * 2);
+    pages = pages < most ? pages : most;
+    *ret_pages = pages > context_pages ? (size_t)pages : context_pages;
     return PHID_OK;
 }
 

@@ -32,6 +32,10 @@ static const struct field fields[] = {
     {.name = "min_tokens", .kind = FIELD_INTEGER, .offset = AT(min_tokens), .ints = {0, INT32_MAX}},
     {.name = "ignore_eos", .kind = FIELD_BOOL, .offset = AT(ignore_eos)},
     {.name = "stream", .kind = FIELD_BOOL, .offset = AT(stream)},
+    {.name = "cache_salt",
+     .kind = FIELD_STRING,
+     .offset = AT(cache_salt),
+     .max_size = SETTINGS_SALT_BYTES_MAX},
     {.name = "user", .kind = FIELD_STRING, .offset = FIELD_UNUSED},
 };
 
@@ -213,6 +217,10 @@ enum api_fault settings_read(const struct api *api, const json_t *body, int64_t 
     }
     if (fault == API_OK) {
         fault = read_biases(api, body, &s, err);
+    }
+    if (fault == API_OK && s.cache_salt != NULL && json_string_length(s.cache_salt) == 0) {
+        fault = api_fail(err, API_INVALID_VALUE, "cache_salt",
+                         "Invalid 'cache_salt': it must not be empty.");
     }
     s.seed_given = field_get(body, "seed") != NULL;
     if (fault == API_OK && !s.seed_given &&

@@ -12,6 +12,7 @@
 #define SETTINGS_STOPS_MAX      64
 #define SETTINGS_STOP_BYTES_MAX 4096
 #define SETTINGS_BIASES_MAX     10000
+#define SETTINGS_SALT_BYTES_MAX 256
 
 struct settings {
     double temperature, top_p, min_p;
@@ -24,6 +25,7 @@ struct settings {
     size_t stop_count;
     struct phid_logit_bias *biases; /* heap */
     size_t bias_count;
+    const json_t *cache_salt; /* belongs to the body; NULL: none */
 };
 
 /* max_tokens is left at `max_tokens_default`, and may be as small as `max_tokens_min`. */

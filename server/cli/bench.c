@@ -387,6 +387,7 @@ static enum phid_status start_engine(struct bench *b, const struct config *confi
     options.max_wait_ms = 0;
     options.profile = b->profiled;
     options.itl_target_ms = 3600 * 1000; /* whole steps: nobody waits for an answer here */
+    options.prefix_cache_off = true;
     options.speculation = PHID_SPECULATION_OFF; /* random weights repeat themselves */
     if (options.kv_memory_bytes == 0) {
         uint64_t kv_tokens = (uint64_t)sequences * (room + PAGE_TOKENS);

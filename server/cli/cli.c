@@ -114,6 +114,11 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
         [CONFIG_SPECULATION_ALWAYS] = PHID_SPECULATION_ALWAYS,
         [CONFIG_SPECULATION_OFF] = PHID_SPECULATION_OFF,
     };
+    static const enum phid_longrope longropes[] = {
+        [CONFIG_LONGROPE_HF] = PHID_LONGROPE_HF,
+        [CONFIG_LONGROPE_LONG] = PHID_LONGROPE_LONG,
+        [CONFIG_LONGROPE_SHORT] = PHID_LONGROPE_SHORT,
+    };
     *ret = (struct phid_engine_options){
         .threads = (size_t)config->engine.threads,
         .context = (size_t)config->engine.context,
@@ -133,6 +138,8 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
                            : PHID_ACTIVATIONS_AUTO,
         .speculation = speculations[config->engine.speculation],
         .kv_memory_bytes = config->engine.kv_memory_bytes,
+        .longrope = longropes[config->engine.longrope],
+        .prefix_cache_off = !config->engine.prefix_cache,
         .log = config->log.level == CONFIG_LOG_DEBUG ? log_line : NULL,
     };
 }

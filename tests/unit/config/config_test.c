@@ -227,6 +227,7 @@ static void test_config_defaults(void **state)
     assert_int_equal(c.engine.kv_type, CONFIG_KV_F16);
     assert_int_equal(c.engine.kv_memory_bytes, 0);
     assert_true(c.engine.prefix_cache);
+    assert_int_equal(c.engine.longrope, CONFIG_LONGROPE_HF);
     assert_int_equal(c.placement.gpu_layers, -1);
     assert_int_equal(c.placement.vram_limit_bytes, 0);
     assert_int_equal(c.limits.queue, 256);
@@ -246,7 +247,7 @@ static const char everything[] =
     "           metrics: false, metrics_open: true}\n"
     "model:    {path: models/a.gguf, alias: [phi-3.5-mini, \"123\"], template: phi-3}\n"
     "engine:   {threads: 4, context: 2048, max_running: 8, step_tokens: 256, itl_target: 250ms, "
-    "kv: {type: f32, memory: 1GiB}, prefix_cache: false}\n"
+    "kv: {type: f32, memory: 1GiB}, prefix_cache: false, longrope: short}\n"
     "placement: {gpu_layers: 0, vram_limit: null, layers: [{range: 0-9, device: cpu}, {range: 10, "
     "device: cpu}]}\n"
     "limits:   {queue: 1, queue_tokens: 1, request_timeout: 0s, max_wait: 24h}\n"
@@ -282,6 +283,7 @@ static void test_config_everything(void **state)
     assert_int_equal(c.engine.kv_type, CONFIG_KV_F32);
     assert_int_equal(c.engine.kv_memory_bytes, 1 << 30);
     assert_false(c.engine.prefix_cache);
+    assert_int_equal(c.engine.longrope, CONFIG_LONGROPE_SHORT);
     assert_int_equal(c.placement.gpu_layers, 0);
     assert_int_equal(c.placement.layers.count, 2);
     assert_int_equal(c.placement.layers.items[0].last, 9);

@@ -242,6 +242,97 @@ static void test_engine_crosses_to_long_factors(void **state)
     world_fini(&w);
 }
 
+/* Rows under the long factors of a prompt of 150 tokens and an answer of 10, around an original
+ * context of 100. */
+static size_t long_rows(enum phid_longrope longrope, size_t prompt_count)
+{
+    struct world w;
+    struct phid_engine_options options = world_pool(2);
+    options.longrope = longrope;
+    options.context = longrope == PHID_LONGROPE_SHORT ? 0 : WORLD_CONTEXT;
+    world_init(&w, 100, &options);
+    int32_t prompt[150];
+    world_prompt(prompt, 150, 1);
+    struct phid_request_params params = client_params(prompt, prompt_count, 10);
+    struct client c;
+    client_submit(&c, w.engine, &params);
+    client_finish(&c);
+    assert_int_equal(c.last.finish, PHID_FINISH_LENGTH);
+    client_fini(&c);
+    float logits[FAKE_VOCAB], expected[FAKE_VOCAB];
+    assert_int_equal(phid_engine_logits(w.engine, prompt, 90, false, logits, NULL), PHID_OK);
+    bool is_long = longrope == PHID_LONGROPE_LONG;
+    fake_logits(fake_hash(prompt, 90, is_long ? BLOCK_ROPE_LONG : BLOCK_ROPE_SHORT), prompt, 90,
+                expected);
+    assert_memory_equal(logits, expected, sizeof(expected));
+    world_fini(&w);
+    return atomic_load(&fake_backend.long_rows) - (is_long ? 90 : 0);
+}
+
+static void test_engine_longrope_policies(void **state)
+{
+    assert_int_equal(long_rows(PHID_LONGROPE_HF, 150), 159);
+    assert_int_equal(long_rows(PHID_LONGROPE_HF, 50), 0);
+    assert_int_equal(long_rows(PHID_LONGROPE_LONG, 150), 159);
+    assert_int_equal(long_rows(PHID_LONGROPE_LONG, 50), 59);
+    assert_int_equal(long_rows(PHID_LONGROPE_SHORT, 50), 0);
+}
+
+static void test_engine_short_factors_end_the_context(void **state)
+{
+    struct world w;
+    struct phid_engine_options options = world_pool(2);
+    options.longrope = PHID_LONGROPE_SHORT;
+    world_init(&w, 100, &options);
+    assert_int_equal(phid_engine_info(w.engine)->context, 100);
+    int32_t prompt[150];
+    world_prompt(prompt, 150, 1);
+    struct phid_request_params params = client_params(prompt, 150, 1);
+    world_expect_refusal(&w, &params, PHID_ERR_CONTEXT, "100 tokens");
+    world_fini(&w);
+    fake_model_init(&w.model, WORLD_CONTEXT, 100);
+    options.context = 101;
+    struct phid_error error = {0};
+    assert_int_equal(engine_new_with_backend(&w.model.model, &w.model.description,
+                                             fake_backend_api(), &options, &w.engine, &error),
+                     PHID_ERR_ARGUMENT);
+    assert_non_null(strstr(error.message, "short rotary factors"));
+    fake_model_fini(&w.model);
+}
+
+static void test_engine_long_factors_do_not_share_with_short(void **state)
+{
+    struct world w;
+    struct phid_engine_options options = world_pool(4);
+    options.speculation = PHID_SPECULATION_OFF; /* rows are counted */
+    world_init(&w, 100, &options);
+    int32_t prompt[150];
+    world_prompt(prompt, 150, 1);
+    /* Two that cross: the second finds what the first computed under either set. */
+    for (int i = 0; i < 2; i++) {
+        struct phid_request_params params = client_params(prompt, 95, 30);
+        size_t before = atomic_load(&fake_backend.rows);
+        struct client c;
+        client_submit(&c, w.engine, &params);
+        world_expect_answer(&w, &c, prompt, 95, 30, 100);
+        assert_int_equal(c.last.cached_tokens, i == 0 ? 0 : 94);
+        client_fini(&c);
+        size_t rows = atomic_load(&fake_backend.rows) - before;
+        if (i == 0) {
+            assert_int_equal(rows, 100 + 124);
+        } else {
+            assert_int_equal(rows, 6 + 1 + 23); /* only the last token of what is there */
+        }
+    }
+    struct phid_request_params params = client_params(prompt, 120, 1);
+    struct client c;
+    client_submit(&c, w.engine, &params);
+    world_expect_answer(&w, &c, prompt, 120, 1, 100);
+    assert_int_equal(c.last.cached_tokens, 95); /* the answers differ from this prompt afterwards */
+    client_fini(&c);
+    world_fini(&w);
+}
+
 static void test_engine_preemption_is_exact(void **state)
 {
     struct world w;
@@ -574,6 +665,9 @@ int main(void)
         cmocka_unit_test(test_engine_clamps_to_context),
         cmocka_unit_test(test_engine_no_room_for_a_context),
         cmocka_unit_test(test_engine_crosses_to_long_factors),
+        cmocka_unit_test(test_engine_longrope_policies),
+        cmocka_unit_test(test_engine_short_factors_end_the_context),
+        cmocka_unit_test(test_engine_long_factors_do_not_share_with_short),
         cmocka_unit_test(test_engine_preemption_is_exact),
         cmocka_unit_test(test_engine_decodes_while_prefilling),
         cmocka_unit_test(test_engine_queue_is_bounded),

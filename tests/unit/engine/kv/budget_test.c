@@ -42,10 +42,15 @@ static void test_kv_budget_stated(void **state)
 
 static void test_kv_budget_default(void **state)
 {
-    expect_pages(budget(0, 0), 8 * 16);       /* the system does not say */
-    expect_pages(budget(0, 1000000), 8 * 16); /* a quarter of the sequences */
-    expect_pages(budget(0, 100000), 50);      /* half of what is free */
-    expect_pages(budget(0, 20000), 16);       /* but one context */
+    const uint64_t gib = UINT64_C(1) << 30;
+    expect_pages(budget(0, 0), 8 * 16);                  /* the system does not say */
+    expect_pages(budget(0, 20 * gib), 2 * 32 * 16);      /* twice all sequences, and no more */
+    expect_pages(budget(0, gib + 500000), 500);          /* what is left after the reserve */
+    expect_pages(budget(0, gib + 5000), 16);             /* but one context */
+    expect_pages(budget(0, 16000), 16);
+    struct kv_budget large = budget(0, 20 * gib);
+    large.page_bytes = 1 << 26;
+    expect_pages(large, 20 * 16 - 2 * 16); /* a tenth of much is more than 1 GiB */
     struct kv_budget none = budget(0, 15999);
     struct phid_error error;
     size_t pages;
