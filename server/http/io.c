@@ -325,7 +325,9 @@ static void enter(struct io *io, enum io_phase phase)
     static const char *const names[] = {"serving", "delaying", "draining", "ending"};
     io->phase = phase;
     io->phase_since_ms = io->now_ms;
-    io_log(io, SERVER_LOG_INFO, "event=phase phase=%s requests=%zu", names[phase], io->exchanges);
+    /* A server that ends while it loads says why elsewhere. */
+    io_log(io, io_is_loaded(io) ? SERVER_LOG_INFO : SERVER_LOG_DEBUG, "event=phase phase=%s requests=%zu",
+           names[phase], io->exchanges);
 }
 
 /* Closes what waits for another request; with `fresh`, also those that have not asked anything yet
