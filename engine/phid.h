@@ -179,7 +179,7 @@ PHID_API size_t phid_engine_profile(const struct phid_engine *engine, struct phi
 /* What an engine measures of its requests and steps, since it started. Times are of requests that were answered to their end. */
 enum phid_histogram_id {
     PHID_HISTOGRAM_FIRST_TOKEN,     /* arrival to the first token */
-    PHID_HISTOGRAM_INTER_TOKEN,     /* between two tokens of a request, each gap */
+    PHID_HISTOGRAM_INTER_TOKEN,     /* between two steps that gave a request tokens, each gap */
     PHID_HISTOGRAM_PER_TOKEN,       /* mean gap of a request */
     PHID_HISTOGRAM_WHOLE,           /* arrival to the end */
     PHID_HISTOGRAM_QUEUE,           /* submit to the first seat in a step */

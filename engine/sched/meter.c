@@ -64,6 +64,7 @@ static void add(struct meter *m, enum phid_histogram_id id, uint64_t value)
 
 void meter_step(struct meter *m, size_t rows)
 {
+    m->step++;
     add(m, PHID_HISTOGRAM_STEP_ROWS, rows);
 }
 
@@ -73,10 +74,11 @@ void meter_token(struct meter *m, struct sequence *s)
     if (s->last_token_ns == 0) {
         atomic_fetch_add_explicit(&m->prompt_tokens, s->prompt_count, memory_order_relaxed);
         add(m, PHID_HISTOGRAM_FIRST_TOKEN, now - s->arrived_ns);
-    } else {
+    } else if (s->last_token_step != m->step) { /* guesses that came true arrive together */
         add(m, PHID_HISTOGRAM_INTER_TOKEN, now - s->last_token_ns);
     }
     s->last_token_ns = now;
+    s->last_token_step = m->step;
 }
 
 /* Times of requests that were answered to their end; of the others they would say nothing. */

@@ -14,6 +14,7 @@ struct meter {
     struct histogram histograms[PHID_HISTOGRAMS];
     _Atomic uint64_t finished[PHID_FINISHES]; /* by reason */
     _Atomic uint64_t prompt_tokens;
+    uint64_t step; /* step thread: how many there were */
     /* When the step thread last moved while it had something to do; 0 while it sleeps. */
     _Atomic uint64_t beat_ns;
 };

@@ -96,7 +96,7 @@ struct sequence {
     struct sampler sampler;
     struct answer answer;
     struct output_progress progress;
-    uint64_t last_token_ns; /* the meter's */
+    uint64_t last_token_ns, last_token_step; /* the meter's */
 
     struct output output; /* has its own mutex */
 };

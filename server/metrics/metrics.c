@@ -70,6 +70,8 @@ static void put_gauges(struct buf *out, const struct phid_engine_stats *s, const
         {{"kv_pages", NULL, "KV pages there are."}, (double)s->pages_total},
         {{"kv_pages_free", NULL, "KV pages that a request could have at once."},
          (double)s->pages_free},
+        {{"kv_pages_cached", NULL, "Of these, pages kept for prompts that begin alike."},
+         (double)s->pages_cached},
         {{"step_stalled_seconds", NULL, "How long the step thread has been at the same place."},
          (double)s->stalled_ns * 1e-9},
     };
@@ -94,10 +96,38 @@ static void put_counters(struct buf *out, const struct phid_engine_stats *s, con
         {{"preemptions_total", "num_preemptions_total",
           "Requests that gave their pages up and were computed again."},
          s->preemptions},
+        {{"prefix_cache_queries_total", "prefix_cache_queries_total",
+          "Prompt tokens looked up among the pages of other requests."},
+         s->prefix_queries},
+        {{"prefix_cache_hits_total", "prefix_cache_hits_total",
+          "Of these, tokens that were found computed."},
+         s->prefix_hits},
+        {{"prefix_cache_evictions_total", NULL, "Cached pages that were used for something else."},
+         s->prefix_evictions},
+        {{"spec_decode_num_drafts_total", "spec_decode_num_drafts_total",
+          "Times that tokens were guessed ahead."},
+         s->drafts},
+        {{"spec_decode_num_draft_tokens_total", "spec_decode_num_draft_tokens_total",
+          "Tokens guessed ahead."},
+         s->draft_tokens},
+        {{"spec_decode_num_accepted_tokens_total", "spec_decode_num_accepted_tokens_total",
+          "Of these, tokens that came true."},
+         s->draft_accepted},
     };
     for (size_t i = 0; i < sizeof counters / sizeof counters[0]; i++) {
         put_row(out, &counters[i].row, "counter", labels, (double)counters[i].value);
     }
+}
+
+/* Where the time of all steps went. */
+static void put_step_seconds(struct buf *out, const struct phid_engine_stats *s)
+{
+    static const char name[] = "phid_step_seconds_total";
+    exposition_family(out, name, "counter",
+                      "Time of all steps: planning, the device, choosing tokens and their text.");
+    exposition_real(out, name, "part=\"host\"", (double)s->host_ns * 1e-9);
+    exposition_real(out, name, "part=\"device\"", (double)s->device_ns * 1e-9);
+    exposition_real(out, name, "part=\"sample\"", (double)s->sample_ns * 1e-9);
 }
 
 static void put_finishes(struct buf *out, const struct phid_engine_stats *s, const char *prefix,
@@ -129,7 +159,7 @@ static const struct row histogram_rows[PHID_HISTOGRAMS] = {
     [PHID_HISTOGRAM_FIRST_TOKEN] = {"time_to_first_token_seconds", "time_to_first_token_seconds",
                                     "From a request's arrival to its first token."},
     [PHID_HISTOGRAM_INTER_TOKEN] = {"inter_token_latency_seconds", "inter_token_latency_seconds",
-                                    "Between two tokens of a request."},
+                                    "Between two steps that gave a request tokens."},
     [PHID_HISTOGRAM_PER_TOKEN] = {"request_time_per_output_token_seconds",
                                   "request_time_per_output_token_seconds",
                                   "Mean time per token of a request, after the first."},
@@ -202,6 +232,7 @@ static void put_engine(struct buf *out, const struct metrics_now *now, const cha
     put_info(out, now, labels);
     put_gauges(out, &s, labels);
     put_counters(out, &s, labels);
+    put_step_seconds(out, &s);
     put_finishes(out, &s, "phid_", "requests_finished_total", "reason", "");
     put_finishes(out, &s, "vllm:", "request_success_total", "finished_reason", labels);
     put_histograms(out, now->engine, labels);

@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from phid_server import PATIENCE, PHID, TINY, Server, wait_until
 
 GAUGES = ["num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "cache_config_info"]
-COUNTERS = ["prompt_tokens", "generation_tokens", "request_success", "num_preemptions", "admission_rejections"]
+COUNTERS = ["prefix_cache_queries", "prefix_cache_hits", "spec_decode_num_drafts", "spec_decode_num_draft_tokens",
+            "spec_decode_num_accepted_tokens", "prompt_tokens", "generation_tokens", "request_success", "num_preemptions", "admission_rejections"]
 HISTOGRAMS = ["time_to_first_token_seconds", "inter_token_latency_seconds", "request_time_per_output_token_seconds",
               "e2e_request_latency_seconds", "request_queue_time_seconds", "request_prefill_time_seconds",
               "request_decode_time_seconds", "request_inference_time_seconds", "request_prompt_tokens",
@@ -115,7 +116,12 @@ def test_metrics_count_what_happened(server):
     assert grown("vllm:request_success", finished_reason="length") == 1
     for name in ("time_to_first_token_seconds", "request_queue_time_seconds", "request_prompt_tokens"):
         assert grown("vllm:" + name) == 4 and grown("phid_" + name) == 4
-    assert grown("vllm:inter_token_latency_seconds") == sum(u["completion_tokens"] - 1 for u in usage)
+    # Tokens that were guessed ahead come together.
+    together = grown("vllm:spec_decode_num_accepted_tokens")
+    gaps = sum(u["completion_tokens"] - 1 for u in usage)
+    assert gaps - together <= grown("vllm:inter_token_latency_seconds") <= gaps
+    cached = sum(u["prompt_tokens_details"]["cached_tokens"] for u in usage)
+    assert grown("vllm:prefix_cache_hits") == cached <= grown("vllm:prefix_cache_queries")
     assert value(after, "phid_http_requests", path="/v1/completions", status="404") >= 1
     assert value(after, "phid_errors", code="model_not_found") >= 1
 

@@ -29,11 +29,10 @@
 enum {
     WISHES = 300,
     THREADS = 3,
-    ROUNDS = 8,
-    FLIGHTS_MAX = 24,   /* requests of one thread at once */
-    HANG_S = 120,       /* without any output */
-    ALARM_S = 900,      /* in all */
-    PAGE_BYTES = 98304, /* of the tiny model: 3 layers, 4 heads, 64 tokens, f16 */
+    ROUND_ARRIVALS = 600,
+    FLIGHTS_MAX = 24, /* requests of one thread at once */
+    HANG_S = 120,     /* without any output */
+    ALARM_S = 900,    /* in all */
 };
 
 enum manner {
@@ -60,6 +59,7 @@ struct flight {
 
 struct round {
     const struct wishes *wishes;
+    size_t kv_type; /* index into trace_kv_types */
     struct phid_engine *engine;
     atomic_bool closing; /* no more submits; the engine may go away */
     atomic_uint parked;  /* drivers that know it */
@@ -89,6 +89,7 @@ static bool submit(struct driver *d)
     struct round *r = d->round;
     struct flight *f = &d->flights[d->count];
     struct phid_error err = {0};
+    static const char *const names[] = {NULL, "alice", "bob"};
     d->arrivals--;
     *f = (struct flight){
         .wish = &r->wishes->items[rng_below(&d->rng, r->wishes->count)],
@@ -97,8 +98,11 @@ static bool submit(struct driver *d)
         .patience = (unsigned)rng_below(&d->rng, 12),
         .moved_ns = clock_now_ns(),
     };
-    enum phid_status status =
-        phid_engine_submit(r->engine, &f->wish->params, &f->request, &err);
+    struct phid_request_params params = f->wish->params;
+    params.tenant = names[rng_below(&d->rng, 3)];
+    params.cache_salt = rng_below(&d->rng, 4) == 0 ? "salt" : NULL;
+    params.cache_salt_size = params.cache_salt != NULL ? 4 : 0;
+    enum phid_status status = phid_engine_submit(r->engine, &params, &f->request, &err);
     if (status == PHID_ERR_BUSY) {
         atomic_fetch_add(&r->refused, 1);
         d->arrivals += rng_below(&d->rng, 200) > 0; /* most come again */
@@ -127,7 +131,7 @@ static void land(struct driver *d, size_t i)
 /* The end of an answer that nobody disturbed. */
 static void judge(struct round *r, const struct flight *f, const struct phid_output *out)
 {
-    const struct wish *w = f->wish;
+    const struct lone *w = &f->wish->lone[r->kv_type];
     if (out->finish != w->finish) {
         complain(r, f, "finish", out->finish, w->finish);
     } else if (f->shown != w->text.size) {
@@ -141,7 +145,7 @@ static void judge(struct round *r, const struct flight *f, const struct phid_out
 
 static void take(struct driver *d, struct flight *f, const struct phid_output *out)
 {
-    const struct wish *w = f->wish;
+    const struct lone *w = &f->wish->lone[d->round->kv_type];
     f->moved_ns = clock_now_ns();
     if (f->shown + out->text_size > w->text.size ||
         (out->text_size > 0 && memcmp(w->text.data + f->shown, out->text, out->text_size) != 0)) {
@@ -266,20 +270,29 @@ static bool nothing_is_lost(struct round *r)
     return true;
 }
 
+/* Adds the requests that were accepted to *done. */
 static bool run_round(const struct wishes *wishes, struct phid_model *model, size_t arrivals,
-                      uint64_t seed)
+                      uint64_t seed, size_t *done)
 {
     struct rng rng;
     rng_init(&rng, seed);
+    size_t kv_type = rng_below(&rng, TRACE_KV_TYPES);
+    uint64_t page_bytes = wishes->page_bytes[kv_type];
+    bool few_rows = rng_below(&rng, 8) == 0;
+    bool few_pages = rng_below(&rng, 2) == 0;
+    size_t pages = TRACE_CONTEXT / 64 + rng_below(&rng, few_pages ? 6 : 60);
     const struct phid_engine_options options = {
+        .kv_type = trace_kv_types[kv_type],
+        .speculation = (enum phid_speculation)rng_below(&rng, 3),
+        .prefix_cache_off = rng_below(&rng, 5) == 0,
         .context = TRACE_CONTEXT,
-        .max_running = 1 + rng_below(&rng, 40),
-        .step_tokens = rng_below(&rng, 3) == 0 ? 1 + rng_below(&rng, 60) : 64 + rng_below(&rng, 448),
+        .max_running = 1 + rng_below(&rng, rng_below(&rng, 8) == 0 ? 4 : 48),
+        .step_tokens = few_rows ? 1 + rng_below(&rng, 16) : 16 + rng_below(&rng, 496),
         .queue = 1 + rng_below(&rng, 120),
-        .kv_memory_bytes = PAGE_BYTES * (TRACE_CONTEXT / 64 + rng_below(&rng, 60)),
+        .kv_memory_bytes = page_bytes * pages,
     };
-    bool abrupt = rng_below(&rng, 4) == 0;
-    struct round r = {.wishes = wishes};
+    bool abrupt = rng_below(&rng, 6) == 0;
+    struct round r = {.wishes = wishes, .kv_type = kv_type};
     struct phid_error err = {0};
     uint64_t start = clock_now_ns();
     if (phid_engine_new(model, &options, &r.engine, &err) != PHID_OK) {
@@ -294,7 +307,8 @@ static bool run_round(const struct wishes *wishes, struct phid_model *model, siz
             abort();
         }
     }
-    bool good = watch_until_parked(&r, abrupt, (500 + rng_below(&rng, 3000)) * (uint64_t)CLOCK_NS_PER_MS);
+    uint64_t grace_ns = (100 + rng_below(&rng, 1000)) * (uint64_t)CLOCK_NS_PER_MS;
+    bool good = watch_until_parked(&r, abrupt, grace_ns);
     if (abrupt) { /* the engine goes away under the requests */
         atomic_store(&r.closing, true);
         phid_engine_free(r.engine);
@@ -302,18 +316,22 @@ static bool run_round(const struct wishes *wishes, struct phid_model *model, siz
     for (size_t i = 0; i < THREADS; i++) {
         pthread_join(drivers[i].thread, NULL);
     }
+    *done += atomic_load(&r.accepted);
     good = good && (abrupt || nothing_is_lost(&r)) && !atomic_load(&r.wrong);
     struct phid_engine_stats s = {0};
     if (!abrupt) {
         phid_engine_stats(r.engine, &s);
         phid_engine_free(r.engine);
     }
-    printf("seed %llu%s: %zu seats, %zu rows, %llu pages: %zu accepted, %zu refused, %zu answered "
-           "to the end, %llu preemptions, %.1f s%s\n",
-           (unsigned long long)seed, abrupt ? " (abrupt)" : "", options.max_running,
-           options.step_tokens, (unsigned long long)(options.kv_memory_bytes / PAGE_BYTES),
-           atomic_load(&r.accepted), atomic_load(&r.refused), atomic_load(&r.survivors),
-           (unsigned long long)s.preemptions, clock_seconds_since(start), good ? "" : ": WRONG");
+    printf("seed %llu%s: %s, %zu seats, %zu rows, %zu pages, speculation %d%s: %zu accepted, "
+           "%zu refused, %zu answered to the end, %llu preemptions, %llu tokens found, %llu "
+           "guessed, %.1f s%s\n",
+           (unsigned long long)seed, abrupt ? " (abrupt)" : "", kv_type == 0 ? "f16" : "int8",
+           options.max_running, options.step_tokens, pages, options.speculation,
+           options.prefix_cache_off ? ", no prefix cache" : "", atomic_load(&r.accepted),
+           atomic_load(&r.refused), atomic_load(&r.survivors), (unsigned long long)s.preemptions,
+           (unsigned long long)s.prefix_hits, (unsigned long long)s.draft_accepted,
+           clock_seconds_since(start), good ? "" : ": WRONG");
     return good;
 }
 
@@ -344,8 +362,11 @@ int main(int argc, char **argv)
     }
     rng_init(&rng, seed);
     bool good = wishes_make(&wishes, WISHES, model, &rng) && wishes_answer(&wishes, model);
-    for (uint64_t i = 0; i < ROUNDS && good; i++) {
-        good = run_round(&wishes, model, arrivals / ROUNDS, seed * 1000 + i);
+    size_t done = 0;
+    for (uint64_t i = 0; done < arrivals && good; i++) {
+        size_t left = arrivals - done;
+        good = run_round(&wishes, model, left < ROUND_ARRIVALS ? left + THREADS : ROUND_ARRIVALS,
+                         seed * 1000 + i, &done);
     }
     wishes_free(&wishes);
     phid_model_close(model);

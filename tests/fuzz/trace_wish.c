@@ -8,6 +8,9 @@
 #define TEXT_MAX     ((size_t)1 << 20)
 #define PAGE_TOKENS  64
 #define LONE_WAIT_MS 120000
+#define LONE_BYTES   ((uint64_t)32 << 20) /* of keys and values */
+
+const enum phid_kv_type trace_kv_types[TRACE_KV_TYPES] = {PHID_KV_F16, PHID_KV_INT8};
 
 static const char *const questions[] = {
     "What is the capital of France?", "Count to ten.",   "Hello", "Who wrote Faust?",
@@ -19,10 +22,10 @@ static const struct phid_stop stops[] = {{"a", 1}, {". ", 2}, {"Paris", 5}, {"\n
 static size_t draw_length(struct rng *rng)
 {
     uint64_t kind = rng_below(rng, 100);
-    if (kind < 88) {
-        return 1 + rng_below(rng, 40);
+    if (kind < 92) {
+        return 1 + rng_below(rng, 30);
     }
-    return kind < 97 ? 40 + rng_below(rng, 220) : 240 + rng_below(rng, 460);
+    return kind < 98 ? 30 + rng_below(rng, 130) : 230 + rng_below(rng, 300);
 }
 
 static bool draw_question(struct wish *w, struct phid_model *model, struct rng *rng)
@@ -53,7 +56,7 @@ static bool draw_tokens(struct wish *w, size_t vocab, struct rng *rng)
 
 static void draw_params(struct wish *w, struct rng *rng)
 {
-    static const size_t lengths[] = {0, 1, 2, 4, 8, 12, 16, 70};
+    static const size_t lengths[] = {0, 1, 2, 3, 4, 8, 12, 40};
     struct phid_request_params *p = &w->params;
     bool sampled = rng_below(rng, 4) == 0;
     p->prompt = w->prompt;
@@ -81,7 +84,9 @@ bool wishes_make(struct wishes *w, size_t count, struct phid_model *model, struc
     }
     for (; w->count < count; w->count++) {
         struct wish *wish = &w->items[w->count];
-        buf_init(&wish->text, TEXT_MAX);
+        for (size_t t = 0; t < TRACE_KV_TYPES; t++) {
+            buf_init(&wish->lone[t].text, TEXT_MAX);
+        }
         if (!(rng_below(rng, 4) == 0 ? draw_question(wish, model, rng)
                                      : draw_tokens(wish, vocab, rng))) {
             return false;
@@ -91,7 +96,7 @@ bool wishes_make(struct wishes *w, size_t count, struct phid_model *model, struc
     return true;
 }
 
-static bool answer_one(struct wish *w, struct phid_engine *engine)
+static bool answer_one(const struct wish *w, struct phid_engine *engine, struct lone *ret)
 {
     struct phid_request *request = NULL;
     struct phid_output out = {0};
@@ -102,22 +107,29 @@ static bool answer_one(struct wish *w, struct phid_engine *engine)
     }
     while (out.finish == PHID_FINISH_NONE && phid_request_wait(request, LONE_WAIT_MS)) {
         if (phid_request_poll(request, &out)) {
-            buf_append(&w->text, out.text, out.text_size);
+            buf_append(&ret->text, out.text, out.text_size);
         }
     }
-    w->completion_tokens = out.completion_tokens;
-    w->finish = out.finish;
+    ret->completion_tokens = out.completion_tokens;
+    ret->finish = out.finish;
     phid_request_free(request);
     if (out.finish != PHID_FINISH_STOP && out.finish != PHID_FINISH_LENGTH) {
         fprintf(stderr, "trace: a lone request ended with %d: %s\n", out.finish, out.error.message);
         return false;
     }
-    return !w->text.failed;
+    return !ret->text.failed;
 }
 
-bool wishes_answer(struct wishes *w, struct phid_model *model)
+/* One after the other, each computed from nothing. */
+static bool answer_all(struct wishes *w, struct phid_model *model, size_t type)
 {
-    const struct phid_engine_options options = {.context = TRACE_CONTEXT, .max_running = 1};
+    const struct phid_engine_options options = {.context = TRACE_CONTEXT,
+                                                .max_running = 1,
+                                                .kv_type = trace_kv_types[type],
+                                                .kv_memory_bytes = LONE_BYTES,
+                                                .speculation = PHID_SPECULATION_OFF,
+                                                .prefix_cache_off = true};
+    struct phid_engine_stats stats;
     struct phid_engine *engine = NULL;
     struct phid_error err = {0};
     if (phid_engine_new(model, &options, &engine, &err) != PHID_OK) {
@@ -126,17 +138,31 @@ bool wishes_answer(struct wishes *w, struct phid_model *model)
     }
     bool good = true;
     for (size_t i = 0; i < w->count && good; i++) {
-        good = answer_one(&w->items[i], engine);
+        good = answer_one(&w->items[i], engine, &w->items[i].lone[type]);
     }
+    phid_engine_stats(engine, &stats);
+    w->page_bytes[type] = LONE_BYTES / stats.pages_total;
     phid_engine_free(engine);
     return good;
+}
+
+bool wishes_answer(struct wishes *w, struct phid_model *model)
+{
+    for (size_t t = 0; t < TRACE_KV_TYPES; t++) {
+        if (!answer_all(w, model, t)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void wishes_free(struct wishes *w)
 {
     for (size_t i = 0; i < w->count; i++) {
         free(w->items[i].prompt);
-        buf_fini(&w->items[i].text);
+        for (size_t t = 0; t < TRACE_KV_TYPES; t++) {
+            buf_fini(&w->items[i].lone[t].text);
+        }
     }
     free(w->items);
     *w = (struct wishes){0};

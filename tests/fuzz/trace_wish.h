@@ -9,20 +9,25 @@
 #include "engine/base/rng.h"
 #include "engine/phid.h"
 
-#define TRACE_CONTEXT 1024 /* tokens a sequence may hold, here and there */
+#define TRACE_CONTEXT  1024 /* tokens a sequence may hold, here and there */
+#define TRACE_KV_TYPES 2
+
+extern const enum phid_kv_type trace_kv_types[TRACE_KV_TYPES];
 
 struct wish {
     int32_t *prompt; /* heap; params.prompt */
     struct phid_request_params params;
-    /* alone */
-    struct buf text;
-    size_t completion_tokens;
-    enum phid_finish finish;
+    struct lone {
+        struct buf text;
+        size_t completion_tokens;
+        enum phid_finish finish;
+    } lone[TRACE_KV_TYPES]; /* the answers that it gets alone */
 };
 
 struct wishes {
     struct wish *items; /* heap */
     size_t count;
+    uint64_t page_bytes[TRACE_KV_TYPES];
 };
 
 /* False: out of memory, or the model refuses; said on stderr. */
