@@ -192,11 +192,39 @@ static void check_shape(struct harness *h, const struct shape *s)
           s->queries, s->dims, s->pages, (int)s->window, (int)last, clean ? "" : ", guard overwritten");
 }
 
+static void check_merge(struct harness *h, size_t stride)
+{
+    float *earlier[2];
+    float *later = guarded_new((stride + CPU_LANES) * sizeof(float));
+    float maximum[2];
+    const float from = rng_below(&h->rng, 4) == 0 ? -INFINITY : rng_normal(&h->rng) * 10.0f;
+    const float next = rng_below(&h->rng, 4) == 0 ? -INFINITY : rng_normal(&h->rng) * 10.0f;
+    random_floats(h, later, stride + CPU_LANES, 1.0f);
+    for (int i = 0; i < 2; i++) {
+        earlier[i] = guarded_new((stride + CPU_LANES) * sizeof(float));
+        random_floats(h, earlier[0], i == 0 ? stride + CPU_LANES : 0, 1.0f);
+        memcpy(earlier[i], earlier[0], (stride + CPU_LANES) * sizeof(float));
+        maximum[i] = from;
+    }
+    for (int i = 0; i < 2; i++) {
+        const struct cpu_kernels *k = i == 0 ? &cpu_kernels_scalar : h->kernels;
+        k->attend_merge(&maximum[i], earlier[i], earlier[i] + CPU_LANES, next, later, later + CPU_LANES, stride);
+    }
+    bool same = maximum[0] == maximum[1] && same_floats(earlier[0], earlier[1], stride + CPU_LANES);
+    bool clean = guarded_free(earlier[0]);
+    clean = guarded_free(earlier[1]) && clean;
+    clean = guarded_free(later) && clean;
+    check(h, same && clean, "attend_merge stride=%zu %g %g", stride, (double)from, (double)next);
+}
+
 void check_attention(struct harness *h)
 {
+    for (size_t i = 0; i < 100; i++) {
+        check_merge(h, CPU_LANES * (1 + rng_below(&h->rng, 10)));
+    }
     static const size_t dims[] = { 1, 8, 10, 16, 33, 48, 64, 80, 96, 128, 600 };
     for (size_t i = 0; i < sizeof(dims) / sizeof(dims[0]); i++) {
-        for (size_t queries = 1; queries <= CPU_QUERIES_MAX; queries += 1 + queries / 5) {
+        for (size_t queries = 1; queries <= CPU_QUERIES_MAX; queries += 1 + queries / 4) {
             struct shape s = { .queries = queries, .dims = dims[i] };
             for (s.element = F16; s.element <= S8; s.element++) {
                 s.pages = 1 + rng_below(&h->rng, 3);

@@ -6,12 +6,14 @@ INLINE void score_tile_s8(const struct attention_block *b, size_t first, int que
 {
     const size_t pairs = (b->head_dim + 1) / 2;
     const int16_t *q = b->q_codes + first * 2 * pairs;
+    const char *ahead = page_ahead(first, b->next_keys, page->keys) + group * pairs * 2 * CPU_LANES;
     v16i sums[VEC_FLOAT_TILE];
     UNROLL for (int i = 0; i < queries * groups; i++)
     {
         sums[i] = i_zero();
     }
     for (size_t d = 0; d < pairs; d++) {
+        ask_for(ahead + d * (size_t)groups * 2 * CPU_LANES, (groups + 1) / 2);
         UNROLL for (int g = 0; g < groups; g++)
         {
             v16i k = i_load_s8_pairs(page->keys + ((group + (size_t)g) * pairs + d) * 2 * CPU_LANES);
@@ -85,12 +87,14 @@ INLINE void value_tile_s8(struct attention_block *b, size_t first, int queries, 
     const size_t stride = b->value_stride;
     const int16_t *weights = b->weights + first * CPU_PAGE_TOKENS;
     float *out = b->sums + first * stride + dim;
+    const char *ahead = page_ahead(first, b->next_values, values) + dim * 2;
     v16i sums[VEC_FLOAT_TILE];
     UNROLL for (int i = 0; i < queries * parts; i++)
     {
         sums[i] = i_zero();
     }
     for (int key = from & ~1; key < to; key += 2) {
+        ask_for(ahead + (size_t)key * stride, (parts + 1) / 2);
         UNROLL for (int j = 0; j < parts; j++)
         {
             v16i v = i_load_s8_pairs(values + (size_t)key * stride + (dim + (size_t)j * CPU_LANES) * 2);

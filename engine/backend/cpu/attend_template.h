@@ -16,18 +16,37 @@ INLINE int seen_to(const struct attention_block *b, size_t i, int32_t first_key)
     return b->end[i] - first_key < CPU_PAGE_TOKENS ? b->end[i] - first_key : CPU_PAGE_TOKENS;
 }
 
+/* The next page comes into the second-level cache while the first queries read this one, at the same pace. Others ask
+ * for what is there already, which costs less than a branch would. */
+INLINE const char *page_ahead(size_t first, const void *next, const void *now)
+{
+    return first == 0 && next != NULL ? next : now;
+}
+
+/* Asks for `lines` cache lines; the compiler sees a constant. */
+INLINE void ask_for(const char *p, int lines)
+{
+    UNROLL for (int i = 0; i < lines; i++)
+    {
+        __builtin_prefetch(p + 64 * i, 0, 2);
+    }
+}
+
 /* Scores of `queries` queries from `first` with `groups` groups of 16 keys. */
 INLINE void score_tile(bool half, const struct attention_block *b, size_t first, int queries, const void *keys,
                        size_t group, int groups)
 {
     const size_t dims = b->head_dim;
     const float *q = b->q + first * dims;
+    const size_t line = CPU_LANES * (half ? sizeof(uint16_t) : sizeof(float));
+    const char *ahead = page_ahead(first, b->next_keys, keys) + group * dims * line;
     v16f sums[VEC_FLOAT_TILE];
     UNROLL for (int i = 0; i < queries * groups; i++)
     {
         sums[i] = f_zero();
     }
     for (size_t d = 0; d < dims; d++) {
+        ask_for(ahead + d * (size_t)groups * line, half ? (groups + 1) / 2 : groups);
         UNROLL for (int g = 0; g < groups; g++)
         {
             v16f k = kv_load(half, keys, ((group + (size_t)g) * dims + d) * CPU_LANES);
@@ -108,6 +127,8 @@ INLINE void value_tile(bool half, struct attention_block *b, size_t first, int q
     const size_t stride = b->value_stride;
     const float *p = b->scores + first * CPU_PAGE_TOKENS;
     float *out = b->sums + first * stride + dim;
+    const size_t element = half ? sizeof(uint16_t) : sizeof(float);
+    const char *ahead = page_ahead(first, b->next_values, values) + dim * element;
     v16f sums[VEC_FLOAT_TILE];
     UNROLL for (int i = 0; i < queries; i++)
     {
@@ -117,6 +138,7 @@ INLINE void value_tile(bool half, struct attention_block *b, size_t first, int q
         }
     }
     for (int key = from; key < to; key++) {
+        ask_for(ahead + (size_t)key * stride * element, half ? (parts + 1) / 2 : parts);
         UNROLL for (int j = 0; j < parts; j++)
         {
             v16f v = kv_load(half, values, (size_t)key * stride + dim + (size_t)j * CPU_LANES);
@@ -198,6 +220,27 @@ INLINE void attend_page(bool half, struct attention_block *b, const void *keys, 
     if (i < b->queries) {
         attend_queries(half, b, i, 1, keys, values, first_key);
     }
+}
+
+static void attend_merge(float *maximum, float *total, float *sums, float next_maximum, const float *next_total,
+                         const float *next_sums, size_t stride)
+{
+    if (next_maximum == -INFINITY) {
+        return;
+    }
+    const float m = next_maximum > *maximum ? next_maximum : *maximum;
+    const v16f f = f_exp(f_set1(*maximum - m));
+    const v16f g = f_exp(f_set1(next_maximum - m));
+    if (*maximum == -INFINITY) {
+        f_store(total, f_load(next_total));
+        memcpy(sums, next_sums, stride * sizeof(*sums));
+    } else {
+        f_store(total, f_fma(f_load(next_total), g, f_mul(f_load(total), f)));
+        for (size_t d = 0; d < stride; d += CPU_LANES) {
+            f_store(sums + d, f_fma(f_load(next_sums + d), g, f_mul(f_load(sums + d), f)));
+        }
+    }
+    *maximum = m;
 }
 
 static void attend_page_f16(struct attention_block *b, const void *keys, const void *values, int32_t first_key)

@@ -3,143 +3,117 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/backend/cpu/attention_plan.h"
 #include "engine/backend/cpu/exact.h"
 
 _Static_assert(CPU_PAGE_TOKENS == BACKEND_PAGE_TOKENS && CPU_LANES == KV_LANES, "kernels and pages agree");
 
 struct attention {
     struct backend *b;
-    const struct backend_batch *batch;
     size_t layer;
-    size_t block_queries; /* queries of a task */
 };
 
 void cpu_attention_start(struct backend *b, const struct backend_batch *batch)
 {
-    b->scratch.active_count = 0;
-    for (size_t i = 0; i < batch->sequence_count; i++) {
-        if (batch->sequences[i].rows != 0) {
-            b->scratch.active[b->scratch.active_count++].sequence = &batch->sequences[i];
-        }
+    if (!b->exact) {
+        attention_plan_make(b, batch);
     }
 }
 
-/* Tasks when a task has at most `block_queries` queries; fills in where each sequence's tasks end. */
-static size_t count_tasks(struct backend *b, size_t block_queries)
-{
-    size_t group = b->model->n_heads / b->model->n_kv_heads;
-    size_t tasks = 0;
-    for (size_t i = 0; i < b->scratch.active_count; i++) {
-        struct cpu_active *active = &b->scratch.active[i];
-        size_t queries = active->sequence->rows * group;
-        tasks += b->model->n_kv_heads * ((queries + block_queries - 1) / block_queries);
-        active->task_end = tasks;
-    }
-    return tasks;
-}
-
-static const struct cpu_active *find_active(const struct backend *b, size_t task)
-{
-    size_t low = 0;
-    size_t high = b->scratch.active_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (b->scratch.active[middle].task_end <= task) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return &b->scratch.active[low];
-}
-
-/* The queries of a block in the order row, head: `count` of them from `first`, all of one key/value head. */
+/* Queries in the order row, head: `count` of them from `first`, all of one key/value head. */
 struct queries {
+    const struct attention_row *rows;
     size_t head; /* the first query head of the group */
     size_t group;
-    size_t first_row; /* of the sequence */
     size_t first, count;
 };
 
-static float *row_of(const struct backend *b, float *rows, const struct queries *q, size_t i)
+static const struct attention_row *row_of(const struct queries *q, size_t i)
 {
-    size_t index = q->first + i;
-    size_t row = q->first_row + index / q->group;
-    size_t head = q->head + index % q->group;
-    return rows + (row * b->model->n_heads + head) * b->model->head_dim;
+    return &q->rows[(q->first + i) / q->group];
 }
+
+static size_t head_of(const struct queries *q, size_t i)
+{
+    return q->head + (q->first + i) % q->group;
+}
+
+/* Where query i, or its result, lies in [rows, n_heads, head_dim]. */
+static float *vector_of(const struct backend *b, float *rows, const struct queries *q, size_t i)
+{
+    return rows + (row_of(q, i)->row * b->model->n_heads + head_of(q, i)) * b->model->head_dim;
+}
+
+/* What a thread works with, in its scratch memory. */
+struct desk {
+    struct attention_block block;
+    float *scaled;
+    float merged_maximum[CPU_QUERIES_MAX];
+    float *merged_total, *merged_sums; /* as the block's */
+};
 
 size_t cpu_attention_thread_bytes(const struct block_model *model)
 {
     size_t stride = cpu_round_up(model->head_dim, CPU_LANES);
-    size_t floats = stride * 2 + CPU_LANES + CPU_PAGE_TOKENS;
+    size_t floats = stride * 3 + CPU_LANES * 2 + CPU_PAGE_TOKENS;
     return CPU_QUERIES_MAX * (floats * sizeof(float) + (stride + CPU_PAGE_TOKENS) * sizeof(int16_t));
 }
 
-/* The queries, turned as the keys are, as whole numbers; for pages of int8. */
-static void quantize_queries(const struct backend *b, struct attention_block *block, float *scaled, int16_t *codes)
-{
-    size_t dims = block->head_dim;
-    size_t padded = cpu_round_up(dims, 2);
-    for (size_t i = 0; i < block->queries; i++) {
-        int16_t *to = codes + i * padded;
-        to[padded - 1] = 0;
-        float factor = cpu_kv_turn(scaled + i * dims, dims);
-        block->q_scale[i] = b->kernels->to_s16(scaled + i * dims, to, dims, attention_q_limit(dims)) / factor;
-    }
-    block->q_codes = codes;
-}
-
-static void prepare(const struct backend *b, const struct queries *q, size_t thread, struct attention_block *block)
+static void desk_init(const struct backend *b, size_t thread, struct desk *desk)
 {
     size_t dims = b->model->head_dim;
     size_t stride = cpu_round_up(dims, CPU_LANES);
-    float *scratch = cpu_thread_scratch(b, thread);
-    float *scaled = scratch;
-    *block = (struct attention_block){ .queries = q->count, .head_dim = dims, .value_stride = stride };
-    block->q = scaled;
-    block->sums = scratch + CPU_QUERIES_MAX * stride;
-    block->total = block->sums + CPU_QUERIES_MAX * stride;
-    block->scores = block->total + CPU_QUERIES_MAX * CPU_LANES;
-    memset(block->sums, 0, q->count * stride * sizeof(float));
-    memset(block->total, 0, q->count * CPU_LANES * sizeof(float));
-    int32_t window = b->model->sliding_window;
-    for (size_t i = 0; i < q->count; i++) {
-        const float *source = row_of(b, b->scratch.q, q, i);
-        for (size_t d = 0; d < dims; d++) {
-            scaled[i * dims + d] = source[d] * b->model->attention_scale;
-        }
-        int32_t position = b->scratch.position[q->first_row + (q->first + i) / q->group];
-        block->maximum[i] = -INFINITY;
-        block->begin[i] = window > 0 && position >= window ? position - window + 1 : 0;
-        block->end[i] = position + 1;
-    }
-    if (b->kv.type == BACKEND_KV_INT8) {
-        block->weights = (int16_t *)(void *)(block->scores + CPU_QUERIES_MAX * CPU_PAGE_TOKENS);
-        quantize_queries(b, block, scaled, block->weights + CPU_QUERIES_MAX * CPU_PAGE_TOKENS);
+    struct attention_block *block = &desk->block;
+    desk->scaled = cpu_thread_scratch(b, thread);
+    *block = (struct attention_block){ .head_dim = dims, .value_stride = stride, .q = desk->scaled };
+    block->sums = desk->scaled + CPU_QUERIES_MAX * stride;
+    desk->merged_sums = block->sums + CPU_QUERIES_MAX * stride;
+    block->total = desk->merged_sums + CPU_QUERIES_MAX * stride;
+    desk->merged_total = block->total + CPU_QUERIES_MAX * CPU_LANES;
+    block->scores = desk->merged_total + CPU_QUERIES_MAX * CPU_LANES;
+    block->weights = (int16_t *)(void *)(block->scores + CPU_QUERIES_MAX * CPU_PAGE_TOKENS);
+    block->q_codes = block->weights + CPU_QUERIES_MAX * CPU_PAGE_TOKENS;
+}
+
+/* The queries, turned as the keys are, as whole numbers; for pages of int8. */
+static void quantize_queries(const struct backend *b, struct desk *desk)
+{
+    struct attention_block *block = &desk->block;
+    size_t dims = block->head_dim;
+    size_t padded = cpu_round_up(dims, 2);
+    int16_t *codes = block->weights + CPU_QUERIES_MAX * CPU_PAGE_TOKENS;
+    for (size_t i = 0; i < block->queries; i++) {
+        float *q = desk->scaled + i * dims;
+        float factor = cpu_kv_turn(q, dims);
+        codes[i * padded + padded - 1] = 0;
+        block->q_scale[i] = b->kernels->to_s16(q, codes + i * padded, dims, attention_q_limit(dims)) / factor;
     }
 }
 
-static void finish(const struct backend *b, const struct queries *q, const struct attention_block *block)
+static void begin_range(struct attention_block *block)
 {
+    memset(block->sums, 0, block->queries * block->value_stride * sizeof(float));
+    memset(block->total, 0, block->queries * CPU_LANES * sizeof(float));
+    for (size_t i = 0; i < block->queries; i++) {
+        block->maximum[i] = -INFINITY;
+    }
+}
+
+static void take_queries(const struct backend *b, const struct queries *q, struct desk *desk)
+{
+    struct attention_block *block = &desk->block;
+    size_t dims = block->head_dim;
+    block->queries = q->count;
     for (size_t i = 0; i < q->count; i++) {
-        float *lanes = block->total + i * CPU_LANES;
-        for (size_t apart = CPU_LANES / 2; apart > 0; apart /= 2) {
-            for (size_t j = 0; j < apart; j++) {
-                lanes[j] += lanes[j + apart];
-            }
+        const float *source = vector_of(b, b->scratch.q, q, i);
+        for (size_t d = 0; d < dims; d++) {
+            desk->scaled[i * dims + d] = source[d] * b->model->attention_scale;
         }
-        float scale = 1.0f / lanes[0];
-        float *out = row_of(b, b->scratch.attended, q, i);
-        for (size_t d = 0; d < block->head_dim; d++) {
-            out[d] = block->sums[i * block->value_stride + d] * scale;
-        }
-        if (b->kv.type == BACKEND_KV_INT8) {
-            float factor = cpu_kv_turn(out, block->head_dim);
-            for (size_t d = 0; d < block->head_dim; d++) {
-                out[d] /= factor;
-            }
-        }
+        block->begin[i] = row_of(q, i)->begin;
+        block->end[i] = row_of(q, i)->end;
+    }
+    if (b->kv.type == BACKEND_KV_INT8) {
+        quantize_queries(b, desk);
     }
 }
 
@@ -164,30 +138,164 @@ static void attend_page(const struct attention *a, struct attention_block *block
     }
 }
 
+/* The block's softmax over keys from .. to - 1, which lie in one range. `last` is the last key the task will read. */
+static void attend_range(const struct attention *a, struct attention_block *block,
+                         const struct backend_sequence *sequence, size_t kv_head, int32_t from, int32_t to, int32_t last)
+{
+    const struct cpu_kv *kv = &a->b->kv;
+    begin_range(block);
+    for (int32_t key = from / CPU_PAGE_TOKENS * CPU_PAGE_TOKENS; key < to; key += CPU_PAGE_TOKENS) {
+        bool more = key + CPU_PAGE_TOKENS <= last;
+        uint32_t next = sequence->pages[key / CPU_PAGE_TOKENS + (more ? 1 : 0)];
+        block->next_keys = more ? cpu_kv_keys(kv, next, a->layer, kv_head) : NULL;
+        block->next_values = more ? cpu_kv_values(kv, next, a->layer, kv_head) : NULL;
+        attend_page(a, block, sequence->pages[key / CPU_PAGE_TOKENS], kv_head, key);
+    }
+}
+
+/* The keys that any of the block's queries sees. */
+static void seen_keys(const struct attention_block *block, int32_t *from, int32_t *to)
+{
+    *from = block->begin[0];
+    *to = block->end[0];
+    for (size_t i = 1; i < block->queries; i++) {
+        *from = block->begin[i] < *from ? block->begin[i] : *from;
+        *to = block->end[i] > *to ? block->end[i] : *to;
+    }
+}
+
+/* From the softmax's totals and sums to the row's result; `sums` is worked on. */
+static void finish(const struct backend *b, float *total, float *sums, float *out)
+{
+    size_t dims = b->model->head_dim;
+    for (size_t apart = CPU_LANES / 2; apart > 0; apart /= 2) {
+        for (size_t j = 0; j < apart; j++) {
+            total[j] += total[j + apart];
+        }
+    }
+    float scale = 1.0f / total[0];
+    if (b->kv.type == BACKEND_KV_INT8) {
+        scale /= cpu_kv_turn(sums, dims);
+    }
+    for (size_t d = 0; d < dims; d++) {
+        out[d] = sums[d] * scale;
+    }
+}
+
+/* A block of queries over all its keys, range after range. */
+static void attend_whole(const struct attention *a, const struct attention_part *part, struct queries *q,
+                         size_t kv_head, struct desk *desk)
+{
+    const struct backend *b = a->b;
+    struct attention_block *block = &desk->block;
+    size_t stride = block->value_stride;
+    size_t left = part->rows * q->group - q->first;
+    q->count = left < part->task_ranges ? left : part->task_ranges;
+    take_queries(b, q, desk);
+    for (size_t i = 0; i < q->count; i++) {
+        desk->merged_maximum[i] = -INFINITY;
+    }
+    int32_t from;
+    int32_t to;
+    seen_keys(block, &from, &to);
+    while (from < to) {
+        int32_t end = (from / ATTENTION_RANGE + 1) * ATTENTION_RANGE;
+        attend_range(a, block, q->rows->sequence, kv_head, from, end < to ? end : to, to - 1);
+        for (size_t i = 0; i < q->count; i++) {
+            b->kernels->attend_merge(&desk->merged_maximum[i], desk->merged_total + i * CPU_LANES,
+                                     desk->merged_sums + i * stride, block->maximum[i], block->total + i * CPU_LANES,
+                                     block->sums + i * stride, stride);
+        }
+        from = end;
+    }
+    for (size_t i = 0; i < q->count; i++) {
+        finish(b, desk->merged_total + i * CPU_LANES, desk->merged_sums + i * stride,
+               vector_of(b, b->scratch.attended, q, i));
+    }
+}
+
+static float *slot_of(const struct backend *b, const struct attention_row *row, size_t head, size_t range)
+{
+    return b->scratch.plan.slots +
+           (row->slot + head * row->slot_ranges + range) * attention_slot_floats(b->model->head_dim);
+}
+
+static void store_slots(const struct backend *b, const struct queries *q, const struct attention_block *block,
+                        size_t range)
+{
+    size_t stride = block->value_stride;
+    for (size_t i = 0; i < q->count; i++) {
+        float *slot = slot_of(b, row_of(q, i), head_of(q, i), range);
+        memcpy(slot, block->sums + i * stride, stride * sizeof(*slot));
+        memcpy(slot + stride, block->total + i * CPU_LANES, CPU_LANES * sizeof(*slot));
+        slot[stride + CPU_LANES] = block->maximum[i];
+    }
+}
+
+/* Some ranges of a part for all its queries, into slots. */
+static void attend_ranges(const struct attention *a, const struct attention_part *part, struct queries *q, size_t chunk,
+                          size_t kv_head, struct desk *desk)
+{
+    size_t queries = part->rows * q->group;
+    size_t first = part->range + chunk * part->task_ranges;
+    size_t end = first + part->task_ranges < part->range_end ? first + part->task_ranges : part->range_end;
+    for (size_t range = first; range < end; range++) {
+        for (q->first = 0; q->first < queries; q->first += CPU_QUERIES_MAX) {
+            q->count = queries - q->first < CPU_QUERIES_MAX ? queries - q->first : CPU_QUERIES_MAX;
+            take_queries(a->b, q, desk);
+            int32_t from;
+            int32_t to;
+            seen_keys(&desk->block, &from, &to);
+            int32_t begins = (int32_t)(range * ATTENTION_RANGE);
+            int32_t ends = begins + ATTENTION_RANGE;
+            int32_t last = (to < (int32_t)(end * ATTENTION_RANGE) ? to : (int32_t)(end * ATTENTION_RANGE)) - 1;
+            from = from > begins ? from : begins;
+            to = to < ends ? to : ends;
+            if (from < to) {
+                attend_range(a, &desk->block, q->rows->sequence, kv_head, from, to, last);
+                store_slots(a->b, q, &desk->block, range);
+            }
+        }
+    }
+}
+
 static void attention_task(void *context, size_t task, size_t thread)
 {
     const struct attention *a = context;
     const struct backend *b = a->b;
-    const struct cpu_active *active = find_active(b, task);
-    const struct backend_sequence *sequence = active->sequence;
-    struct queries q = { .group = b->model->n_heads / b->model->n_kv_heads, .first_row = sequence->first_row };
-    size_t queries = sequence->rows * q.group;
-    size_t blocks = (queries + a->block_queries - 1) / a->block_queries;
-    /* Counted from the sequence's last task, because only the ends are stored. */
-    size_t index = blocks * b->model->n_kv_heads - (active->task_end - task);
-    size_t kv_head = index / blocks;
-    q.head = kv_head * q.group;
-    q.first = index % blocks * a->block_queries;
-    q.count = queries - q.first < a->block_queries ? queries - q.first : a->block_queries;
-
-    struct attention_block block;
-    prepare(b, &q, thread, &block);
-    /* Positions ascend with the queries: the first begins first, the last ends last. */
-    for (int32_t key = block.begin[0] / CPU_PAGE_TOKENS * CPU_PAGE_TOKENS; key < block.end[q.count - 1];
-         key += CPU_PAGE_TOKENS) {
-        attend_page(a, &block, sequence->pages[key / CPU_PAGE_TOKENS], kv_head, key);
+    const struct attention_plan *plan = &b->scratch.plan;
+    const struct attention_part *part = attention_plan_find(plan, task);
+    size_t units = (part->task_end - (part == plan->parts ? 0 : part[-1].task_end)) / b->model->n_kv_heads;
+    size_t index = task - (part == plan->parts ? 0 : part[-1].task_end);
+    size_t kv_head = index / units;
+    size_t group = b->model->n_heads / b->model->n_kv_heads;
+    struct queries q = { .rows = plan->rows + part->first, .head = kv_head * group, .group = group };
+    struct desk desk;
+    desk_init(b, thread, &desk);
+    if (part->whole) {
+        q.first = index % units * part->task_ranges;
+        attend_whole(a, part, &q, kv_head, &desk);
+    } else {
+        attend_ranges(a, part, &q, index % units, kv_head, &desk);
     }
-    finish(b, &q, &block);
+}
+
+/* Task: one row and one query head, from its slots. */
+static void merge_task(void *context, size_t task, size_t thread)
+{
+    const struct attention *a = context;
+    const struct backend *b = a->b;
+    const struct attention_row *row = &b->scratch.plan.rows[task / b->model->n_heads];
+    size_t head = task % b->model->n_heads;
+    size_t stride = cpu_round_up(b->model->head_dim, CPU_LANES);
+    float *sums = cpu_thread_scratch(b, thread);
+    float *total = sums + stride;
+    float maximum = -INFINITY;
+    for (int32_t key = row->begin; key < row->end; key = (key / ATTENTION_RANGE + 1) * ATTENTION_RANGE) {
+        const float *slot = slot_of(b, row, head, (size_t)key / ATTENTION_RANGE);
+        b->kernels->attend_merge(&maximum, total, sums, slot[stride + CPU_LANES], slot + stride, slot, stride);
+    }
+    finish(b, total, sums, b->scratch.attended + (row->row * b->model->n_heads + head) * b->model->head_dim);
 }
 
 void cpu_attention(struct backend *b, const struct backend_batch *batch, size_t layer)
@@ -196,11 +304,9 @@ void cpu_attention(struct backend *b, const struct backend_batch *batch, size_t 
         exact_attention(b, batch, layer);
         return;
     }
-    struct attention a = { .b = b, .batch = batch, .layer = layer, .block_queries = CPU_QUERIES_MAX };
-    size_t tasks = count_tasks(b, a.block_queries);
-    while (tasks < 2 * pool_threads(b->pool) && a.block_queries > 1) {
-        a.block_queries /= 2;
-        tasks = count_tasks(b, a.block_queries);
+    struct attention a = { .b = b, .layer = layer };
+    pool_run(b->pool, attention_task, &a, attention_plan_tasks(&b->scratch.plan));
+    if (b->scratch.plan.merge_rows != 0) {
+        pool_run(b->pool, merge_task, &a, b->scratch.plan.merge_rows * b->model->n_heads);
     }
-    pool_run(b->pool, attention_task, &a, tasks);
 }

@@ -15,10 +15,16 @@
 #include "engine/backend/cpu/weights.h"
 #include "engine/base/pool.h"
 
-/* A sequence with rows in this step. */
-struct cpu_active {
-    const struct backend_sequence *sequence;
-    size_t task_end; /* attention tasks of the sequences up to this one */
+/* What attention does in this step, see attention_plan.h. */
+struct attention_plan {
+    struct attention_row *rows;    /* [rows]; row_count in use */
+    struct attention_part *parts;  /* [2 * rows]; part_count in use */
+    struct attention_open *open;   /* [rows + 1], scratch of the planning */
+    const struct backend_sequence **order; /* [rows], scratch of the planning */
+    size_t *shared;                /* [rows + 1], likewise */
+    float *slots;                  /* [slot_max, attention_slot_floats]: softmaxes over some of a row's keys */
+    size_t row_count, part_count, slot_max;
+    size_t merge_rows; /* rows whose slots must be merged, the first ones of all */
 };
 
 /* What a batch's rows need, for max_rows rows; all matrices row-major. Sized at load, so a step allocates nothing. */
@@ -33,8 +39,7 @@ struct cpu_scratch {
     int32_t *position; /* [rows] */
     uint32_t *page;    /* [rows]: where the row's key and value go */
     struct q8 q8;      /* the input of the matmul in progress */
-    struct cpu_active *active; /* [rows]; active_count in use */
-    size_t active_count;
+    struct attention_plan plan;
     unsigned char *threads; /* [threads, thread_bytes]: whatever a task needs */
     size_t thread_bytes;
     struct cpu_memory memory;

@@ -17,7 +17,7 @@
 #define CPU_TILE_TOKENS_MAX 8
 #define CPU_PANEL_GROUPS    2  /* at most */
 #define CPU_PANEL_BLOCKS    32 /* at most */
-#define CPU_QUERIES_MAX     16 /* of an attention block */
+#define CPU_QUERIES_MAX     64 /* of an attention block */
 #define CPU_PAGE_TOKENS     64
 
 /* Up to CPU_TILE_TOKENS_MAX rows of activations, int8 with one scale for each block of 32, their elements interleaved
@@ -66,6 +66,8 @@ struct attention_block {
     float *scores; /* [queries][CPU_PAGE_TOKENS], scratch */
     int16_t *weights; /* [queries][CPU_PAGE_TOKENS], scratch for pages of int8 */
     float weight_scale[CPU_QUERIES_MAX];
+    /* The page after this one, asked for while this one is read; NULL: none. */
+    const void *next_keys, *next_values;
 };
 
 /* One page of int8 keys and values; see kv.h for the layout. */
@@ -126,6 +128,13 @@ struct cpu_kernels {
      *   weight code = w * (32767 / n) rounded to nearest even
      *   sums[d] = fma((float)(sum of weight code * value code), n / 32767, sums[d]), once a page */
     void (*attend_page_s8)(struct attention_block *b, const struct attention_page_s8 *page, int32_t first_key);
+
+    /* Adds the softmax over later keys, of one query, to that over earlier ones; both [CPU_LANES] totals and [stride]
+     * sums as a block has them. Nothing happens when the later keys were all unseen (their maximum is -infinity); when
+     * the earlier ones were, a copy. Else m = max(maximum, next maximum), f = exp(maximum - m), g = exp(next maximum - m),
+     * x = fma(next x, g, x * f) for totals and sums, maximum = m. */
+    void (*attend_merge)(float *maximum, float *total, float *sums, float next_maximum, const float *next_total,
+                         const float *next_sums, size_t stride);
 
     /* Codes of n numbers and the scale that they are to be multiplied by: x limited to +-65504, m = max |x|,
      * scale = m / limit, code = x * (limit / m) rounded to nearest even; all 0 when m < 2^-100. limit: at most 127,

@@ -25,6 +25,7 @@ const struct cpu_kernels cpu_kernels_avx512vnni = {
     .attend_page_f16 = attend_page_f16,
     .attend_page_f32 = attend_page_f32,
     .attend_page_s8 = attend_page_s8,
+    .attend_merge = attend_merge,
     .to_s8 = to_s8,
     .to_s16 = to_s16,
     .norm = norm,

@@ -342,6 +342,33 @@ static void attend_page_s8(struct attention_block *b, const struct attention_pag
     }
 }
 
+static void merge_row(float *x, const float *next, size_t n, float f, float g)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] = fmaf(next[i], g, x[i] * f);
+    }
+}
+
+static void attend_merge(float *maximum, float *total, float *sums, float next_maximum, const float *next_total,
+                         const float *next_sums, size_t stride)
+{
+    if (next_maximum == -INFINITY) {
+        return;
+    }
+    if (*maximum == -INFINITY) {
+        memcpy(total, next_total, CPU_LANES * sizeof(*total));
+        memcpy(sums, next_sums, stride * sizeof(*sums));
+        *maximum = next_maximum;
+        return;
+    }
+    float m = next_maximum > *maximum ? next_maximum : *maximum;
+    float f = exponential(*maximum - m);
+    float g = exponential(next_maximum - m);
+    merge_row(total, next_total, CPU_LANES, f, g);
+    merge_row(sums, next_sums, stride, f, g);
+    *maximum = m;
+}
+
 static float limit_f16(float x)
 {
     const float limit = 65504.0f;
@@ -466,6 +493,7 @@ const struct cpu_kernels cpu_kernels_scalar = {
     .attend_page_f16 = attend_page_f16,
     .attend_page_f32 = attend_page_f32,
     .attend_page_s8 = attend_page_s8,
+    .attend_merge = attend_merge,
     .to_s8 = to_s8,
     .to_s16 = to_s16,
     .norm = norm,

@@ -1,6 +1,7 @@
 #include "engine/backend/cpu/step.h"
 
 #include "engine/backend/cpu/attention.h"
+#include "engine/backend/cpu/attention_plan.h"
 #include "engine/backend/cpu/exact.h"
 #include "engine/backend/cpu/matmul.h"
 
@@ -28,7 +29,7 @@ static void place(struct backend *b, struct cpu_layout *layout)
     s->rope = cpu_layout_part(layout, rows, model->rope_dims * f);
     s->position = cpu_layout_part(layout, rows, sizeof(*s->position));
     s->page = cpu_layout_part(layout, rows, sizeof(*s->page));
-    s->active = cpu_layout_part(layout, rows, sizeof(*s->active));
+    attention_plan_place(&s->plan, layout, rows, model, pool_threads(b->pool));
     q8_place(&s->q8, layout, b->terms, rows, b->weights.max_r16_cols);
     size_t bytes = larger(exact_thread_bytes(b->weights.max_cols, model->head_dim), cpu_attention_thread_bytes(model));
     bytes = larger(bytes, cpu_matmul_thread_bytes(b));

@@ -14,7 +14,7 @@
 #include "tests/unit/engine/backend/cpu/model_fixture.h"
 
 #define MAX_ROWS  80
-#define MAX_PAGES 64
+#define MAX_PAGES 80
 
 static const struct model_shape plain = {
     .layers = 2, .embd = 64, .heads = 4, .kv_heads = 2, .head_dim = 16, .ff = 96, .vocab = 70, .rope_dims = 16,
@@ -328,6 +328,109 @@ static void test_backend_crowd_same_bits(void **state)
     each_ordinary(same_bits_in_a_crowd);
 }
 
+/* Long sequences: several ranges of keys, shared ones among them. Four continuations of one text, which share its whole
+ * pages, and a stranger, each with rows of its own; in one batch and alone, with any number of threads. */
+enum { COMMON = 9 * 64 + 20, TAILS = 5, TAIL = 300, LONG_PAGES = 15 };
+
+static void long_pages(uint32_t pages[TAILS][LONG_PAGES])
+{
+    uint32_t next = 0;
+    for (size_t i = 0; i < TAILS; i++) {
+        for (size_t p = 0; p < LONG_PAGES; p++) {
+            bool shared = i != 0 && i != 3 && p < 9;
+            pages[i][p] = shared ? pages[0][p] : next++;
+        }
+    }
+}
+
+/* Prefills the text and what each sequence has after it, in chunks of at most `chunk` rows. */
+static void long_prefill(struct fixture *f, uint32_t pages[TAILS][LONG_PAGES], int32_t tokens[TAILS][COMMON + TAIL],
+                         const size_t lengths[TAILS], size_t chunk)
+{
+    float *ignored = calloc(MAX_ROWS * f->n_vocab, sizeof(*ignored));
+    for (size_t i = 0; i < TAILS; i++) {
+        for (size_t done = i == 0 || i == 3 ? 0 : 9 * 64; done < lengths[i];) {
+            size_t rows = lengths[i] - done < chunk ? lengths[i] - done : chunk;
+            struct backend_sequence s = { .rows = rows, .start = (int32_t)done, .pages = pages[i] };
+            run(f, &s, 1, tokens[i] + done, ignored);
+            done += rows;
+        }
+    }
+    free(ignored);
+}
+
+static void same_bits_when_long(const struct model_shape *shape, const struct settings *settings)
+{
+    static const size_t lengths[TAILS] = { COMMON + 3, COMMON + 290, COMMON, COMMON + 40, 9 * 64 };
+    static const size_t rows[TAILS] = { 1, 1, 3, 30, 1 };
+    static int32_t tokens[TAILS][COMMON + TAIL];
+    uint32_t pages[TAILS][LONG_PAGES];
+    long_pages(pages);
+    for (size_t i = 0; i < TAILS; i++) {
+        random_tokens(tokens[i], COMMON + TAIL, shape->vocab, 40 + i);
+        memcpy(tokens[i], tokens[0], i == 3 ? 0 : 9 * 64 * sizeof(int32_t));
+    }
+    enum { total = 36 };
+    float *logits[4];
+    for (size_t round = 0; round < 4; round++) {
+        struct settings here = *settings;
+        here.threads = 1 + 2 * round;
+        struct fixture f;
+        start(&f, shape, &here);
+        long_prefill(&f, pages, tokens, lengths, round % 2 == 0 ? 80 : 77);
+        logits[round] = calloc(total * shape->vocab, sizeof(float));
+        struct backend_sequence batch[TAILS];
+        int32_t ids[total];
+        size_t row = 0;
+        for (size_t i = 0; i < TAILS; i++) {
+            batch[i] = (struct backend_sequence){
+                .first_row = row, .rows = rows[i], .start = (int32_t)lengths[i], .pages = pages[i]
+            };
+            memcpy(ids + row, tokens[i] + lengths[i], rows[i] * sizeof(*ids));
+            struct backend_sequence alone = batch[i];
+            alone.first_row = 0;
+            if (round == 0) {
+                run(&f, &alone, 1, ids + row, logits[0] + row * shape->vocab);
+            }
+            row += rows[i];
+        }
+        if (round > 0) {
+            run(&f, batch, TAILS, ids, logits[round]);
+            assert_memory_equal(logits[round], logits[0], total * shape->vocab * sizeof(float));
+        }
+        stop(&f);
+    }
+    for (size_t round = 0; round < 4; round++) {
+        free(logits[round]);
+    }
+}
+
+static void test_backend_long_same_bits(void **state)
+{
+    (void)state;
+    static const enum backend_kv_type types[] = { BACKEND_KV_F16, BACKEND_KV_INT8, BACKEND_KV_F32 };
+    for (size_t i = 0; i < 3; i++) {
+        struct model_shape shape = plain;
+        shape.kv_heads = i == 0 ? 2 : i == 1 ? 1 : 4;
+        shape.window = i == 2 ? 400 : 0;
+        shape.layers = 1;
+        struct settings settings = { .kv = types[i] };
+        same_bits_when_long(&shape, &settings);
+    }
+}
+
+/* The same numbers as the f64 reference where there are several ranges. */
+static void test_backend_long_near_reference(void **state)
+{
+    (void)state;
+    struct settings settings = { .kv = BACKEND_KV_F32, .threads = 2 };
+    struct model_shape shape = plain;
+    assert_error_below(error_of(&shape, &settings, 384, 80, BLOCK_ROPE_SHORT), 1e-5, "long");
+    assert_error_below(error_of(&shape, &settings, 384, 3, BLOCK_ROPE_SHORT), 1e-5, "long, few rows");
+    shape.window = 300;
+    assert_error_below(error_of(&shape, &settings, 384, 50, BLOCK_ROPE_SHORT), 1e-5, "long, window");
+}
+
 /* All instruction sets give the bits of the scalar kernels. */
 static void test_backend_tiers_same_bits(void **state)
 {
@@ -465,6 +568,8 @@ int main(void)
         cmocka_unit_test(test_backend_int8_pages),
         cmocka_unit_test(test_backend_chunks_same_bits),
         cmocka_unit_test(test_backend_crowd_same_bits),
+        cmocka_unit_test(test_backend_long_same_bits),
+        cmocka_unit_test(test_backend_long_near_reference),
         cmocka_unit_test(test_backend_tiers_same_bits),
         cmocka_unit_test(test_backend_kv_copy),
         cmocka_unit_test(test_backend_rejects),
