@@ -201,10 +201,14 @@ size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, s
     /* What a prompt row costs beside others is found out in steps of two. */
     size_t most = p->mixed_rows > PACE_ROWS_MIN ? 2 * p->mixed_rows : 2 * PACE_ROWS_MIN;
     size_t rows = rows_within(p, decodes, start, smaller(room, most), target);
-    if (rows < PACE_ROWS_MIN) {
-        size_t with_slack =
-            rows_within(p, decodes, start, smaller(room, PACE_ROWS_MIN), target + target / 4);
-        rows = with_slack > PACE_ROWS_LEAST ? with_slack : smaller(room, PACE_ROWS_LEAST);
+    if (rows >= PACE_ROWS_MIN) {
+        return rows;
     }
-    return rows;
+    uint64_t slack = target + target / 4;
+    if (pace_predict(p, decodes) > slack) { /* the target is lost without them; halve the harm */
+        rows = decodes->decode_rows > PACE_ROWS_MIN ? decodes->decode_rows : PACE_ROWS_MIN;
+        return smaller(room, rows);
+    }
+    rows = rows_within(p, decodes, start, smaller(room, PACE_ROWS_MIN), slack);
+    return rows > PACE_ROWS_LEAST ? rows : smaller(room, PACE_ROWS_LEAST);
 }

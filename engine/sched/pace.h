@@ -27,8 +27,11 @@
 #define PACE_OFF_NS UINT64_C(3600000000000)
 
 #define PACE_ROWS_FIRST 64 /* prompt rows of a step before anything was learned */
-#define PACE_ROWS_MIN   8  /* prompt rows of a step when the target leaves fewer ... */
-#define PACE_ROWS_LEAST 4  /* ... unless even these make it a quarter longer than the target */
+/* Prompt rows of a step when the target leaves fewer; unless even these make it a quarter longer, then
+ * as many as do not, at least the second number. When the answers alone take longer than that, the
+ * prompts get as many rows as they have. */
+#define PACE_ROWS_MIN   8
+#define PACE_ROWS_LEAST 2
 
 /* What a step computes. */
 struct pace_step {

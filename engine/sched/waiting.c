@@ -30,6 +30,13 @@ static bool is_full(const struct loop *l, size_t waiting, size_t parked)
     return waiting + parked >= l->options.queue + free_seats(l);
 }
 
+/* What is expected may be a quarter too little, and who is let in should not have waited for
+ * nothing. */
+static bool waits_too_long(const struct loop *l, uint64_t wait_ns)
+{
+    return l->options.max_wait_ns > 0 && wait_ns > l->options.max_wait_ns / 4 * 3;
+}
+
 static uint64_t expected_wait(const struct loop *l, size_t waiting, size_t tokens)
 {
     struct demand_queue queue = {.waiting = waiting, .tokens = tokens, .seats = free_seats(l)};
@@ -46,8 +53,7 @@ void loop_load(const struct loop *l, struct phid_engine_load *ret)
         .waiting_tokens = tokens,
         .wait_ms = wait_ns / CLOCK_NS_PER_MS,
         .full = is_full(l, waiting, load(&l->counters.parked)) ||
-                (o->queue_tokens > 0 && tokens >= o->queue_tokens) ||
-                (o->max_wait_ns > 0 && wait_ns > o->max_wait_ns),
+                (o->queue_tokens > 0 && tokens >= o->queue_tokens) || waits_too_long(l, wait_ns),
     };
 }
 
@@ -72,9 +78,9 @@ static enum phid_status refuse(struct loop *l, const struct sequence *s, struct 
                          waiting, tokens);
     }
     uint64_t wait_ns = expected_wait(l, waiting, tokens);
-    if (o->max_wait_ns > 0 && wait_ns > o->max_wait_ns) {
+    if (waits_too_long(l, wait_ns)) {
         return phid_fail(err, PHID_ERR_BUSY,
-                         "the wait would be about %.0f seconds, more than the %.0f allowed",
+                         "the wait would be about %.0f seconds, too long for the %.0f allowed",
                          (double)wait_ns * 1e-9, (double)o->max_wait_ns * 1e-9);
     }
     return PHID_OK;

@@ -138,7 +138,7 @@ static void test_waiting_too_long_is_refused_at_once(void **state)
     assert_non_null(strstr(error.message, "the wait would be about"));
     struct phid_engine_load load;
     phid_engine_load(w.engine, &load);
-    assert_true(load.full && load.wait_ms > 300);
+    assert_true(load.full && load.wait_ms > 200);
     while (count > 0) {
         phid_request_free(requests[--count]);
     }
