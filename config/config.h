@@ -80,6 +80,7 @@ struct config {
         int64_t queue;
         int64_t queue_tokens;
         uint64_t request_timeout_ms, max_wait_ms; /* 0: no limit */
+        int64_t key_in_flight, key_requests_per_minute, key_tokens_per_minute; /* 0: no limit */
     } limits;
     struct {
         int level;  /* enum config_log_level */

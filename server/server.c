@@ -67,6 +67,10 @@ static void set_constants(struct io *io, const struct server_options *options)
     io->drain_delay_ms = options->drain_delay_ms;
     io->drain_timeout_ms = options->drain_timeout_ms;
     io->request_timeout_ms = options->request_timeout_ms;
+    quotas_init(&io->quotas,
+                &(struct quota_limits){.in_flight = options->key_in_flight,
+                                       .requests_per_minute = options->key_requests_per_minute,
+                                       .tokens_per_minute = options->key_tokens_per_minute});
     io->log = options->log;
     io->log_user = options->log_user;
     io->metrics_page = options->metrics;
@@ -90,6 +94,7 @@ static void server_fini(struct server *server)
 {
     tls_free(server->io.tls);
     keys_fini(&server->io.keys);
+    quotas_fini(&server->io.quotas);
     cors_fini(&server->io.cors);
     api_fini(&server->io.api);
     pthread_cond_destroy(&server->changed);

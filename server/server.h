@@ -35,6 +35,10 @@ struct server_options {
     bool allow_special_in_prompt; /* control tokens written in a text `prompt` of /v1/completions
                                      count */
 
+    /* What one API key may have; without keys all clients are one. 0: no limit. */
+    uint32_t key_in_flight, key_requests_per_minute;
+    uint64_t key_tokens_per_minute; /* prompts and answers */
+
     size_t max_body_bytes;   /* larger request bodies are 413; 0: 64 MiB */
     size_t max_connections;  /* more are 503; 0: what the descriptor limit allows, at most 16384 */
     uint32_t sse_ping_ms;    /* a comment line in streams silent for so long; 0: none */

@@ -13,8 +13,7 @@ struct fault_row {
     bool final;           /* a 5xx that a retry cannot change */
 };
 
-#define INVALID   "invalid_request_error"
-#define RETRY_MAX 60 /* seconds; the clients do not come back at all after two minutes */
+#define INVALID "invalid_request_error"
 
 static const struct fault_row rows[API_FAULT_COUNT] = {
     [API_INVALID_JSON] = {400, INVALID, "invalid_json", 0, false},
@@ -125,7 +124,7 @@ enum api_fault api_fail_overloaded(struct api_error *err, const struct phid_engi
     phid_engine_load(engine, &load);
     uint64_t seconds = (load.wait_ms / 2 + 999) / 1000;
     api_fail(err, API_OVERLOADED, NULL, "%s", message);
-    err->retry_after = seconds < 1 ? 1 : seconds > RETRY_MAX ? RETRY_MAX : (unsigned)seconds;
+    err->retry_after = seconds < 1 ? 1 : seconds > API_RETRY_MAX ? API_RETRY_MAX : (unsigned)seconds;
     return API_OVERLOADED;
 }
 

@@ -54,6 +54,7 @@ enum api_fault {
 };
 
 #define API_PARAM_MAX 160
+#define API_RETRY_MAX 60 /* seconds; after two minutes the clients do not come back at all */
 
 struct api_error {
     enum api_fault fault;

@@ -100,6 +100,9 @@ struct generation_request {
     struct str body;
     const char *id; /* for logs */
     uint64_t arrived_ns;
+    const char *tenant;  /* whose request it is; may be NULL */
+    int32_t priority;    /* unless the body has one */
+    uint32_t timeout_ms; /* 0: none */
     void (*wake)(void *user);
     void *wake_user;
 };

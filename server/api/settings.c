@@ -30,6 +30,10 @@ static const struct field fields[] = {
     {.name = "seed", .kind = FIELD_INTEGER, .offset = AT(seed), .ints = {INT64_MIN, INT64_MAX}},
     {.name = "n", .kind = FIELD_INTEGER, .offset = AT(n), .ints = {1, SETTINGS_N_MAX}},
     {.name = "min_tokens", .kind = FIELD_INTEGER, .offset = AT(min_tokens), .ints = {0, INT32_MAX}},
+    {.name = "priority",
+     .kind = FIELD_INTEGER,
+     .offset = AT(priority),
+     .ints = {INT32_MIN, INT32_MAX}},
     {.name = "ignore_eos", .kind = FIELD_BOOL, .offset = AT(ignore_eos)},
     {.name = "stream", .kind = FIELD_BOOL, .offset = AT(stream)},
     {.name = "cache_salt",
@@ -222,6 +226,7 @@ enum api_fault settings_read(const struct api *api, const json_t *body, int64_t 
         fault = api_fail(err, API_INVALID_VALUE, "cache_salt",
                          "Invalid 'cache_salt': it must not be empty.");
     }
+    s.priority_given = field_get(body, "priority") != NULL;
     s.seed_given = field_get(body, "seed") != NULL;
     if (fault == API_OK && !s.seed_given &&
         RAND_bytes((unsigned char *)&s.seed, sizeof s.seed) != 1) {

@@ -20,6 +20,8 @@ struct settings {
     int64_t top_k, seed, n;
     int64_t max_tokens; /* -1: as many as fit */
     int64_t min_tokens;
+    int64_t priority; /* lower goes first */
+    bool priority_given;
     bool seed_given, ignore_eos, stream, include_usage;
     struct phid_stop *stops; /* heap; the texts belong to the body */
     size_t stop_count;

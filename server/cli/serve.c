@@ -137,6 +137,9 @@ static struct server_options server_options_of(const struct service *s)
         /* The first alias is the name itself. */
         .aliases = (const char *const *)c->model.alias.items + (c->model.alias.count > 0 ? 1 : 0),
         .alias_count = c->model.alias.count - (c->model.alias.count > 0 ? 1 : 0),
+        .key_in_flight = (uint32_t)c->limits.key_in_flight,
+        .key_requests_per_minute = (uint32_t)c->limits.key_requests_per_minute,
+        .key_tokens_per_minute = (uint64_t)c->limits.key_tokens_per_minute,
         .max_body_bytes = (size_t)c->server.max_body_bytes,
         .sse_ping_ms = ms_or(c->server.sse_ping_ms, UINT32_MAX),
         .drain_delay_ms = (uint32_t)c->server.drain_delay_ms,

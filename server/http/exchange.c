@@ -11,6 +11,8 @@
 
 #define STREAM_OUT_MAX 65536 /* bytes of events kept ready for a reader */
 
+#define SKIPPED_BODY_MAX 65536 /* a refused request's body that is read to keep the connection */
+
 /* -------------------------------------------------------------- life cycle */
 
 static void copy_cut(char *out, size_t size, struct str text)
@@ -126,6 +128,11 @@ void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchang
     }
     log_request(x);
     count_request(x);
+    if (x->generation != NULL) {
+        quota_use(x->quota, generation_usage(x->generation).completion);
+    }
+    quota_leave(x->quota);
+    x->quota = NULL;
     release_generation(x);
     release_body(x);
     x->io->exchanges--;
@@ -355,6 +362,29 @@ static enum api_fault check_head(struct exchange *x, struct api_error *err)
     return route_find(head->method, head->path, &x->route, err);
 }
 
+static bool generates(const struct exchange *x)
+{
+    return x->route.id == ROUTE_COMPLETIONS || x->route.id == ROUTE_CHAT;
+}
+
+/* Whether there is room for one more, asked before its body is read, parsed and tokenized. What the
+ * workers hold counts, or a burst could pile up in front of them. */
+static enum api_fault check_room(struct exchange *x, struct api_error *err)
+{
+    const struct phid_engine *engine = x->io->api.engine;
+    const struct phid_engine_info *info = phid_engine_info(engine);
+    struct phid_engine_load load;
+    phid_engine_load(engine, &load);
+    if (load.full || x->io->preparing + load.waiting >= info->queue + info->max_running) {
+        return api_fail_overloaded(err, engine, "The server is busy: too many requests wait.");
+    }
+    enum api_fault fault = wishes_read(&x->conn->head, &x->wishes, err);
+    if (fault == API_OK) {
+        fault = quota_enter(&x->io->quotas, &x->caller, x->io->now_ms, &x->quota, err);
+    }
+    return fault;
+}
+
 static bool is_options(const struct exchange *x)
 {
     return strcmp(x->method, "OPTIONS") == 0;
@@ -363,10 +393,17 @@ static bool is_options(const struct exchange *x)
 /* True when the answer must not wait for the body: POST bodies that will not be read. */
 static bool begin(struct exchange *x)
 {
-    if (is_options(x) || check_head(x, &x->refusal) == API_OK) {
+    const struct head *head = &x->conn->head;
+    if (is_options(x)) {
         return false;
     }
-    const struct head *head = &x->conn->head;
+    enum api_fault fault = check_head(x, &x->refusal);
+    if (fault == API_OK && (!generates(x) || check_room(x, &x->refusal) == API_OK)) {
+        return false;
+    }
+    if (fault == API_OK && !head->chunked && head->content_length <= SKIPPED_BODY_MAX) {
+        return false; /* it will be back: reading a little costs less than a new connection */
+    }
     x->prompt_reply =
         str_equal_c(head->method, "POST") && (head->chunked || head->content_length > 0);
     return x->prompt_reply;
@@ -399,8 +436,16 @@ static void prepare(struct job *job)
 {
     struct exchange *x = (struct exchange *)job;
     struct generation_request request = {
-        .api = &x->io->api, .body = buf_view(&x->body), .id = x->id, .wake = wake, .wake_user = x};
-    request.arrived_ns = x->started_ms * CLOCK_NS_PER_MS;
+        .api = &x->io->api,
+        .body = buf_view(&x->body),
+        .id = x->id,
+        .tenant = x->tenant,
+        .priority = x->wishes.priority,
+        .timeout_ms = x->wishes.timeout_ms,
+        .arrived_ns = x->started_ms * CLOCK_NS_PER_MS,
+        .wake = wake,
+        .wake_user = x,
+    };
     struct generation *g = NULL;
     if (!atomic_load_explicit(&x->gone, memory_order_relaxed)) {
         if (x->route.id == ROUTE_CHAT) {
@@ -416,7 +461,14 @@ static void prepare(struct job *job)
 static enum MHD_Result start_preparing(struct exchange *x)
 {
     x->stage = EXCHANGE_PREPARING;
-    x->deadline_ms = x->io->request_timeout_ms > 0 ? x->io->now_ms + x->io->request_timeout_ms : 0;
+    uint32_t most_ms = x->io->request_timeout_ms;
+    if (most_ms > 0 && (x->wishes.timeout_ms == 0 || x->wishes.timeout_ms > most_ms)) {
+        x->wishes.timeout_ms = most_ms;
+    }
+    x->deadline_ms = x->wishes.timeout_ms > 0 ? x->io->now_ms + x->wishes.timeout_ms : 0;
+    if (x->caller.id != 0) {
+        snprintf(x->tenant, sizeof x->tenant, "%016llx", (unsigned long long)x->caller.id);
+    }
     x->io->preparing++;
     suspend(x);
     x->job.run = prepare;
@@ -441,6 +493,7 @@ static void take_prepared(struct exchange *x)
         return;
     }
     x->io->generating++;
+    quota_use(x->quota, generation_usage(x->generation).prompt);
     if (x->ended != API_OK || atomic_load_explicit(&x->gone, memory_order_relaxed)) {
         /* Nothing was sent yet: this can still be an ordinary error. */
         api_fail(&x->error, x->ended != API_OK ? x->ended : API_INTERNAL, NULL, "%s",

@@ -15,6 +15,7 @@
 #include "server/http/io.h"
 #include "server/http/reply.h"
 #include "server/http/route.h"
+#include "server/http/wishes.h"
 
 enum exchange_stage {
     EXCHANGE_READING,
@@ -35,6 +36,9 @@ struct exchange {
     char method[8], path[64];       /* for the log, cut */
     char client_id[64];             /* x-client-request-id, for the log, cut */
     struct caller caller;           /* whose key let it in */
+    char tenant[24];                /* the same, for the engine; "" without keys */
+    struct wishes wishes;
+    struct quota *quota; /* what it holds of the caller's; NULL: nothing */
     enum exchange_stage stage;
     struct route route;
     struct buf body;

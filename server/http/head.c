@@ -315,6 +315,12 @@ static enum api_fault parse_other_header(struct str name, struct str value, stru
         head->cors_private_network = equal_ignoring_case(value, "true");
     } else if (equal_ignoring_case(name, "x-client-request-id")) {
         head->client_request_id = value;
+    } else if (equal_ignoring_case(name, "x-priority")) {
+        head->priority = value;
+    } else if (equal_ignoring_case(name, "x-request-timeout")) {
+        head->request_timeout = value;
+    } else if (equal_ignoring_case(name, "timeout")) {
+        head->timeout = value;
     }
     return API_OK;
 }

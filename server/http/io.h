@@ -20,6 +20,7 @@
 #include "server/api/api.h"
 #include "server/http/cors.h"
 #include "server/http/keys.h"
+#include "server/http/quota.h"
 #include "server/http/worker.h"
 #include "server/metrics/metrics.h"
 
@@ -65,6 +66,7 @@ struct io {
 
     /* I/O thread */
     struct metrics metrics;
+    struct quotas quotas;
     int epoll_fd, listen_fd, wake_fd;
     struct MHD_Daemon *daemon;
     bool daemon_ready; /* something for it has happened */

@@ -234,6 +234,10 @@ static void test_config_defaults(void **state)
     assert_int_equal(c.limits.queue_tokens, 200000);
     assert_int_equal(c.limits.request_timeout_ms, 600000);
     assert_int_equal(c.limits.max_wait_ms, 60000);
+    assert_int_equal(c.limits.key_in_flight, 0);
+    assert_int_equal(c.limits.key_requests_per_minute, 0);
+    assert_int_equal(c.limits.key_tokens_per_minute, 0);
+    assert_int_equal(c.engine.max_overtake_ms, 10000);
     assert_int_equal(c.log.level, CONFIG_LOG_INFO);
     config_fini(&c);
 }
@@ -250,7 +254,8 @@ static const char everything[] =
     "kv: {type: f32, memory: 1GiB}, prefix_cache: false, longrope: short}\n"
     "placement: {gpu_layers: 0, vram_limit: null, layers: [{range: 0-9, device: cpu}, {range: 10, "
     "device: cpu}]}\n"
-    "limits:   {queue: 1, queue_tokens: 1, request_timeout: 0s, max_wait: 24h}\n"
+    "limits:   {queue: 1, queue_tokens: 1, request_timeout: 0s, max_wait: 24h,\n"
+    "           key: {in_flight: 4, requests_per_minute: 60, tokens_per_minute: 90000}}\n"
     "log:      {level: debug, format: json}\n";
 
 static void test_config_everything(void **state)
@@ -291,6 +296,9 @@ static void test_config_everything(void **state)
     assert_string_equal(c.placement.layers.items[1].device, "cpu");
     assert_int_equal(c.limits.request_timeout_ms, 0);
     assert_int_equal(c.limits.max_wait_ms, 24 * 3600 * 1000);
+    assert_int_equal(c.limits.key_in_flight, 4);
+    assert_int_equal(c.limits.key_requests_per_minute, 60);
+    assert_int_equal(c.limits.key_tokens_per_minute, 90000);
     assert_int_equal(c.log.level, CONFIG_LOG_DEBUG);
     assert_int_equal(c.log.format, CONFIG_LOG_JSON);
     config_fini(&c);

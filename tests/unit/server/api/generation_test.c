@@ -177,7 +177,7 @@ static void test_settings_reach_the_engine(void **state)
                                       "0.125,\"repetition_penalty\":1.5,"
                                       "\"frequency_penalty\":-1,\"presence_penalty\":2,\"max_"
                                       "tokens\":9,\"max_completion_tokens\":5,"
-                                      "\"min_tokens\":2,\"ignore_eos\":true,\"stop\":[\"a\",\"b\"],"
+                                      "\"priority\":-4,\"min_tokens\":2,\"ignore_eos\":true,\"stop\":[\"a\",\"b\"],"
                                       "\"logit_bias\":{\"3\":-100}"));
     const struct phid_request_params *p = fake_last_params(w.engine);
     assert_true(p->sampling.temperature == 0.5f && p->sampling.top_p == 0.25f &&
@@ -186,6 +186,7 @@ static void test_settings_reach_the_engine(void **state)
                 p->sampling.presence_penalty == 2);
     assert_int_equal(p->sampling.top_k, 0);
     assert_int_equal(p->max_tokens, 5);
+    assert_int_equal(p->priority, -4);
     assert_int_equal(p->min_tokens, 2);
     assert_true(p->ignore_eos);
     assert_int_equal(p->stop_count, 2);
