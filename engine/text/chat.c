@@ -336,8 +336,10 @@ static enum phid_status fail_unknown(const char *what, struct phid_error *err)
     for (size_t i = 0; i < TEMPLATE_COUNT; i++) {
         buf_printf(&names, "%s%s", i == 0 ? "" : ", ", templates[i].name);
     }
-    enum phid_status status = phid_fail(err, PHID_ERR_UNSUPPORTED, "%s; known are %s", what,
-                                        names.data != NULL ? names.data : "none");
+    enum phid_status status =
+        phid_fail(err, PHID_ERR_UNSUPPORTED,
+                  "%s; known are %s; model.template names one, or none to do without", what,
+                  names.data != NULL ? names.data : "none");
     buf_fini(&names);
     return status;
 }
