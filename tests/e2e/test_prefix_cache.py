@@ -90,6 +90,15 @@ def test_a_crowd_computes_the_rules_once(smol):
         assert ask(smol, f"What is {i} plus {i}?", salt=f"alone{i}").choices[0].message.content == replies[i].choices[0].message.content
 
 
+def test_keys_are_apart():
+    server = Server(SMOLLM2, "--set", "model.alias=[smollm2]", "--api-key", "sk-first", "--api-key", "sk-second")
+    try:
+        first, second = (openai.OpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0) for key in ("sk-first", "sk-second"))
+        assert [cached(ask(c, "Name a colour.")) > 0 for c in (first, second, first, second)] == [False, False, True, True]
+    finally:
+        assert server.stop() == 0
+
+
 def test_switched_off():
     server = Server(SMOLLM2, "--set", "model.alias=[smollm2]", "--set", "engine.prefix_cache=false")
     try:
