@@ -3,6 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/sched/turns.h"
+
+#define GUEST_SEATS  4   /* another tenant has so many times as many seats */
+#define GUEST_PROMPT 256 /* tokens of a prompt that may stretch a step */
+
 enum phid_status batch_init(struct batch *b, size_t max_rows, size_t max_sequences,
                             struct phid_error *err)
 {
@@ -125,6 +130,51 @@ static size_t shortest_without(const struct batch *b, size_t count)
     return best;
 }
 
+/* The most seats that one tenant holds. */
+static size_t most_seats(struct sequence *const *running, size_t count)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct account *account = running[i]->account;
+        most = account != NULL && account->seats > most ? account->seats : most;
+    }
+    return most;
+}
+
+static bool is_guest(const struct sequence *s, size_t most)
+{
+    return s->account != NULL && s->account->seats * GUEST_SEATS <= most;
+}
+
+/* Rows for guests, out of *rows, which may grow for the short ones. The others keep half of what it
+ * was. */
+static void share_guests(struct batch *b, size_t count, size_t most, const struct pace *pace,
+                         size_t *rows)
+{
+    size_t kept = *rows / 2, wanted = 0, guests = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t remaining = sequence_remaining(b->prompts[i]);
+        if (is_guest(b->prompts[i], most)) {
+            guests++;
+            wanted += remaining <= GUEST_PROMPT ? remaining : 0;
+        }
+    }
+    if (guests == 0) {
+        return;
+    }
+    kept = guests < count ? kept : 0;
+    if (pace != NULL && wanted + kept > *rows) {
+        size_t stretched = pace_guest_rows(pace, &b->load, 0);
+        stretched = stretched < wanted + kept ? stretched : wanted + kept;
+        *rows = stretched > *rows ? stretched : *rows;
+    }
+    for (size_t i = 0; i<count && * rows> kept; i++) {
+        if (is_guest(b->prompts[i], most)) {
+            *rows -= give(b, i, *rows - kept);
+        }
+    }
+}
+
 static void share_rows(struct batch *b, size_t count, size_t rows)
 {
     rows -= give(b, 0, (rows + 1) / 2);
@@ -149,6 +199,7 @@ void batch_build(struct batch *b, struct sequence *const *running, size_t count,
     if (pace != NULL) {
         rows = pace_prompt_rows(pace, &b->load, b->prompts[0]->done);
     }
+    share_guests(b, prompts, most_seats(running, count), pace, &rows);
     share_rows(b, prompts, rows);
     for (size_t i = 0; i < prompts; i++) {
         struct sequence *s = b->prompts[i];

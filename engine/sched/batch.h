@@ -3,7 +3,9 @@
  * Decode rows of every running sequence come first, so that no stream waits for somebody's prompt.
  * Then prompts in chunks, as many rows as the step has room and the pace allows: half of them for
  * the oldest prompt, so that it ends, the others for those that have the fewest left, so that a
- * short one does not wait for a long one. Owned by the step loop, allocated once. Step thread. */
+ * short one does not wait for a long one. Before both come guests: prompts of a tenant that has few
+ * seats beside one that has many, so that a flood of prompts holds nobody up. Owned by the step
+ * loop, allocated once. Step thread. */
 #ifndef PHID_SCHED_BATCH_H
 #define PHID_SCHED_BATCH_H
 

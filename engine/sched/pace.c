@@ -212,3 +212,12 @@ size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, s
     rows = rows_within(p, decodes, start, smaller(room, PACE_ROWS_MIN), slack);
     return rows > PACE_ROWS_LEAST ? rows : smaller(room, PACE_ROWS_LEAST);
 }
+
+size_t pace_guest_rows(const struct pace *p, const struct pace_step *decodes, size_t start)
+{
+    size_t room = p->max_rows > decodes->decode_rows ? p->max_rows - decodes->decode_rows : 0;
+    uint64_t most_ns = (uint64_t)(PACE_GUEST_STRETCH * (double)pace_target(p));
+    size_t rows = p->learned > 0 ? rows_within(p, decodes, start, room, most_ns) : 0;
+    size_t least = pace_prompt_rows(p, decodes, start);
+    return rows > least ? rows : least;
+}

@@ -26,10 +26,12 @@
 /* A target as long as this is none: every step is filled. */
 #define PACE_OFF_NS UINT64_C(3600000000000)
 
+#define PACE_GUEST_STRETCH 2.5
+
 #define PACE_ROWS_FIRST 64 /* prompt rows of a step before anything was learned */
-/* Prompt rows of a step when the target leaves fewer; unless even these make it a quarter longer, then
- * as many as do not, at least the second number. When the answers alone take longer than that, the
- * prompts get as many rows as they have. */
+/* Prompt rows of a step when the target leaves fewer; unless even these make it a quarter longer,
+ * then as many as do not, at least the second number. When the answers alone take longer than that,
+ * the prompts get as many rows as they have. */
 #define PACE_ROWS_MIN   8
 #define PACE_ROWS_LEAST 2
 
@@ -67,6 +69,10 @@ uint64_t pace_target(const struct pace *p);
  * when the prompt goes on at position `start`. At least one as long as there is room in the step;
  * never more than max_rows together. */
 size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, size_t start);
+
+/* The same for the short prompt of a guest, a tenant with few seats beside one with many: it may
+ * stretch a step to PACE_GUEST_STRETCH targets. */
+size_t pace_guest_rows(const struct pace *p, const struct pace_step *decodes, size_t start);
 
 /* The tokens that `rows` rows look at, the first one at position `start`. */
 uint64_t pace_context(size_t start, size_t rows);

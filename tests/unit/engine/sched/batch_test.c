@@ -12,6 +12,7 @@
 
 #include "engine/sched/doorbell.h"
 #include "engine/sched/queue.h"
+#include "engine/sched/turns.h"
 
 static void make(struct sequence *s, size_t prompt_count, size_t answered, size_t done)
 {
@@ -118,6 +119,45 @@ static void test_batch_lets_short_prompts_through(void **state)
     batch_fini(&b);
 }
 
+/* One tenant has four seats, another one: its prompt goes first, the flood keeps half. */
+static void test_batch_guests_go_first(void **state)
+{
+    struct batch b;
+    assert_int_equal(batch_init(&b, 32, 8, NULL), PHID_OK);
+    struct account flood = {.tenant = 1, .seats = 4}, guest = {.tenant = 2, .seats = 1};
+    struct sequence s[5], *running[5];
+    for (int i = 0; i < 5; i++) {
+        make(&s[i], 40, 0, 0);
+        s[i].account = i < 4 ? &flood : &guest;
+        running[i] = &s[i];
+    }
+    batch_build(&b, running, 5, NULL);
+    assert_int_equal(b.view.rows, 32);
+    assert_ptr_equal(b.owners[b.view.sequence_count - 1], &s[4]);
+    assert_int_equal(b.parts[b.view.sequence_count - 1].rows, 16);
+    flood.seats = 3; /* not so many more */
+    batch_build(&b, running, 5, NULL);
+    assert_ptr_not_equal(b.owners[b.view.sequence_count - 1], &s[4]);
+    flood.seats = 4;
+    struct pace pace;
+    pace_init(&pace, 100000000, 32);
+    for (int i = 0; i < 20; i++) { /* 10 ms a row: ten fit */
+        pace_learn(&pace, &(struct pace_step){.decode_rows = 1, .prompt_rows = 1}, 20000000);
+        pace_learn(&pace, &(struct pace_step){.decode_rows = 1, .prompt_rows = 7}, 80000000);
+        pace_learn(&pace, &(struct pace_step){.decode_rows = 1}, 10000000);
+    }
+    s[0].done = 39;
+    s[4].done = 30;
+    batch_build(&b, running, 5, &pace);
+    assert_int_equal(b.load.decode_rows, 1);
+    assert_int_equal(b.parts[b.view.sequence_count - 1].rows, 10); /* all of it */
+    assert_in_range(b.load.prompt_rows, 13, 16);
+    for (int i = 0; i < 5; i++) {
+        tokens_fini(&s[i].tokens);
+    }
+    batch_fini(&b);
+}
+
 static void test_batch_prompt_heads(void **state)
 {
     struct batch b;
@@ -197,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_decodes_first),
         cmocka_unit_test(test_batch_lets_short_prompts_through),
+        cmocka_unit_test(test_batch_guests_go_first),
         cmocka_unit_test(test_batch_prompt_heads),
         cmocka_unit_test(test_queue_order),
         cmocka_unit_test(test_doorbell_remembers),
