@@ -100,6 +100,12 @@ static void release_matrix(void *user, const struct block_matrix *matrix)
     }
 }
 
+static bool read_matrix(void *user, const void *data, size_t bytes, void *to)
+{
+    const struct phid_model *model = user;
+    return gguf_read(model->file, data, bytes, to);
+}
+
 static enum phid_status open_backend(struct phid_engine *e, struct phid_model *model,
                                      const struct model *description,
                                      const struct phid_engine_options *o, struct phid_error *err)
@@ -107,6 +113,9 @@ static enum phid_status open_backend(struct phid_engine *e, struct phid_model *m
     struct backend_options options = {
         .threads = o->threads, .isa = o->isa, .exact = o->exact, .max_rows = o->step_tokens,
         .profile = o->profile};
+    options.read = model->file != NULL ? read_matrix : NULL;
+    options.read_user = model;
+    options.lazy = o->lazy_load;
     options.activations = o->activations == PHID_ACTIVATIONS_INT8     ? BACKEND_ACTIVATIONS_INT8
                           : o->activations == PHID_ACTIVATIONS_INT8X2 ? BACKEND_ACTIVATIONS_INT8X2
                                                                       : BACKEND_ACTIVATIONS_AUTO;
@@ -131,6 +140,11 @@ static enum phid_status create_kv(struct phid_engine *e, const struct phid_engin
         .memory_bytes = o->kv_memory_bytes,
         .free_bytes = kv_budget_free_bytes(),
     };
+    if (o->lazy_load) {
+        /* Weights that are not there yet will take what is free now. */
+        uint64_t coming = e->api->memory_bytes(e->backend);
+        budget.free_bytes = budget.free_bytes > coming ? budget.free_bytes - coming : 1;
+    }
     size_t pages = 0;
     enum phid_status status = kv_budget_pages(&budget, &pages, err);
     if (status != PHID_OK) {
@@ -242,6 +256,12 @@ enum phid_status phid_engine_new(struct phid_model *model,
         return phid_fail(err, PHID_ERR_ARGUMENT, "the model was opened for its vocabulary only");
     }
     return engine_new_with_backend(model, model->model, backend_cpu(), options, ret_engine, err);
+}
+
+enum phid_status phid_engine_loaded(struct phid_engine *engine, uint32_t timeout_ms,
+                                    bool *ret_loaded, struct phid_error *err)
+{
+    return loop_loaded(engine->loop, timeout_ms, ret_loaded, err);
 }
 
 void phid_engine_free(struct phid_engine *engine)

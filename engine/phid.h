@@ -115,6 +115,8 @@ struct phid_engine_options {
     enum phid_longrope longrope;
     bool prefix_cache_off;    /* every prompt is computed anew */
     const char *isa;          /* NULL or "auto"; a tier's name to force it */
+    bool lazy_load;           /* phid_engine_new does not wait for the weights: they come when there is nothing else to do, and at
+                               * the latest when a step needs them. The model must live as long. phid_engine_loaded */
     bool profile;             /* measure operations, for phid_engine_profile */
     bool exact;               /* the reference path (slow): f32 activations and KV, scalar kernels */
     void (*log)(void *user, const char *line); /* may be NULL; one event a line, key=value */
@@ -124,6 +126,12 @@ struct phid_engine_options {
 /* Loads the weights and starts the step thread. */
 PHID_API enum phid_status phid_engine_new(struct phid_model *model, const struct phid_engine_options *options,
                                           struct phid_engine **ret_engine, struct phid_error *err);
+
+/* Waits until all weights are there, at most timeout_ms (0: only looks), and says in *ret_loaded whether they are. Fails when they
+ * cannot be had (PHID_ERR_IO: the file has changed or was cut off; PHID_ERR_FORMAT: weights that are not finite numbers): then every
+ * request fails with this error. */
+PHID_API enum phid_status phid_engine_loaded(struct phid_engine *engine, uint32_t timeout_ms, bool *ret_loaded,
+                                             struct phid_error *err);
 
 /* Ends every request with PHID_FINISH_ERROR (PHID_ERR_CLOSED) and joins the step thread. Requests must still be freed, before
  * or after. */

@@ -79,6 +79,11 @@ struct backend_options {
     bool exact;             /* the reference path: f32 activations, f32 KV, weights decoded to f32, scalar kernels, f64 sums where cheap */
     enum backend_activations activations;
     size_t max_rows;        /* rows in one batch, at most; scratch memory is sized from it */
+    /* Copies bytes of a matrix' data to `to`; false when they are not there any more. Called by any thread of the backend;
+     * NULL: they are read where they lie. */
+    bool (*read)(void *user, const void *data, size_t bytes, void *to);
+    void *read_user;
+    bool lazy;              /* load only plans: see load_more */
     bool profile;           /* count what `profile` tells */
 };
 
@@ -137,6 +142,10 @@ struct backend_api {
      * `release` (may be NULL) is called after each matrix is no longer needed, so that file pages can be dropped. */
     enum phid_status (*load)(struct backend *b, const struct block_model *model, size_t first, size_t last, bool embedding, bool head,
                              void (*release)(void *user, const struct block_matrix *matrix), void *user, struct phid_error *err);
+
+    /* After a lazy load: takes in the next matrix that no step has needed yet; *ret_done when all are there, and from
+     * then on their data may go away. embed, step and head take in what they lack themselves. May be NULL: load did it. */
+    enum phid_status (*load_more)(struct backend *b, bool *ret_done, struct phid_error *err);
 
     /* Storage for n_pages pages of the loaded layers. Once. */
     enum phid_status (*kv_create)(struct backend *b, enum backend_kv_type type, size_t n_pages, struct phid_error *err);

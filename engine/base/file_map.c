@@ -85,11 +85,16 @@ enum phid_status file_map_open(const char *path, struct file_map *ret_map, struc
             goto done;
         }
         map.data = map.mapping;
+        map.fd = fd;
+        map.changed_s = info.st_mtim.tv_sec;
+        map.changed_ns = info.st_mtim.tv_nsec;
     }
     *ret_map = map;
 
 done:
-    close(fd); /* the mapping keeps the file */
+    if (status != PHID_OK || map.mapping == NULL) {
+        close(fd);
+    }
     return status;
 }
 
@@ -97,8 +102,28 @@ void file_map_close(struct file_map *map)
 {
     if (map->mapping != NULL) {
         munmap(map->mapping, map->size);
+        close(map->fd);
     }
     *map = (struct file_map){0};
+}
+
+bool file_map_read(const struct file_map *map, size_t offset, size_t size, void *to)
+{
+    struct stat info;
+    if (map->mapping == NULL || offset > map->size || size > map->size - offset) {
+        return size == 0;
+    }
+    for (size_t done = 0; done < size;) {
+        ssize_t got =
+            pread(map->fd, (char *)to + done, size - done, (off_t)(offset + done));
+        if (got <= 0 && !(got < 0 && errno == EINTR)) {
+            return false;
+        }
+        done += got > 0 ? (size_t)got : 0;
+    }
+    /* After the reading: what was written before it would show. */
+    return fstat(map->fd, &info) == 0 && (uintmax_t)info.st_size == map->size &&
+           info.st_mtim.tv_sec == map->changed_s && info.st_mtim.tv_nsec == map->changed_ns;
 }
 
 void file_map_release(const struct file_map *map, size_t offset, size_t size)

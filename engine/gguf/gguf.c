@@ -2,6 +2,7 @@
 #include "engine/gguf/gguf.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/gguf/file.h"
 
@@ -156,6 +157,24 @@ void gguf_tensor_release(const struct gguf_file *file, const struct gguf_tensor 
 {
     file_map_release(&file->parts[tensor->part].map, (size_t)tensor->offset,
                      (size_t)tensor->size_bytes);
+}
+
+bool gguf_read(const struct gguf_file *file, const void *data, size_t size, void *to)
+{
+    uintptr_t at = (uintptr_t)data;
+    for (size_t i = 0; i < file->part_count; i++) {
+        const struct gguf_part *part = &file->parts[i];
+        uintptr_t begin = (uintptr_t)part->bytes;
+        if (at < begin || at - begin > part->size || size > part->size - (at - begin)) {
+            continue;
+        }
+        if (part->map.mapping != NULL) {
+            return file_map_read(&part->map, at - begin, size, to);
+        }
+        memcpy(to, data, size);
+        return true;
+    }
+    return false;
 }
 
 const char *gguf_type_name(enum gguf_type type)

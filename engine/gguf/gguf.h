@@ -116,6 +116,10 @@ enum phid_status gguf_get_f32s(const struct gguf_file *file, const char *key, fl
  * they leave the resident set. A no-op for gguf_open_memory. */
 void gguf_tensor_release(const struct gguf_file *file, const struct gguf_tensor *tensor);
 
+/* Copies `size` bytes of tensor data, which begin at `data` in the mapping, without touching the
+ * mapping. False when the file has changed or was cut off since it was opened. Any thread. */
+bool gguf_read(const struct gguf_file *file, const void *data, size_t size, void *to);
+
 const char *gguf_type_name(enum gguf_type type);
 
 #endif

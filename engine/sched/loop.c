@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "engine/base/checked.h"
 #include "engine/base/clock.h"
@@ -78,6 +79,52 @@ void loop_lose_device(struct loop *l, enum phid_status status, const struct phid
     l->failure = *error;
     pthread_mutex_unlock(&l->mu);
     atomic_store_explicit(&l->device_lost, true, memory_order_relaxed);
+    pthread_cond_broadcast(&l->loading_ended);
+}
+
+/* A matrix that no step has needed yet, when there is nothing else to do. False: all are there. */
+static bool load_more(struct loop *l)
+{
+    bool done = true;
+    struct phid_error err = {0};
+    enum phid_status status = PHID_OK;
+    if (l->loaded) {
+        return false;
+    }
+    if (l->options.api->load_more != NULL) {
+        status = l->options.api->load_more(l->options.backend, &done, &err);
+    }
+    if (status != PHID_OK) {
+        loop_lose_device(l, status, &err);
+    } else if (done) {
+        pthread_mutex_lock(&l->mu);
+        l->loaded = true;
+        pthread_mutex_unlock(&l->mu);
+        pthread_cond_broadcast(&l->loading_ended);
+    }
+    return true;
+}
+
+enum phid_status loop_loaded(struct loop *l, uint32_t timeout_ms, bool *ret_loaded,
+                             struct phid_error *err)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += timeout_ms / 1000;
+    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&l->mu);
+    while (timeout_ms > 0 && !l->loaded && l->failed == PHID_OK &&
+           pthread_cond_timedwait(&l->loading_ended, &l->mu, &until) == 0) {
+    }
+    enum phid_status status = l->loaded ? PHID_OK : l->failed;
+    if (status != PHID_OK && err != NULL) {
+        *err = l->failure;
+    }
+    *ret_loaded = l->loaded;
+    pthread_mutex_unlock(&l->mu);
+    return status;
 }
 
 /* Ends everything. The queues are empty afterwards and stay so, because submit looks at the same
@@ -149,7 +196,7 @@ static void *run(void *arg)
             end_all(l, &l->failure); /* written once, by this thread */
             loop_refuse_job(l);
             sleep_until_rung(l);
-        } else if (!turn(l)) {
+        } else if (!turn(l) && !load_more(l)) {
             sleep_until_rung(l);
         }
     }
@@ -216,6 +263,11 @@ enum phid_status loop_new(const struct loop_options *options, struct loop **ret_
     pace_init(&l->pace, options->itl_target_ns, options->step_tokens);
     pthread_mutex_init(&l->mu, NULL);
     pthread_cond_init(&l->evaluated, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->loading_ended, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     enum phid_status status = doorbell_new(&l->bell, err);
     if (status != PHID_OK) {
         goto fail;
@@ -276,6 +328,7 @@ void loop_free(struct loop *l)
     free(l->logits);
     doorbell_unref(l->bell);
     pthread_cond_destroy(&l->evaluated);
+    pthread_cond_destroy(&l->loading_ended);
     pthread_mutex_destroy(&l->mu);
     free(l);
 }

@@ -49,6 +49,10 @@ void loop_free(struct loop *l);
  * device's error once it has failed. */
 enum phid_status loop_submit(struct loop *l, struct sequence *s, struct phid_error *err);
 
+/* See phid_engine_loaded. */
+enum phid_status loop_loaded(struct loop *l, uint32_t timeout_ms, bool *ret_loaded,
+                             struct phid_error *err);
+
 void loop_drain(struct loop *l);
 void loop_load(const struct loop *l, struct phid_engine_load *ret);
 void loop_stats(struct loop *l, struct phid_engine_stats *ret); /* takes no lock */

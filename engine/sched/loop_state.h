@@ -48,11 +48,13 @@ struct loop {
 
     pthread_mutex_t mu;
     pthread_cond_t evaluated;
+    pthread_cond_t loading_ended; /* loaded, or failed */
     struct turns waiting;       /* guarded by mu; new ones */
     struct queue parked;        /* guarded by mu; those that ran and gave their pages up */
     uint64_t arrivals;          /* guarded by mu */
     uint64_t first_expiry_ns;   /* guarded by mu; no one that waits or is parked ends before */
     bool draining, stopping;    /* guarded by mu */
+    bool loaded;                /* guarded by mu; all weights are there. Written by the step thread */
     enum phid_status failed;    /* guarded by mu; the device is lost */
     struct phid_error failure;  /* guarded by mu */
     struct evaluation_job *job; /* guarded by mu */

@@ -21,7 +21,12 @@ struct service {
     size_t key_count;
     struct api_keys file_keys;
     char *model_id; /* heap */
+    bool loaded;    /* all weights are there */
 };
+
+/* A model that is loaded within this time is known to be sound when the server says that it is ready.
+ * The weights of a larger one keep coming while it answers. */
+#define LOAD_PATIENCE_MS 300
 
 /* ------------------------------------------------------------------ keys */
 
@@ -162,7 +167,11 @@ static enum phid_status load_model(struct service *s, struct phid_error *err)
     if (status == PHID_OK) {
         cli_engine_options(s->config, &options);
         options.log = log_from_engine;
+        options.lazy_load = true;
         status = phid_engine_new(s->model, &options, &s->engine, err);
+    }
+    if (status == PHID_OK) {
+        status = phid_engine_loaded(s->engine, LOAD_PATIENCE_MS, &s->loaded, err);
     }
     return status;
 }
@@ -238,9 +247,21 @@ static void watched_signals(sigset_t *set)
     sigaddset(set, SIGHUP);
 }
 
+/* The rest of the weights, which come while requests may already run. False when they cannot be had. */
+static bool look_at_load(struct service *s, struct phid_error *err)
+{
+    if (phid_engine_loaded(s->engine, 0, &s->loaded, err) != PHID_OK) {
+        return false;
+    }
+    if (s->loaded) {
+        log_event(SERVER_LOG_INFO, "event=loaded");
+    }
+    return true;
+}
+
 /* Returns when the server has ended: the first SIGTERM or SIGINT drains it, the second ends it at
- * once. */
-static void wait_for_signals(struct service *s)
+ * once. An error: the weights cannot be had, so there is nothing to serve. */
+static enum phid_status wait_for_signals(struct service *s, struct phid_error *err)
 {
     sigset_t set;
     bool draining = false;
@@ -248,7 +269,8 @@ static void wait_for_signals(struct service *s)
                                       50 * 1000 * 1000}; /* how late the end of a drain is seen */
     watched_signals(&set);
     while (true) {
-        int got = draining ? sigtimedwait(&set, NULL, &tick) : sigwaitinfo(&set, NULL);
+        bool watching = draining || !s->loaded;
+        int got = watching ? sigtimedwait(&set, NULL, &tick) : sigwaitinfo(&set, NULL);
         if (got == SIGHUP) {
             reload_keys(s);
             reload_certificate(s);
@@ -261,10 +283,15 @@ static void wait_for_signals(struct service *s)
             log_event(SERVER_LOG_WARN, "event=stopping reason=second_signal");
             server_stop(s->server);
             server_wait(s->server, 5000);
-            return;
+            return PHID_OK;
         }
         if (draining && server_wait(s->server, 0)) {
-            return;
+            return PHID_OK;
+        }
+        if (!s->loaded && !look_at_load(s, err)) {
+            server_stop(s->server);
+            server_wait(s->server, 5000);
+            return err->status;
         }
     }
 }
@@ -305,9 +332,8 @@ int cli_serve(int argc, char **argv)
         code = cli_fail(&err);
     } else {
         announce(&s);
-        wait_for_signals(&s);
+        code = wait_for_signals(&s, &err) == PHID_OK ? CLI_OK : cli_fail(&err);
         log_event(SERVER_LOG_INFO, "event=stopped");
-        code = CLI_OK;
     }
     stop(&s);
     args_fini(&args);

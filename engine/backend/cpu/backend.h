@@ -51,6 +51,9 @@ struct backend {
     bool exact;
     size_t max_rows;
     enum backend_activations activations;
+    bool (*read)(void *user, const void *data, size_t bytes, void *to); /* the options' */
+    void *read_user;
+    bool lazy;
     size_t terms; /* int8 terms of an activation, see q8.h; decided by load */
     const struct block_model *model; /* NULL before load; borrowed */
     size_t first, last;              /* layers loaded */

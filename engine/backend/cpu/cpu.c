@@ -64,6 +64,9 @@ static enum phid_status cpu_open(const struct backend_options *options, struct b
     b->kernels = b->exact ? &cpu_kernels_scalar : kernels;
     b->max_rows = options->max_rows;
     b->activations = options->activations;
+    b->read = options->read;
+    b->read_user = options->read_user;
+    b->lazy = options->lazy;
     status = pool_new(options->threads, &b->pool, err);
     if (status != PHID_OK) {
         cpu_close(b);
@@ -102,6 +105,9 @@ static enum phid_status cpu_load(struct backend *b, const struct block_model *mo
         .exact = b->exact,
         .release = release,
         .user = user,
+        .read = b->read,
+        .read_user = b->read_user,
+        .lazy = b->lazy,
     };
     enum phid_status status = cpu_weights_open(&b->weights, &load, b->pool, err);
     if (status != PHID_OK) {
@@ -117,6 +123,11 @@ static enum phid_status cpu_load(struct backend *b, const struct block_model *mo
         b->model = NULL;
     }
     return status;
+}
+
+static enum phid_status load_more(struct backend *b, bool *ret_done, struct phid_error *err)
+{
+    return cpu_weights_next(&b->weights, b->pool, ret_done, err);
 }
 
 static bool kv_shape(const struct backend *b, enum backend_kv_type type, struct cpu_kv *ret)
@@ -220,6 +231,7 @@ const struct backend_api *backend_cpu(void)
         .open = cpu_open,
         .close = cpu_close,
         .load = cpu_load,
+        .load_more = load_more,
         .kv_create = kv_create,
         .kv_page_bytes = kv_page_bytes,
         .kv_copy = kv_copy,

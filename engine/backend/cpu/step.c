@@ -68,6 +68,11 @@ enum phid_status cpu_embed(struct backend *b, const struct backend_batch *batch,
     if (status != PHID_OK) {
         return status;
     }
+    const struct cpu_matrix *embedding = &b->weights.embedding;
+    status = cpu_weights_need(&b->weights, b->pool, &embedding, 1, err);
+    if (status != PHID_OK) {
+        return status;
+    }
     struct operation o = { .b = b, .batch = batch, .hidden = hidden };
     cpu_profile_begin(&b->profile);
     pool_run(b->pool, embed_task, &o, batch->rows);
@@ -240,6 +245,10 @@ enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, 
     cpu_attention_start(b, batch);
     cpu_profile_end(&b->profile, CPU_OP_POSITIONS, 0, 0);
     for (size_t i = first; i < last; i++) {
+        status = cpu_weights_need_layer(&b->weights, b->pool, i - b->first, err);
+        if (status != PHID_OK) {
+            return status;
+        }
         struct operation o = {
             .b = b,
             .batch = batch,
@@ -261,6 +270,11 @@ enum phid_status cpu_head(struct backend *b, const float *hidden, const size_t *
 {
     if (b->weights.output.format == NULL) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "no head was loaded");
+    }
+    const struct cpu_matrix *output = &b->weights.output;
+    enum phid_status status = cpu_weights_need(&b->weights, b->pool, &output, 1, err);
+    if (status != PHID_OK) {
+        return status;
     }
     size_t n_vocab = b->weights.output.rows;
     cpu_profile_begin(&b->profile);

@@ -7,11 +7,24 @@
 #include "engine/backend/cpu/lanes.h"
 #include "engine/base/checked.h"
 
-/* One matrix to move: where it comes from and where it goes. */
+/* One matrix to move: where it comes from and where it goes. The flags are set by any task and read when pool_run has
+ * returned, which orders it. */
 struct move {
     const struct block_matrix *from;
     struct cpu_matrix *to;
-    atomic_bool not_finite; /* set by any task; read when pool_run has returned, which orders it */
+    atomic_bool not_finite, not_there;
+    bool done;
+};
+
+/* What is left of a load. */
+struct cpu_loading {
+    struct cpu_load load;
+    struct move *moves;
+    size_t move_count;
+    size_t next;    /* all before it are done */
+    size_t pending; /* not done */
+    unsigned char *desk; /* for each thread the rows of a part; NULL when they are read where they lie */
+    size_t desk_bytes;
 };
 
 /* The load in progress: the same walk over the model first counts bytes, then hands out memory and collects moves. */
@@ -22,6 +35,7 @@ struct plan {
     size_t move_count;
     size_t max_cols;
     size_t max_r16_cols;
+    size_t max_row_bytes;
 };
 
 /* The order of a matrix and how many parts of what size it has; 0 parts when that does not fit. */
@@ -65,6 +79,8 @@ static enum phid_status plan_matrix(struct plan *p, const struct block_matrix *f
         p->max_r16_cols = to->cols;
     }
     p->max_cols = from->cols > p->max_cols ? from->cols : p->max_cols;
+    p->max_row_bytes = row_bytes > p->max_row_bytes ? row_bytes : p->max_row_bytes;
+    to->move = p->move_count;
     if (to->data != NULL) {
         p->moves[p->move_count].from = from;
         p->moves[p->move_count].to = to;
@@ -135,18 +151,40 @@ static enum phid_status plan_all(struct plan *p, struct cpu_weights *w, struct p
 
 #define TASK_PARTS 16
 
+struct moving {
+    const struct cpu_loading *loading;
+    struct move *move;
+};
+
+/* The rows of a part, in place or copied to the thread's desk; NULL when the file does not have them any more. */
+static const unsigned char *fetch(const struct moving *m, size_t first_row, size_t bytes, size_t row_bytes,
+                                  size_t thread)
+{
+    const struct cpu_loading *l = m->loading;
+    const unsigned char *src = (const unsigned char *)m->move->from->data + first_row * row_bytes;
+    if (l->desk == NULL) {
+        return src;
+    }
+    unsigned char *desk = l->desk + thread * l->desk_bytes;
+    return l->load.read(l->load.read_user, src, bytes, desk) ? desk : NULL;
+}
+
 static void move_task(void *context, size_t task, size_t thread)
 {
-    (void)thread;
-    struct move *move = context;
+    const struct moving *m = context;
+    struct move *move = m->move;
     struct cpu_matrix *to = move->to;
     size_t part_rows = to->order == CPU_ORDER_FILE ? 1 : R16_ROWS;
     size_t row_bytes = quant_row_bytes(to->format, to->cols);
     for (size_t i = task * TASK_PARTS; i < (task + 1) * TASK_PARTS && i * part_rows < to->rows; i++) {
-        const unsigned char *src = (const unsigned char *)move->from->data + i * part_rows * row_bytes;
         size_t left = to->rows - i * part_rows;
         size_t rows = left < part_rows ? left : part_rows;
+        const unsigned char *src = fetch(m, i * part_rows, rows * row_bytes, row_bytes, thread);
         unsigned char *dst = to->data + i * to->part_bytes;
+        if (src == NULL) {
+            atomic_store_explicit(&move->not_there, true, memory_order_relaxed);
+            return;
+        }
         /* The int8 path would make ordinary numbers of NaN and infinite weights. */
         if (!quant_weights_finite(to->format, src, rows * to->cols)) {
             atomic_store_explicit(&move->not_finite, true, memory_order_relaxed);
@@ -165,19 +203,103 @@ static void move_task(void *context, size_t task, size_t thread)
     }
 }
 
-static enum phid_status move_all(const struct plan *p, struct pool *pool, struct phid_error *err)
+static void loading_free(struct cpu_loading *l)
 {
-    for (size_t i = 0; i < p->move_count; i++) {
-        struct move *move = &p->moves[i];
-        pool_run(pool, move_task, move, move->to->bytes / move->to->part_bytes / TASK_PARTS + 1);
-        if (p->load->release != NULL) {
-            p->load->release(p->load->user, move->from);
+    if (l != NULL) {
+        free(l->moves);
+        free(l->desk);
+        free(l);
+    }
+}
+
+static enum phid_status move_one(struct cpu_loading *l, size_t index, struct pool *pool, struct phid_error *err)
+{
+    struct move *move = &l->moves[index];
+    struct moving m = { .loading = l, .move = move };
+    pool_run(pool, move_task, &m, move->to->bytes / move->to->part_bytes / TASK_PARTS + 1);
+    if (l->load.release != NULL) {
+        l->load.release(l->load.user, move->from);
+    }
+    if (move->not_there) {
+        return phid_fail(err, PHID_ERR_IO, "tensor %s: the file has changed or was cut off since it was opened",
+                         move->from->name);
+    }
+    if (move->not_finite) {
+        return phid_fail(err, PHID_ERR_FORMAT, "tensor %s: a weight is not a finite number", move->from->name);
+    }
+    move->done = true;
+    l->pending--;
+    return PHID_OK;
+}
+
+static void forget_when_done(struct cpu_weights *w)
+{
+    if (w->loading->pending == 0) {
+        loading_free(w->loading);
+        w->loading = NULL;
+    }
+}
+
+enum phid_status cpu_weights_need(struct cpu_weights *w, struct pool *pool, const struct cpu_matrix *const *matrices,
+                                  size_t count, struct phid_error *err)
+{
+    for (size_t i = 0; i < count && w->loading != NULL; i++) {
+        if (w->loading->moves[matrices[i]->move].done) {
+            continue;
         }
-        if (move->not_finite) {
-            return phid_fail(err, PHID_ERR_FORMAT, "tensor %s: a weight is not a finite number", move->from->name);
+        enum phid_status status = move_one(w->loading, matrices[i]->move, pool, err);
+        if (status != PHID_OK) {
+            return status;
         }
+        forget_when_done(w);
     }
     return PHID_OK;
+}
+
+enum phid_status cpu_weights_need_layer(struct cpu_weights *w, struct pool *pool, size_t layer, struct phid_error *err)
+{
+    const struct cpu_layer *l = &w->layers[layer];
+    const struct cpu_matrix *const all[] = { &l->q, &l->k, &l->v, &l->attn_out, &l->gate, &l->up, &l->down };
+    return w->loading == NULL ? PHID_OK : cpu_weights_need(w, pool, all, sizeof(all) / sizeof(all[0]), err);
+}
+
+enum phid_status cpu_weights_next(struct cpu_weights *w, struct pool *pool, bool *ret_done, struct phid_error *err)
+{
+    struct cpu_loading *l = w->loading;
+    if (l != NULL) {
+        while (l->next < l->move_count && l->moves[l->next].done) {
+            l->next++;
+        }
+        enum phid_status status = l->pending == 0 ? PHID_OK : move_one(l, l->next, pool, err);
+        if (status != PHID_OK) {
+            return status;
+        }
+        forget_when_done(w);
+    }
+    *ret_done = w->loading == NULL;
+    return PHID_OK;
+}
+
+/* The load's own memory, for a plan whose moves are counted. */
+static struct cpu_loading *loading_new(const struct plan *plan, const struct cpu_load *load, size_t threads)
+{
+    struct cpu_loading *l = calloc(1, sizeof(*l));
+    size_t desk;
+    if (l == NULL) {
+        return NULL;
+    }
+    *l = (struct cpu_loading){ .load = *load, .move_count = plan->move_count, .pending = plan->move_count };
+    l->moves = calloc(plan->move_count + 1, sizeof(*l->moves));
+    l->desk_bytes = plan->max_row_bytes;
+    if (load->read != NULL && checked_mul(l->desk_bytes, R16_ROWS, &l->desk_bytes) &&
+        checked_mul(l->desk_bytes, threads, &desk)) {
+        l->desk = malloc(desk + 1);
+    }
+    if (l->moves == NULL || (load->read != NULL && l->desk == NULL)) {
+        loading_free(l);
+        return NULL;
+    }
+    return l;
 }
 
 enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *load, struct pool *pool,
@@ -198,34 +320,36 @@ enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *
     if (status != PHID_OK) {
         goto fail;
     }
-    plan.moves = calloc(plan.move_count, sizeof(*plan.moves));
-    if (plan.moves == NULL && plan.move_count != 0) {
-        status = phid_fail(err, PHID_ERR_MEMORY, "no memory for %zu matrices", plan.move_count);
+    w->loading = loading_new(&plan, load, pool_threads(pool));
+    if (w->loading == NULL) {
+        status = phid_fail(err, PHID_ERR_MEMORY, "no memory to load %zu matrices", plan.move_count);
         goto fail;
     }
     plan.layout = (struct cpu_layout){ .data = w->memory.data };
+    plan.moves = w->loading->moves;
     plan.move_count = 0;
     status = plan_all(&plan, w, err);
     if (status != PHID_OK) {
         goto fail;
     }
-    status = move_all(&plan, pool, err);
-    if (status != PHID_OK) {
-        goto fail;
-    }
     w->max_cols = plan.max_cols;
     w->max_r16_cols = plan.max_r16_cols;
-    free(plan.moves);
+    for (bool done = load->lazy; !done;) {
+        status = cpu_weights_next(w, pool, &done, err);
+        if (status != PHID_OK) {
+            goto fail;
+        }
+    }
     return PHID_OK;
 
 fail:
-    free(plan.moves);
     cpu_weights_close(w);
     return status;
 }
 
 void cpu_weights_close(struct cpu_weights *w)
 {
+    loading_free(w->loading);
     free(w->layers);
     cpu_memory_close(&w->memory);
     *w = (struct cpu_weights){ 0 };

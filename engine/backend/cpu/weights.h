@@ -25,6 +25,7 @@ struct cpu_matrix {
     enum cpu_order order;
     struct r16_matrix r16;     /* CPU_ORDER_R16 */
     struct lanes_matrix lanes; /* CPU_ORDER_LANES */
+    size_t move;               /* its place in the load */
     size_t part_bytes;         /* of a row in file order, of a group of 16 rows in the others */
     unsigned char *data;
     size_t bytes;
@@ -45,6 +46,7 @@ struct cpu_weights {
     size_t max_cols;     /* of any matrix */
     size_t max_r16_cols; /* of any quantized matrix in R16 order */
     struct cpu_memory memory;
+    struct cpu_loading *loading; /* NULL when all matrices are there */
 };
 
 struct cpu_load {
@@ -54,10 +56,23 @@ struct cpu_load {
     bool exact;
     void (*release)(void *user, const struct block_matrix *matrix);
     void *user;
+    bool (*read)(void *user, const void *data, size_t bytes, void *to); /* see backend.h */
+    void *read_user;
+    bool lazy;
 };
 
+/* A lazy load takes memory and nothing else; cpu_weights_need and cpu_weights_next do the rest. */
 enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *load, struct pool *pool,
                                   struct phid_error *err);
+
+/* Sees to it that these matrices are there. PHID_ERR_IO when the file is gone or has changed, PHID_ERR_FORMAT for weights
+ * that are not finite; an error is final. */
+enum phid_status cpu_weights_need(struct cpu_weights *w, struct pool *pool, const struct cpu_matrix *const *matrices,
+                                  size_t count, struct phid_error *err);
+enum phid_status cpu_weights_need_layer(struct cpu_weights *w, struct pool *pool, size_t layer, struct phid_error *err);
+
+/* The next one that is not there; *ret_done when there is none left. */
+enum phid_status cpu_weights_next(struct cpu_weights *w, struct pool *pool, bool *ret_done, struct phid_error *err);
 void cpu_weights_close(struct cpu_weights *w);
 
 /* Row `row` as f32, equal to what the format's decode gives. */

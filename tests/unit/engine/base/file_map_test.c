@@ -135,6 +135,27 @@ static void test_file_map_refuses_what_is_no_file(void **state)
     }
 }
 
+static void test_file_map_read_notices_changes(void **state)
+{
+    (void)state;
+    write_file("cut", "0123456789");
+    struct file_map map;
+    struct phid_error error;
+    char bytes[16] = "";
+    assert_int_equal(file_map_open(path, &map, &error), PHID_OK);
+    assert_true(file_map_read(&map, 2, 5, bytes));
+    assert_string_equal(bytes, "23456");
+    assert_true(file_map_read(&map, 10, 0, bytes));
+    assert_false(file_map_read(&map, 6, 5, bytes));
+    assert_false(file_map_read(&map, 11, 1, bytes));
+    assert_false(file_map_read(&map, SIZE_MAX, 2, bytes));
+    assert_int_equal(truncate(path, 4), 0);
+    assert_false(file_map_read(&map, 2, 5, bytes));
+    assert_false(file_map_read(&map, 0, 2, bytes));
+    file_map_close(&map);
+    unlink(path);
+}
+
 static void test_file_map_long_path_keeps_the_reason(void **state)
 {
     char name[4000];
@@ -153,6 +174,7 @@ int main(void)
         cmocka_unit_test(test_file_map_empty_file),
         cmocka_unit_test(test_file_map_release_drops_whole_pages),
         cmocka_unit_test(test_file_map_refuses_what_is_no_file),
+        cmocka_unit_test(test_file_map_read_notices_changes),
         cmocka_unit_test(test_file_map_long_path_keeps_the_reason),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
