@@ -1,5 +1,6 @@
 /* A sequence's logits for somebody who waits for them, computed by the step thread between two
  * steps. */
+#include "engine/sample/softmax.h"
 #include "engine/sched/loop_state.h"
 
 /* Rows [first, first + rows) of the sequence, and the logits that are wanted of them. */
@@ -39,6 +40,19 @@ static enum phid_status evaluate_chunk(struct loop *l, const struct evaluation *
     return status;
 }
 
+static enum phid_status check_numbers(const struct loop *l, const struct evaluation *e,
+                                      struct phid_error *err)
+{
+    size_t n_vocab = l->options.block->n_vocab, rows = e->all ? e->count : 1;
+    for (size_t row = 0; row < rows; row++) {
+        if (softmax_scan(e->logits + row * n_vocab, n_vocab).nan) {
+            return phid_fail(err, PHID_ERR_INTERNAL, "the model produced NaN after token %zu",
+                             e->all ? row : e->count - 1);
+        }
+    }
+    return PHID_OK;
+}
+
 static enum phid_status evaluate(struct loop *l, const struct evaluation *e, struct phid_error *err)
 {
     const struct loop_options *o = &l->options;
@@ -67,7 +81,7 @@ static enum phid_status evaluate(struct loop *l, const struct evaluation *e, str
     }
     page_table_clear(&pages, &l->pool);
     page_table_fini(&pages);
-    return status;
+    return status == PHID_OK ? check_numbers(l, e, err) : status;
 }
 
 static struct evaluation_job *current_job(struct loop *l)

@@ -4,6 +4,7 @@ import os
 import pathlib
 import resource
 import socket
+import struct
 import subprocess
 import time
 
@@ -230,3 +231,23 @@ def test_every_cut_of_a_valid_model(folder):
         result = run("eval", "-m", path, "--tokens", "1")
         expect_refusal(result, "")
         assert size < 8 or "offset" in result.err or "bytes" in result.err
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("names", ["one", "all"])
+def test_weights_too_large_for_arithmetic(folder, names, exact):
+    """They are numbers, so the file is good; what comes out of them is none, and is not passed off as an answer."""
+    model = tiny_gguf.model()
+    for name, tensor in model.tensors.items():
+        if tensor.kind == tiny_gguf.T_F32 and (names == "all" or name == "token_embd.weight"):
+            tensor.data = struct.pack("<f", 3e38) * (len(tensor.data) // 4)
+    path = folder / "huge.gguf"
+    path.write_bytes(model.data())
+    options = ["--exact"] if exact else []
+    for what in (["--logits", "last"], ["-n", "4"]):
+        result = run("eval", "-m", path, "--tokens", "1,2", *what, *options)
+        if names == "one" and exact:  # f64 sums hold it
+            assert result.code == 0
+        else:
+            expect_refusal(result, "NaN")
+    path.unlink()

@@ -6,6 +6,7 @@
 #ifndef PHID_BACKEND_CPU_KERNELS_H
 #define PHID_BACKEND_CPU_KERNELS_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,6 +39,13 @@ struct r16_panel {
     float scale[2 * CPU_PANEL_BLOCKS * R16_ROWS];                 /* [blocks, or halves][R16_ROWS] */
     float bias[2 * CPU_PANEL_BLOCKS * R16_ROWS];                  /* for kinds that have one */
 };
+
+/* What RMSNorm multiplies with. Squares that overflowed give NaN, which the sampler reports: a scale of 0 would make any
+ * token as likely as any other. */
+static inline float cpu_norm_scale(float squares, size_t n, float eps)
+{
+    return squares < INFINITY ? 1.0f / sqrtf(squares / (float)n + eps) : NAN;
+}
 
 /* F32, F16 or BF16 weights, 16 rows side by side: [groups][cols][16], rows padded with zeros. */
 enum lanes_kind { LANES_F32, LANES_F16, LANES_BF16 };

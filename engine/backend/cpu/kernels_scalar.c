@@ -411,7 +411,7 @@ static void norm(const float *x, const float *weight, size_t n, float eps, float
     for (size_t i = 0; i < n; i++) {
         lanes[i % CPU_LANES] = fmaf(x[i], x[i], lanes[i % CPU_LANES]);
     }
-    float scale = 1.0f / sqrtf(add_lanes(lanes) / (float)n + eps);
+    float scale = cpu_norm_scale(add_lanes(lanes), n, eps);
     for (size_t i = 0; i < n; i++) {
         y[i] = x[i] * scale * weight[i];
     }

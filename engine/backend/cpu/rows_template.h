@@ -53,7 +53,7 @@ static void norm(const float *x, const float *weight, size_t n, float eps, float
     }
     v16f tail = load_tail(x + whole, n - whole);
     squares = f_fma(tail, tail, squares);
-    const float scale = 1.0f / sqrtf(f_sum(squares) / (float)n + eps);
+    const float scale = cpu_norm_scale(f_sum(squares), n, eps);
     for (size_t i = 0; i < whole; i += CPU_LANES) {
         f_store(y + i, f_mul(f_mul(f_load(x + i), f_set1(scale)), f_load(weight + i)));
     }
