@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "engine/base/clock.h"
 #include "engine/base/utf8.h"
 
 void exposition_family(struct buf *out, const char *name, const char *type, const char *help)
@@ -19,10 +20,54 @@ static void put_name(struct buf *out, const char *name, const char *labels)
     }
 }
 
+/* By hand: a page has a thousand of these. */
+static void put_number(struct buf *out, uint64_t value)
+{
+    char text[24];
+    size_t at = sizeof text;
+    do {
+        text[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    buf_append(out, text + at, sizeof text - at);
+}
+
+/* Nanoseconds as seconds, all digits, no zeros behind the last. */
+static void put_seconds(struct buf *out, uint64_t ns)
+{
+    char text[10];
+    uint64_t rest = ns % CLOCK_NS_PER_S;
+    size_t digits = 9;
+    put_number(out, ns / CLOCK_NS_PER_S);
+    if (rest == 0) {
+        return;
+    }
+    text[0] = '.';
+    for (size_t i = 9; i > 0; i--) {
+        text[i] = (char)('0' + rest % 10);
+        rest /= 10;
+    }
+    while (text[digits] == '0') {
+        digits--;
+    }
+    buf_append(out, text, digits + 1);
+}
+
+static void put_value(struct buf *out, uint64_t value, bool is_time)
+{
+    if (is_time) {
+        put_seconds(out, value);
+    } else {
+        put_number(out, value);
+    }
+}
+
 void exposition_sample(struct buf *out, const char *name, const char *labels, uint64_t value)
 {
     put_name(out, name, labels);
-    buf_printf(out, " %llu\n", (unsigned long long)value);
+    buf_append_byte(out, ' ');
+    put_number(out, value);
+    buf_append_byte(out, '\n');
 }
 
 void exposition_real(struct buf *out, const char *name, const char *labels, double value)
@@ -31,29 +76,42 @@ void exposition_real(struct buf *out, const char *name, const char *labels, doub
     buf_printf(out, " %.15g\n", value);
 }
 
-static void put_bucket(struct buf *out, const char *name, const char *labels, const char *bound,
-                       uint64_t count)
+/* What every bucket's line begins with, up to the bound. */
+static void put_bucket_head(struct buf *out, const char *name, const char *labels)
 {
-    buf_printf(out, "%s_bucket{%s%sle=\"%s\"} %llu\n", name, labels, labels[0] != '\0' ? "," : "",
-               bound, (unsigned long long)count);
+    buf_append_c(out, name);
+    buf_append_c(out, "_bucket{");
+    buf_append_c(out, labels);
+    buf_append_c(out, labels[0] != '\0' ? ",le=\"" : "le=\"");
+}
+
+static void put_bucket_end(struct buf *out, uint64_t count)
+{
+    buf_append_c(out, "\"} ");
+    put_number(out, count);
+    buf_append_byte(out, '\n');
 }
 
 void exposition_histogram(struct buf *out, const char *name, const char *labels,
                           const struct phid_histogram *h)
 {
-    double unit = h->is_time ? 1e-9 : 1;
+    char longer[128];
     uint64_t count = 0;
-    char text[48];
     for (size_t i = 0; i < h->bound_count; i++) {
         count += h->counts[i];
-        snprintf(text, sizeof text, "%.9g", (double)h->bounds[i] * unit);
-        put_bucket(out, name, labels, text, count);
+        put_bucket_head(out, name, labels);
+        put_value(out, h->bounds[i], h->is_time);
+        put_bucket_end(out, count);
     }
     count += h->counts[h->bound_count];
-    put_bucket(out, name, labels, "+Inf", count);
-    char longer[128];
+    put_bucket_head(out, name, labels);
+    buf_append_c(out, "+Inf");
+    put_bucket_end(out, count);
     snprintf(longer, sizeof longer, "%s_sum", name);
-    exposition_real(out, longer, labels, (double)h->sum * unit);
+    put_name(out, longer, labels);
+    buf_append_byte(out, ' ');
+    put_value(out, h->sum, h->is_time);
+    buf_append_byte(out, '\n');
     snprintf(longer, sizeof longer, "%s_count", name);
     exposition_sample(out, longer, labels, count);
 }

@@ -53,13 +53,15 @@ struct flight {
     unsigned idle;     /* passes until it is looked at again */
     unsigned patience; /* outputs until it is cancelled or freed */
     bool cancelled;
+    bool hurried;      /* has a deadline, of its own or the engine's */
     size_t shown;      /* bytes of text so far, all of them right */
     uint64_t moved_ns; /* when it last had output */
 };
 
 struct round {
     const struct wishes *wishes;
-    size_t kv_type; /* index into trace_kv_types */
+    size_t kv_type;  /* index into trace_kv_types */
+    bool short_wait; /* the engine ends requests that wait long */
     struct phid_engine *engine;
     atomic_bool closing; /* no more submits; the engine may go away */
     atomic_uint parked;  /* drivers that know it */
@@ -102,6 +104,9 @@ static bool submit(struct driver *d)
     params.tenant = names[rng_below(&d->rng, 3)];
     params.cache_salt = rng_below(&d->rng, 4) == 0 ? "salt" : NULL;
     params.cache_salt_size = params.cache_salt != NULL ? 4 : 0;
+    params.priority = (int32_t)rng_below(&d->rng, 3) - 1;
+    params.timeout_ms = rng_below(&d->rng, 10) == 0 ? 1 + (uint32_t)rng_below(&d->rng, 300) : 0;
+    f->hurried = params.timeout_ms > 0 || r->short_wait;
     enum phid_status status = phid_engine_submit(r->engine, &params, &f->request, &err);
     if (status == PHID_ERR_BUSY) {
         atomic_fetch_add(&r->refused, 1);
@@ -143,6 +148,12 @@ static void judge(struct round *r, const struct flight *f, const struct phid_out
     }
 }
 
+static bool is_expected(struct round *r, const struct flight *f, enum phid_status status)
+{
+    return (status == PHID_ERR_CLOSED && atomic_load(&r->closing)) ||
+           (f->hurried && (status == PHID_ERR_TIMEOUT || status == PHID_ERR_BUSY));
+}
+
 static void take(struct driver *d, struct flight *f, const struct phid_output *out)
 {
     const struct lone *w = &f->wish->lone[d->round->kv_type];
@@ -156,8 +167,7 @@ static void take(struct driver *d, struct flight *f, const struct phid_output *o
         judge(d->round, f, out); /* a cancel may come too late */
     } else if (out->finish == PHID_FINISH_CANCELLED && !f->cancelled) {
         complain(d->round, f, "cancelled", 1, 0);
-    } else if (out->finish == PHID_FINISH_ERROR &&
-               !(out->error.status == PHID_ERR_CLOSED && atomic_load(&d->round->closing))) {
+    } else if (out->finish == PHID_FINISH_ERROR && !is_expected(d->round, f, out->error.status)) {
         fprintf(stderr, "trace: %s\n", out->error.message);
         complain(d->round, f, "failed with status", out->error.status, 0);
     }
@@ -288,11 +298,16 @@ static bool run_round(const struct wishes *wishes, struct phid_model *model, siz
         .context = TRACE_CONTEXT,
         .max_running = 1 + rng_below(&rng, rng_below(&rng, 8) == 0 ? 4 : 48),
         .step_tokens = few_rows ? 1 + rng_below(&rng, 16) : 16 + rng_below(&rng, 496),
+        .queue_tokens = rng_below(&rng, 3) == 0 ? 500 + rng_below(&rng, 3000) : 0,
+        .max_wait_ms = rng_below(&rng, 3) == 0 ? 50 + (uint32_t)rng_below(&rng, 2000) : 0,
+        .max_overtake_ms = rng_below(&rng, 2) == 0 ? 1 + (uint32_t)rng_below(&rng, 100) : 0,
+        .itl_target_ms = rng_below(&rng, 2) == 0 ? 1 + (uint32_t)rng_below(&rng, 50) : 0,
         .queue = 1 + rng_below(&rng, 120),
         .kv_memory_bytes = page_bytes * pages,
     };
     bool abrupt = rng_below(&rng, 6) == 0;
-    struct round r = {.wishes = wishes, .kv_type = kv_type};
+    struct round r = {
+        .wishes = wishes, .kv_type = kv_type, .short_wait = options.max_wait_ms > 0};
     struct phid_error err = {0};
     uint64_t start = clock_now_ns();
     if (phid_engine_new(model, &options, &r.engine, &err) != PHID_OK) {
