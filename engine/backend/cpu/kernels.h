@@ -94,6 +94,7 @@ static inline float attention_q_limit(size_t head_dim)
 struct cpu_kernels {
     const char *name;
     size_t tile_tokens;  /* rows of activations in a tile, except the last */
+    size_t direct_tiles; /* up to so many tiles multiply is faster, above it panels */
     size_t panel_groups; /* row groups that multiply_panels takes at once */
     size_t panel_blocks; /* blocks in a panel, except the last of a row; a multiple of R16_UNIT_BLOCKS */
 

@@ -15,6 +15,7 @@
 const struct cpu_kernels cpu_kernels_avx2 = {
     .name = "avx2",
     .tile_tokens = VEC_TILE_TOKENS,
+    .direct_tiles = VEC_DIRECT_TILES,
     .panel_groups = VEC_PANEL_GROUPS,
     .panel_blocks = VEC_PANEL_BLOCKS,
     .quantize = quantize,

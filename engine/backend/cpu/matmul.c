@@ -5,8 +5,9 @@
 #include "engine/backend/cpu/exact.h"
 #include "engine/backend/cpu/q8.h"
 
-/* Above so many tiles a group's weights are opened into a panel first; up to it every tile opens them in registers. */
-#define DIRECT_TILES_MAX 2
+/* With so few tiles the time to read the weights counts: short panels, long tasks, and the next panel's weights are
+ * fetched while the tiles use this one. With more of them panels are as long as the kernel likes. */
+#define FEW_TILES_MAX 8
 
 /* Weights a task reads, roughly: long enough a stream, short enough to share out evenly. */
 #define DIRECT_TASK_BYTES ((size_t)128 << 10)
@@ -112,9 +113,28 @@ static void multiply_direct(const struct matmul *m, const struct cpu_product *p,
     }
 }
 
+/* A part of the packed weights that will be opened soon. */
+struct ahead {
+    const unsigned char *next, *end;
+    size_t bytes; /* for each tile */
+};
+
+static void fetch_ahead(struct ahead *a)
+{
+    const unsigned char *end = (size_t)(a->end - a->next) < a->bytes ? a->end : a->next + a->bytes;
+    for (; a->next < end; a->next += CPU_ALIGN) {
+        __builtin_prefetch(a->next, 0, 2); /* not into the first-level cache, which panel and activations fill */
+    }
+}
+
+static bool has_few_tiles(const struct matmul *m)
+{
+    return q8_tiles(&m->b->scratch.q8) <= FEW_TILES_MAX;
+}
+
 /* Up to panel_groups row groups: their weights are opened once, panel by panel along the columns. */
-static void multiply_opened(const struct matmul *m, const struct cpu_product *p, size_t first, size_t groups,
-                            size_t thread)
+static void multiply_panel_groups(const struct matmul *m, const struct cpu_product *p, size_t first, size_t groups,
+                                  size_t thread, struct ahead *ahead)
 {
     const struct cpu_kernels *kernels = m->b->kernels;
     const struct q8 *q8 = &m->b->scratch.q8;
@@ -123,13 +143,15 @@ static void multiply_opened(const struct matmul *m, const struct cpu_product *p,
     float *sums = (float *)(void *)(panels + kernels->panel_groups);
     size_t width = groups * R16_ROWS;
     size_t blocks = matrix->cols / R16_BLOCK;
-    for (size_t done = 0; done < blocks; done += kernels->panel_blocks) {
-        size_t here = blocks - done < kernels->panel_blocks ? blocks - done : kernels->panel_blocks;
+    size_t at_once = has_few_tiles(m) ? R16_UNIT_BLOCKS : kernels->panel_blocks;
+    for (size_t done = 0; done < blocks; done += at_once) {
+        size_t here = blocks - done < at_once ? blocks - done : at_once;
         for (size_t i = 0; i < groups; i++) {
             kernels->open_panel(matrix, first + i, done, here, &panels[i]);
         }
         for (size_t t = 0; t < q8_tiles(q8); t++) {
             struct q8_tile tile = q8_tile_view(q8, t);
+            fetch_ahead(ahead);
             kernels->multiply_panels(matrix->kind, panels, groups, here, &tile, done,
                                      sums + t * q8->tile_tokens * width, done == 0);
         }
@@ -137,9 +159,29 @@ static void multiply_opened(const struct matmul *m, const struct cpu_product *p,
     add_terms(m, p, first * R16_ROWS, width, sums);
 }
 
+static void multiply_opened(const struct matmul *m, const struct cpu_product *p, size_t first, size_t groups,
+                            size_t thread)
+{
+    const struct r16_matrix *matrix = &p->matrix->r16;
+    size_t at_once = m->b->kernels->panel_groups;
+    size_t panel = at_once * r16_unit_bytes(matrix->kind, R16_UNIT_BLOCKS);
+    const unsigned char *start = matrix->data + first * matrix->group_bytes;
+    struct ahead ahead = { .next = start, .end = start };
+    if (has_few_tiles(m)) {
+        ahead.end = start + groups * matrix->group_bytes;
+        ahead.bytes = panel;
+        fetch_ahead(&ahead);
+        ahead.bytes = cpu_round_up(panel / q8_tiles(&m->b->scratch.q8), CPU_ALIGN);
+    }
+    for (size_t done = 0; done < groups; done += at_once) {
+        size_t here = groups - done < at_once ? groups - done : at_once;
+        multiply_panel_groups(m, p, first + done, here, thread, &ahead);
+    }
+}
+
 static bool is_direct(const struct matmul *m)
 {
-    return q8_tiles(&m->b->scratch.q8) <= DIRECT_TILES_MAX;
+    return q8_tiles(&m->b->scratch.q8) <= m->b->kernels->direct_tiles;
 }
 
 static void matmul_task(void *context, size_t task, size_t thread)
@@ -180,8 +222,9 @@ static void plan_tasks(struct matmul *m)
         size_t each = DIRECT_TASK_BYTES / matrix->part_bytes;
         size_t shared = groups / (4 * pool_threads(m->b->pool)); /* a few tasks for each thread */
         each = each < shared ? each : shared;
+        size_t at_once = m->b->kernels->panel_groups;
         if (matrix->order == CPU_ORDER_R16 && !is_direct(m)) {
-            each = m->b->kernels->panel_groups;
+            each = has_few_tiles(m) && each > at_once ? each / at_once * at_once : at_once;
         }
         m->task_groups[i] = each == 0 ? 1 : each;
         tasks += (groups - 1) / m->task_groups[i] + 1;

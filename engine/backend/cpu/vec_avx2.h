@@ -15,6 +15,7 @@
 
 #define VEC_REGISTERS 2 /* of 16 lanes */
 #define VEC_TILE_TOKENS 4 /* 16 rows by 4 tokens: 8 of 16 registers hold sums */
+#define VEC_DIRECT_TILES 1
 #define VEC_PANEL_GROUPS 1
 #define VEC_PANEL_BLOCKS 32 /* 16 KiB of codes, half of a 32 KiB first-level cache */
 #define VEC_FLOAT_TILE  4  /* vectors of f32 sums that hide the latency of multiply-adds */
@@ -144,10 +145,12 @@ INLINE v16f f_abs(v16f x)
     return (v16f){ _mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b) };
 }
 
+/* A macro, because clang takes no variable for an immediate. */
+#define VEC_ROUND_EVEN (_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+
 INLINE v16f f_rint(v16f x)
 {
-    const int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    return (v16f){ _mm256_round_ps(x.a, mode), _mm256_round_ps(x.b, mode) };
+    return (v16f){ _mm256_round_ps(x.a, VEC_ROUND_EVEN), _mm256_round_ps(x.b, VEC_ROUND_EVEN) };
 }
 
 /* Lanes 8, 4, 2 and 1 apart, as CPU_LANES says. */

@@ -20,6 +20,7 @@
 
 #define VEC_REGISTERS 1 /* of 16 lanes */
 #define VEC_TILE_TOKENS  6 /* 32 rows by 6 tokens: 12 sums of products and 12 f32 sums in 32 registers */
+#define VEC_DIRECT_TILES 2
 #define VEC_PANEL_GROUPS 2
 #define VEC_PANEL_BLOCKS 16 /* two panels of 8 KiB of codes, a third of a 48 KiB first-level cache */
 #define VEC_FLOAT_TILE   8  /* f32 sums that hide the latency of multiply-adds */
