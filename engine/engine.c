@@ -127,12 +127,17 @@ static enum phid_status open_backend(struct phid_engine *e, struct phid_model *m
                         release_matrix, model, err);
 }
 
+static enum backend_kv_type kv_type(const struct phid_engine_options *o)
+{
+    return o->exact || o->kv_type == PHID_KV_F32 ? BACKEND_KV_F32
+           : o->kv_type == PHID_KV_INT8          ? BACKEND_KV_INT8
+                                                 : BACKEND_KV_F16;
+}
+
 static enum phid_status create_kv(struct phid_engine *e, const struct phid_engine_options *o,
                                   size_t *ret_pages, struct phid_error *err)
 {
-    enum backend_kv_type type = o->exact || o->kv_type == PHID_KV_F32 ? BACKEND_KV_F32
-                                : o->kv_type == PHID_KV_INT8          ? BACKEND_KV_INT8
-                                                                      : BACKEND_KV_F16;
+    enum backend_kv_type type = kv_type(o);
     struct kv_budget budget = {
         .context = o->context,
         .max_running = o->max_running,
@@ -224,6 +229,7 @@ enum phid_status engine_new_with_backend(struct phid_model *model, const struct 
         .backend = e->backend,
         .block = &description->block,
         .terms = &e->terms,
+        .page_bytes = api->kv_page_bytes(e->backend, kv_type(&o)),
         .max_running = o.max_running,
         .step_tokens = o.step_tokens,
         .itl_target_ns = (uint64_t)o.itl_target_ms * CLOCK_NS_PER_MS,

@@ -215,6 +215,7 @@ static bool prepare(struct loop *l, struct sequence *s)
 void loop_prepare(struct loop *l)
 {
     l->unsettled = false;
+    loop_share_begin(l);
     for (size_t i = 0; i < l->running_count; i++) {
         l->running[i]->runnable = false;
     }

@@ -34,6 +34,7 @@ struct loop_options {
     uint64_t max_wait_ns;       /* 0: no limit */
     uint64_t max_overtake_ns;
     size_t pages;
+    size_t page_bytes; /* what copying one moves */
     void (*log)(void *user, const char *line); /* may be NULL; called on the step thread */
     void *log_user;
 };

@@ -72,6 +72,7 @@ struct loop {
     float *logits; /* [logit_rows, n_vocab] */
     size_t logit_rows;
     uint64_t last_parked; /* its ordinal */
+    size_t copies_left;   /* pages that may still be copied before this step */
     bool unsettled; /* preparing has parked somebody or lets somebody wait: look again */
     uint64_t cancellations_seen;
 };
@@ -106,9 +107,11 @@ void loop_park(struct loop *l,
 void loop_speculate(struct loop *l); /* between loop_prepare and batch_build */
 
 /* sharing.c */
+void loop_share_begin(struct loop *l); /* of a turn */
 /* Takes the whole pages that the tree has. */
 void loop_share_found(struct loop *l, struct sequence *s);
-/* The same, and part of a page. false: wait, another one computes in this step what s needs. */
+/* The same, and part of a page. false: wait, another one computes in this step what s needs, or
+ * enough is copied for one turn. */
 bool loop_share(struct loop *l, struct sequence *s);
 /* Whole pages that it would find now or soon; *ret_idle of them nobody else reads. */
 size_t loop_found_pages(const struct loop *l, const struct sequence *s, size_t *ret_idle);

@@ -4,6 +4,10 @@
 
 #include "engine/sched/loop_state.h"
 
+/* Copied before one step at most (but one page), so that those who decode do not wait long: some
+ * milliseconds. */
+#define COPY_BYTES ((size_t)32 << 20)
+
 enum phid_status sharing_init(struct sharing *s, const struct prefix_secret *secret,
                               const struct prefix_scope *scope, const struct tokens *prompt,
                               struct phid_error *err)
@@ -215,8 +219,8 @@ static bool own_page(struct loop *l, struct sequence *s)
 }
 
 /* Part of a page: copied, because the sequence writes behind it; if nobody reads the page and
- * nothing is behind that part, it is simply gone on with. */
-static void share_beginning(struct loop *l, struct sequence *s)
+ * nothing is behind that part, it is simply gone on with. false: not in this turn. */
+static bool share_beginning(struct loop *l, struct sequence *s)
 {
     size_t i = s->sharing.published, first = i * BACKEND_PAGE_TOKENS;
     size_t room = s->tokens.count - 1 - first, same = 0;
@@ -226,20 +230,31 @@ static void share_beginning(struct loop *l, struct sequence *s)
                                           room < BACKEND_PAGE_TOKENS ? room : BACKEND_PAGE_TOKENS,
                                           own, &same);
     if (page == PREFIX_NONE || first + same < s->done + PREFIX_BEGINNING) {
-        return;
+        return true;
     }
     const struct prefix_node *node = &l->prefixes.nodes[page];
     if (node->idle && node->count == same && same < BACKEND_PAGE_TOKENS) {
         page_table_place(&s->pages, &l->pool, i, page);
         go_on_from(l, s, first + same);
-        return;
+        return true;
     }
+    if (l->copies_left == 0) {
+        return false;
+    }
+    l->copies_left--;
     page_pool_ref(&l->pool, page); /* so that it is not the one that makes room for its copy */
     if (own_page(l, s) && l->options.api->kv_copy(l->options.backend, page, s->pages.ids[i],
                                                   NULL) == PHID_OK) {
         go_on_from(l, s, first + same);
     }
     page_pool_unref(&l->pool, page);
+    return true;
+}
+
+void loop_share_begin(struct loop *l)
+{
+    size_t bytes = l->options.page_bytes;
+    l->copies_left = bytes > 0 && bytes < COPY_BYTES ? COPY_BYTES / bytes : 1;
 }
 
 bool loop_share(struct loop *l, struct sequence *s)
@@ -251,8 +266,7 @@ bool loop_share(struct loop *l, struct sequence *s)
     if (is_in_flight(l, s)) {
         return false;
     }
-    share_beginning(l, s);
-    return true;
+    return share_beginning(l, s);
 }
 
 /* ------------------------------------------------------------- publishing */

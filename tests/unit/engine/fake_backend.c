@@ -150,7 +150,7 @@ static enum phid_status fake_load(struct backend *b, const struct block_model *m
 
 static size_t fake_page_bytes(const struct backend *b, enum backend_kv_type type)
 {
-    return 1024;
+    return fake_backend.page_bytes;
 }
 
 static enum phid_status fake_kv_create(struct backend *b, enum backend_kv_type type, size_t n_pages,
@@ -359,6 +359,7 @@ void fake_backend_reset(void)
     fake_backend.failure = PHID_ERR_INTERNAL;
     fake_backend.gated = false;
     fake_backend.fail_copies = false;
+    fake_backend.page_bytes = 1024;
     atomic_store(&fake_backend.copies, 0);
     atomic_store(&fake_backend.faults, 0);
     atomic_store(&fake_backend.steps, 0);

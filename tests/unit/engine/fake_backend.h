@@ -25,6 +25,7 @@ struct fake_backend_control {
     unsigned step_us;     /* how long a step takes */
     atomic_int fail_step; /* the step with this number fails, -1: none */
     enum phid_status failure;
+    size_t page_bytes; /* as said, not as used */
     bool fail_copies; /* kv_copy fails */
     bool gated; /* each step waits for a fake_backend_let */
 
