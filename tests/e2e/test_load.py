@@ -3,10 +3,11 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
-from phid_server import PATIENCE, PHID
+from phid_server import PATIENCE, PHID, TINY
 
 LOAD = pathlib.Path(os.environ.get("PHID_LOAD", str(pathlib.Path(PHID).parent / "tests" / "bench" / "load")))
 # Field names that scripts written for `vllm bench serve` look for.
@@ -61,3 +62,11 @@ def test_errors_are_counted(tiny_server):
 def test_nobody_there():
     done = subprocess.run([LOAD, "--url", "http://127.0.0.1:1"], capture_output=True, text=True, timeout=60 * PATIENCE)
     assert done.returncode == 1 and "nobody answers there" in done.stderr
+
+
+def test_one_prefix_is_computed_once(tmp_path):
+    """The one promise of tests/bench/serving.py that is a count, not a time."""
+    script = pathlib.Path(__file__).resolve().parents[1] / "bench" / "serving.py"
+    done = subprocess.run([sys.executable, script, "-m", TINY, "--ids", "300-1400", "prefix"], capture_output=True, text=True,
+                          timeout=300 * PATIENCE)
+    assert done.returncode == 0 and "kept" in done.stdout, done.stdout + done.stderr
