@@ -30,14 +30,23 @@ void page_pool_fini(struct page_pool *pool)
     *pool = (struct page_pool){0};
 }
 
+/* An old idle page rather than memory that was never used. */
+static bool should_recycle(const struct page_pool *pool)
+{
+    return pool->prefixes != NULL && pool->free_ids[pool->free_count - 1] >= pool->touched &&
+           pool->prefixes->idle_count > pool->total / PAGE_POOL_KEEP &&
+           prefix_oldest_ns(pool->prefixes) >= PAGE_POOL_KEEP_NS;
+}
+
 bool page_pool_take(struct page_pool *pool, uint32_t *ret_id)
 {
     uint32_t id;
-    if (pool->free_count > 0) {
+    if (pool->free_count > 0 && !should_recycle(pool)) {
         id = pool->free_ids[--pool->free_count];
     } else if (pool->prefixes == NULL || !prefix_evict(pool->prefixes, &id)) {
         return false;
     }
+    pool->touched = id >= pool->touched ? (size_t)id + 1 : pool->touched;
     pool->references[id] = 1;
     *ret_id = id;
     return true;

@@ -220,6 +220,7 @@ bool prefix_rest(struct prefix_tree *t, uint32_t page)
         forget(t, page);
         return false;
     }
+    n->rested_ns = t->now_ns;
     n->older = t->newest;
     n->newer = 0;
     if (t->newest != 0) {
@@ -251,4 +252,9 @@ bool prefix_evict(struct prefix_tree *t, uint32_t *ret_page)
     t->evictions++;
     *ret_page = page;
     return true;
+}
+
+uint64_t prefix_oldest_ns(const struct prefix_tree *t)
+{
+    return t->oldest != 0 ? t->now_ns - t->nodes[t->oldest - 1].rested_ns : 0;
 }

@@ -32,6 +32,7 @@ struct prefix_node {
     uint32_t parent;                     /* PREFIX_NONE: a first page */
     uint32_t next_full, previous_full;   /* in a bucket; page + 1, 0: none */
     uint32_t next_beginning, previous_beginning;
+    uint64_t rested_ns;    /* since when it is idle */
     uint32_t older, newer; /* in the list of idle pages; page + 1, 0: none */
     uint8_t count;         /* tokens; 0: not in the tree */
     bool idle;
@@ -46,6 +47,7 @@ struct prefix_tree {
     uint32_t oldest, newest; /* of the idle ones; page + 1, 0: none */
     size_t idle_count;
     uint64_t evictions;
+    uint64_t now_ns; /* set by the owner whenever it moves on */
 };
 
 /* Empty. Errors: PHID_ERR_MEMORY. */
@@ -80,6 +82,9 @@ void prefix_put(struct prefix_tree *t, const struct prefix_page *p);
  * its memory is free. A page that begins like another is not worth keeping. */
 bool prefix_rest(struct prefix_tree *t, uint32_t page);
 void prefix_wake(struct prefix_tree *t, uint32_t page); /* an idle page is read again */
+
+/* For how long the least recently used idle page is idle; 0: there is none. */
+uint64_t prefix_oldest_ns(const struct prefix_tree *t);
 
 /* Takes the least recently used idle page out of the tree. false: there is none. */
 bool prefix_evict(struct prefix_tree *t, uint32_t *ret_page);

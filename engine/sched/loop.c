@@ -154,6 +154,7 @@ static bool turn(struct loop *l)
 {
     bool ran_job = loop_run_job(l);
     uint64_t began_ns = clock_now_ns();
+    l->prefixes.now_ns = began_ns;
     l->device_ns = l->sample_ns = 0;
     loop_drop_gone(l);
     loop_admit(l);

@@ -58,12 +58,58 @@ static void test_page_pool_sizes(void **state)
     page_pool_fini(&pool);
 }
 
+/* Takes a page, fills it as the first page of some text, gives it back: it is idle then. */
+static uint32_t use_page(struct page_pool *pool, int32_t text)
+{
+    int32_t tokens[BACKEND_PAGE_TOKENS];
+    uint32_t id = 0;
+    assert_true(page_pool_take(pool, &id));
+    for (int i = 0; i < BACKEND_PAGE_TOKENS; i++) {
+        tokens[i] = text + i;
+    }
+    struct prefix_hash link = prefix_hash_next(&pool->prefixes->secret, (struct prefix_hash){0}, tokens);
+    prefix_put(pool->prefixes, &(struct prefix_page){.page = id,
+                                                     .parent = PREFIX_NONE,
+                                                     .link = link,
+                                                     .tokens = tokens,
+                                                     .count = BACKEND_PAGE_TOKENS});
+    page_pool_unref(pool, id);
+    return id;
+}
+
+/* Memory is not touched for the first time while there are old pages that nobody came back to. */
+static void test_page_pool_reuses_old_pages_first(void **state)
+{
+    enum { PAGES = 80, KEPT = PAGES / PAGE_POOL_KEEP };
+    struct page_pool pool;
+    struct prefix_tree tree;
+    struct prefix_secret secret = {{1, 2}};
+    assert_int_equal(page_pool_init(&pool, PAGES, NULL), PHID_OK);
+    assert_int_equal(prefix_init(&tree, &secret, PAGES, NULL), PHID_OK);
+    pool.prefixes = &tree;
+    tree.now_ns = 5;
+    for (uint32_t i = 0; i < KEPT + 3; i++) {
+        assert_int_equal(use_page(&pool, (int32_t)i * 1000), i);
+    }
+    tree.now_ns += PAGE_POOL_KEEP_NS - 1; /* not old yet */
+    assert_int_equal(use_page(&pool, 500000), KEPT + 3);
+    tree.now_ns++;
+    for (uint32_t i = 0; i < KEPT + 3; i++) {
+        assert_int_equal(use_page(&pool, 600000 + (int32_t)i * 1000), i);
+    }
+    assert_int_equal(use_page(&pool, 700000), KEPT + 4); /* the oldest is new enough again */
+    assert_int_equal(tree.idle_count, KEPT + 5);
+    prefix_fini(&tree);
+    page_pool_fini(&pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_page_pool_gives_each_page_once),
         cmocka_unit_test(test_page_pool_counts_readers),
         cmocka_unit_test(test_page_pool_sizes),
+        cmocka_unit_test(test_page_pool_reuses_old_pages_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
