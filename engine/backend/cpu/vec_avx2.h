@@ -240,8 +240,11 @@ INLINE v16i i_dot2(v16i x, v16i pairs, const int16_t *p)
     int32_t word;
     memcpy(&word, p, sizeof(word));
     __m256i y = _mm256_set1_epi32(word);
-    return (v16i){ _mm256_add_epi32(x.a, _mm256_madd_epi16(pairs.a, y)),
-                   _mm256_add_epi32(x.b, _mm256_madd_epi16(pairs.b, y)) };
+    v16i sum = { _mm256_add_epi32(x.a, _mm256_madd_epi16(pairs.a, y)),
+                 _mm256_add_epi32(x.b, _mm256_madd_epi16(pairs.b, y)) };
+    /* One sum after the other: otherwise all broadcasts come first and one of eight sums goes to memory. */
+    __asm__ volatile("" : "+x"(sum.a), "+x"(sum.b));
+    return sum;
 }
 
 INLINE v64 c_load(const unsigned char *p)
