@@ -75,7 +75,7 @@ enum backend_kv_type { BACKEND_KV_F16, BACKEND_KV_F32, BACKEND_KV_INT8 };
 
 struct backend_options {
     size_t threads;         /* 0: one per core this process may run on */
-    const char *isa;        /* "auto", or the name of a tier to force, for tests: "scalar", "avx2", "avx512", "avx512vnni" */
+    const char *isa;        /* "auto", or the name of a tier to force, for tests: "scalar", "avx2", "avxvnni", ... */
     bool exact;             /* the reference path: f32 activations, f32 KV, weights decoded to f32, scalar kernels, f64 sums where cheap */
     enum backend_activations activations;
     size_t max_rows;        /* rows in one batch, at most; scratch memory is sized from it */

@@ -52,8 +52,8 @@ struct cpuid_features cpuid_detect(void)
     if (!avx2) {
         return features;
     }
-    features.isa = CPUID_AVX2;
     features.avxvnni = has(l7_1.eax, 4);
+    features.isa = features.avxvnni ? CPUID_AVXVNNI : CPUID_AVX2;
 
     bool avx512 = (xcr0 & zmm_state) == zmm_state && has(l7.ebx, 16) && has(l7.ebx, 17) &&
                   has(l7.ebx, 28) && has(l7.ebx, 30) && has(l7.ebx, 31);
@@ -74,9 +74,15 @@ struct cpuid_features cpuid_detect(void)
 
 #endif
 
+bool cpuid_has(const struct cpuid_features *features, enum cpuid_isa isa)
+{
+    return isa == CPUID_AVXVNNI ? features->avxvnni : isa <= features->isa;
+}
+
 static const char *const isa_names[CPUID_ISA_COUNT] = {
     [CPUID_SCALAR] = "scalar",
     [CPUID_AVX2] = "avx2",
+    [CPUID_AVXVNNI] = "avxvnni",
     [CPUID_AVX512] = "avx512",
     [CPUID_AVX512VNNI] = "avx512vnni",
 };

@@ -9,10 +9,11 @@
 
 #include "engine/base/str.h"
 
-/* Each tier includes all before it. */
+/* In order of speed. Each tier includes all before it, but for AVX-VNNI: see cpuid_has. */
 enum cpuid_isa {
     CPUID_SCALAR = 0,
     CPUID_AVX2,       /* AVX2, FMA, F16C */
+    CPUID_AVXVNNI,    /* and VEX-encoded VNNI: int8 dot products */
     CPUID_AVX512,     /* AVX-512 F, BW, DQ, VL, CD */
     CPUID_AVX512VNNI, /* and VNNI: int8 dot products */
     CPUID_ISA_COUNT,
@@ -20,13 +21,16 @@ enum cpuid_isa {
 
 struct cpuid_features {
     enum cpuid_isa isa; /* the highest tier */
-    bool avxvnni;       /* VEX-encoded VNNI, on processors without AVX-512 */
+    bool avxvnni;       /* VEX-encoded VNNI; not on all processors with AVX-512 */
     bool avx512bf16;
 };
 
 struct cpuid_features cpuid_detect(void);
 
-/* "scalar", "avx2", "avx512", "avx512vnni"; never NULL. */
+/* Whether kernels of this tier run. */
+bool cpuid_has(const struct cpuid_features *features, enum cpuid_isa isa);
+
+/* "scalar", "avx2", "avxvnni", "avx512", "avx512vnni"; never NULL. */
 const char *cpuid_isa_name(enum cpuid_isa isa);
 
 /* False when the name is none of them. */

@@ -293,7 +293,7 @@ int cli_eval(int argc, char **argv)
          .kind = ARG_TEXT,
          .dest = &job.isa,
          .metavar = "NAME",
-         .help = "kernels of this instruction set (scalar, avx2, avx512, avx512vnni), if the "
+         .help = "kernels of this instruction set (scalar, avx2, avxvnni, avx512, avx512vnni), if the "
                  "machine has it"},
         {.name = "--json",
          .kind = ARG_SWITCH,

@@ -12,6 +12,9 @@
 #include "engine/base/cpuid.h"
 #include "tests/kernels/harness.h"
 
+#if defined(__x86_64__)
+extern const struct cpu_kernels cpu_kernels_avxvnni_emulated;
+#endif
 #if KERNELS_TEST_EMULATED
 extern const struct cpu_kernels cpu_kernels_avx512vnni_emulated;
 #endif
@@ -21,8 +24,11 @@ const struct tier *tiers(void)
     static struct tier list[8];
     size_t n = 0;
 #if defined(__x86_64__)
-    enum cpuid_isa isa = cpuid_detect().isa;
+    const struct cpuid_features features = cpuid_detect();
+    enum cpuid_isa isa = features.isa;
     list[n++] = (struct tier){ "avx2", &cpu_kernels_avx2, isa >= CPUID_AVX2 };
+    list[n++] = (struct tier){ "avxvnni", &cpu_kernels_avxvnni, features.avxvnni };
+    list[n++] = (struct tier){ "avxvnni-emulated", &cpu_kernels_avxvnni_emulated, isa >= CPUID_AVX2 };
     list[n++] = (struct tier){ "avx512vnni", &cpu_kernels_avx512vnni, isa >= CPUID_AVX512VNNI };
 #if KERNELS_TEST_EMULATED
     list[n++] = (struct tier){ "avx512vnni-emulated", &cpu_kernels_avx512vnni_emulated, isa >= CPUID_AVX2 };

@@ -2,12 +2,16 @@
 
 #include "engine/base/cpuid.h"
 
-/* AVX-512 without VNNI has nothing to multiply bytes with that AVX2 has not. */
-static const struct cpu_kernels *kernels_of(enum cpuid_isa isa)
+/* AVX-512 without VNNI has nothing to multiply bytes with that AVX2 has not; wider registers for the rest do not make up for a
+ * lower clock. */
+static const struct cpu_kernels *kernels_of(enum cpuid_isa isa, bool avxvnni)
 {
 #if defined(__x86_64__)
     if (isa >= CPUID_AVX512VNNI) {
         return &cpu_kernels_avx512vnni;
+    }
+    if (isa == CPUID_AVXVNNI || (isa == CPUID_AVX512 && avxvnni)) {
+        return &cpu_kernels_avxvnni;
     }
     if (isa >= CPUID_AVX2) {
         return &cpu_kernels_avx2;
@@ -18,15 +22,15 @@ static const struct cpu_kernels *kernels_of(enum cpuid_isa isa)
 
 enum phid_status cpu_choose_kernels(const char *isa, const struct cpu_kernels **ret, struct phid_error *err)
 {
-    enum cpuid_isa best = cpuid_detect().isa;
-    enum cpuid_isa wanted = best;
+    const struct cpuid_features features = cpuid_detect();
+    enum cpuid_isa wanted = features.isa;
     if (isa != NULL && !str_equal_c(STR("auto"), isa) && !cpuid_isa_find(str_of(isa), &wanted)) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "unknown instruction set \"%s\"", isa);
     }
-    if (wanted > best) {
+    if (!cpuid_has(&features, wanted)) {
         return phid_fail(err, PHID_ERR_UNSUPPORTED, "this processor has no %s, at most %s", cpuid_isa_name(wanted),
-                         cpuid_isa_name(best));
+                         cpuid_isa_name(features.isa));
     }
-    *ret = kernels_of(wanted);
+    *ret = kernels_of(wanted, features.avxvnni);
     return PHID_OK;
 }

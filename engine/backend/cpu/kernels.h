@@ -175,6 +175,7 @@ extern const unsigned char cpu_peak_bytes[64]; /* something to multiply */
 
 extern const struct cpu_kernels cpu_kernels_scalar;
 extern const struct cpu_kernels cpu_kernels_avx2;
+extern const struct cpu_kernels cpu_kernels_avxvnni;
 extern const struct cpu_kernels cpu_kernels_avx512vnni;
 
 /* exp(x) of the kernels, relative error below 2e-7: 0 below -87, the value at 88 above it.

@@ -20,8 +20,19 @@
 #define VEC_PANEL_BLOCKS 32 /* 16 KiB of codes, half of a 32 KiB first-level cache */
 #define VEC_FLOAT_TILE  4  /* vectors of f32 sums that hide the latency of multiply-adds */
 
-/* What c_from_signed adds to signed codes. */
-#define VEC_SIGNED_SHIFT (-1) /* log2 of it; -1: nothing */
+/* Defined by the file of a processor that has the dot product of AVX-512 VNNI in these registers. */
+#ifdef VEC_AVXVNNI
+#define VEC_HAS_DOT4 1
+#else
+#define VEC_HAS_DOT4 0
+#endif
+
+/* What c_from_signed adds to signed codes, as log2; -1: nothing. */
+#if VEC_HAS_DOT4
+#define VEC_SIGNED_SHIFT 7
+#else
+#define VEC_SIGNED_SHIFT (-1)
+#endif
 
 typedef struct {
     __m256 a, b;
@@ -285,10 +296,15 @@ INLINE v64 c_lookup(const int8_t table[16], v64 x)
     return (v64){ _mm256_shuffle_epi8(t, x.a), _mm256_shuffle_epi8(t, x.b) };
 }
 
-/* Signed codes as the dot product wants them: as they are. */
+/* Signed codes as the products want them: unsigned for a dot product, else as they are. */
 INLINE v64 c_from_signed(v64 x)
 {
+#if VEC_HAS_DOT4
+    const __m256i half = _mm256_set1_epi8((char)0x80);
+    return (v64){ _mm256_xor_si256(x.a, half), _mm256_xor_si256(x.b, half) };
+#else
     return x;
+#endif
 }
 
 INLINE v16i i_zero(void)
@@ -316,8 +332,18 @@ INLINE void c_hide(v64 *x)
     __asm__ volatile("" : "+x"(x->a), "+x"(x->b));
 }
 
+#if VEC_HAS_DOT4
+
+/* x + the sums of four products of unsigned codes and the four bytes at p */
+INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p)
+{
+    __m256i y = broadcast4(p);
+    return (v16i){ _mm256_dpbusd_avx_epi32(x.a, codes.a, y), _mm256_dpbusd_avx_epi32(x.b, codes.b, y) };
+}
+
+#else
+
 /* There is no instruction that sums four products of bytes into 32 bits; products of pairs are summed in 16. */
-#define VEC_HAS_DOT4 0
 
 /* Pairs of products of unsigned codes and the four bytes at p, in 16 bits. */
 INLINE v64 w_products(v64 codes, const int8_t *p)
@@ -356,5 +382,7 @@ INLINE v16i i_add_pairs(v16i x, v64 pairs)
     return (v16i){ _mm256_add_epi32(x.a, _mm256_madd_epi16(pairs.a, ones)),
                    _mm256_add_epi32(x.b, _mm256_madd_epi16(pairs.b, ones)) };
 }
+
+#endif
 
 #endif

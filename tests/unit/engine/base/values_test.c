@@ -99,6 +99,18 @@ static void test_cpuid_names(void **state)
     assert_string_equal(cpuid_isa_name((enum cpuid_isa)99), "unknown");
 }
 
+static void test_cpuid_has_avxvnni_apart(void **state)
+{
+    (void)state;
+    struct cpuid_features wide = {.isa = CPUID_AVX512VNNI};
+    assert_false(cpuid_has(&wide, CPUID_AVXVNNI));
+    assert_true(cpuid_has(&wide, CPUID_AVX512));
+    struct cpuid_features narrow = {.isa = CPUID_AVXVNNI, .avxvnni = true};
+    assert_true(cpuid_has(&narrow, CPUID_AVXVNNI));
+    assert_true(cpuid_has(&narrow, CPUID_AVX2));
+    assert_false(cpuid_has(&narrow, CPUID_AVX512));
+}
+
 /* The compiler's own detection must agree. */
 static void test_cpuid_detect(void **state)
 {
@@ -112,6 +124,10 @@ static void test_cpuid_detect(void **state)
     assert_int_equal(features.isa >= CPUID_AVX2, avx2);
     assert_int_equal(features.isa >= CPUID_AVX512, avx512);
     assert_int_equal(features.isa >= CPUID_AVX512VNNI, vnni);
+    assert_int_equal(cpuid_has(&features, CPUID_AVX2), avx2);
+    assert_int_equal(cpuid_has(&features, CPUID_AVXVNNI), features.avxvnni);
+    assert_int_equal(cpuid_has(&features, CPUID_AVX512VNNI), vnni);
+    assert_true(avx2 || !features.avxvnni);
 #else
     assert_int_equal(features.isa, CPUID_SCALAR);
 #endif
@@ -123,6 +139,7 @@ int main(void)
         cmocka_unit_test(test_tokens_grow),   cmocka_unit_test(test_str_compares),
         cmocka_unit_test(test_checked_edges), cmocka_unit_test(test_clock_moves_forward),
         cmocka_unit_test(test_cpuid_names),   cmocka_unit_test(test_cpuid_detect),
+        cmocka_unit_test(test_cpuid_has_avxvnni_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,7 +167,7 @@ static void test_backend_exact_shapes(void **state)
 }
 
 /* Every instruction set this machine has; the scalar one always. */
-static const char *const tiers[] = { "scalar", "avx2", "avx512", "avx512vnni" };
+static const char *const tiers[] = { "scalar", "avx2", "avxvnni", "avx512", "avx512vnni" };
 
 static bool tier_runs(const char *isa)
 {
