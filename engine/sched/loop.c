@@ -82,8 +82,7 @@ void loop_lose_device(struct loop *l, enum phid_status status, const struct phid
     pthread_cond_broadcast(&l->loading_ended);
 }
 
-/* A matrix that no step has needed yet, when there is nothing else to do. False: all are there. */
-static bool load_more(struct loop *l)
+bool loop_load_more(struct loop *l)
 {
     bool done = true;
     struct phid_error err = {0};
@@ -197,7 +196,7 @@ static void *run(void *arg)
             end_all(l, &l->failure); /* written once, by this thread */
             loop_refuse_job(l);
             sleep_until_rung(l);
-        } else if (!turn(l) && !load_more(l)) {
+        } else if (!turn(l) && !loop_load_more(l)) {
             sleep_until_rung(l);
         }
     }

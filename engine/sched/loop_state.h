@@ -66,6 +66,7 @@ struct loop {
     size_t running_count;
     struct batch batch;
     struct pace pace;
+    uint64_t guess_turns; /* in which guesses could be made */
     struct demand demand;
     uint64_t device_ns, sample_ns; /* of this turn */
     float *hidden; /* [step_tokens, n_embd] */
@@ -79,6 +80,8 @@ struct loop {
 
 /* loop.c */
 void loop_log(struct loop *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A matrix that no step has needed yet, when there is nothing else to do. False: all are there. */
+bool loop_load_more(struct loop *l);
 /* Ends a sequence that is in no queue (any more): out of the running ones, pages back, output
  * finished. */
 void loop_finish(struct loop *l, struct sequence *s, enum phid_finish finish,

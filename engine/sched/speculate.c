@@ -18,6 +18,10 @@ static struct pace_step decode_load(const struct loop *l, bool *ret_prompts)
     return load;
 }
 
+/* Steps that are all alike do not tell what a row costs, so now and then a guess is made to find out. */
+#define TRIAL_TURNS 32
+#define TRIAL_ROWS  4 /* sequences at most */
+
 /* What one more row costs, as a share of what a sequence's token costs now. 1 and more: guessing
  * cannot pay. */
 static double row_cost(const struct loop *l, const struct pace_step *load)
@@ -71,6 +75,10 @@ void loop_speculate(struct loop *l)
     bool prompts;
     struct pace_step load = decode_load(l, &prompts);
     double cost = load.decode_rows > 0 ? row_cost(l, &load) : 1;
+    if (load.decode_rows > 0 && load.decode_rows <= TRIAL_ROWS &&
+        ++l->guess_turns % TRIAL_TURNS == 0) {
+        cost = 0;
+    }
     size_t rows = l->options.step_tokens - load.decode_rows;
     for (size_t i = 0; i < l->running_count; i++) {
         struct sequence *s = l->running[i];

@@ -129,7 +129,10 @@ void loop_step(struct loop *l)
     }
     if (status == PHID_OK) {
         finish_evaluated(l);
-        pace_learn(&l->pace, &l->batch.load, l->device_ns + l->sample_ns);
+        /* A step that had to load weights says nothing about those to come. */
+        if (!loop_load_more(l)) {
+            pace_learn(&l->pace, &l->batch.load, l->device_ns + l->sample_ns);
+        }
     } else {
         fail_batch(l, status, &error);
     }
