@@ -30,8 +30,16 @@ struct config_layers {
     size_t count;
 };
 
-enum config_activations { CONFIG_ACTIVATIONS_AUTO, CONFIG_ACTIVATIONS_INT8, CONFIG_ACTIVATIONS_INT8X2 };
-enum config_speculation { CONFIG_SPECULATION_AUTO, CONFIG_SPECULATION_ALWAYS, CONFIG_SPECULATION_OFF };
+enum config_activations {
+    CONFIG_ACTIVATIONS_AUTO,
+    CONFIG_ACTIVATIONS_INT8,
+    CONFIG_ACTIVATIONS_INT8X2
+};
+enum config_speculation {
+    CONFIG_SPECULATION_AUTO,
+    CONFIG_SPECULATION_ALWAYS,
+    CONFIG_SPECULATION_OFF
+};
 enum config_longrope { CONFIG_LONGROPE_HF, CONFIG_LONGROPE_LONG, CONFIG_LONGROPE_SHORT };
 enum config_kv_type { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_INT8 };
 enum config_log_level { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARN, CONFIG_LOG_ERROR };
@@ -62,7 +70,7 @@ struct config {
         int64_t context; /* 0: auto */
         int64_t max_running;
         int64_t step_tokens;
-        uint64_t itl_target_ms;   /* 0: auto */
+        uint64_t itl_target_ms; /* 0: auto */
         uint64_t max_overtake_ms;
         int activations;          /* enum config_activations */
         int speculation;          /* enum config_speculation */
@@ -79,7 +87,7 @@ struct config {
     struct {
         int64_t queue;
         int64_t queue_tokens;
-        uint64_t request_timeout_ms, max_wait_ms; /* 0: no limit */
+        uint64_t request_timeout_ms, max_wait_ms;                              /* 0: no limit */
         int64_t key_in_flight, key_requests_per_minute, key_tokens_per_minute; /* 0: no limit */
     } limits;
     struct {

@@ -175,8 +175,9 @@ static const struct option options[] = {
      .max = 3600 * 1000,
      .takes_auto = true,
      .auto_value = 0,
-     .help = "gap between two tokens of an answer that prompts beside it may cause; auto is twice a "
-             "lone step, at least 100ms; 1h is no limit"},
+     .help =
+         "gap between two tokens of an answer that prompts beside it may cause; auto is twice a "
+         "lone step, at least 100ms; 1h is no limit"},
     {.key = "engine.max_overtake",
      .type = OPTION_DURATION,
      .offset = AT(engine.max_overtake_ms),
@@ -190,14 +191,16 @@ static const struct option options[] = {
      .offset = AT(engine.activations),
      .default_text = "auto",
      .names = activations,
-     .help = "rounding of activations; int8x2 has 16 bits at twice the arithmetic; auto: int8x2 for small models"},
+     .help = "rounding of activations; int8x2 has 16 bits at twice the arithmetic; auto: int8x2 "
+             "for small models"},
     {.key = "engine.speculation",
      .type = OPTION_ENUM,
      .offset = AT(engine.speculation),
      .default_text = "auto",
      .names = speculations,
-     .help = "compute guesses at the next tokens, taken from the text so far, in one step; changes no "
-             "token; auto: when few requests run and it pays"},
+     .help =
+         "compute guesses at the next tokens, taken from the text so far, in one step; changes no "
+         "token; auto: when few requests run and it pays"},
     {.key = "engine.kv.type",
      .type = OPTION_ENUM,
      .offset = AT(engine.kv_type),
@@ -281,29 +284,33 @@ static const struct option options[] = {
      .default_text = "60s",
      .min = 0,
      .max = DAY_MS,
-     .help = "a request may wait this long for its first step, then it ends with 503; one that would "
-             "wait longer, as far as is known, is answered 503 at once; 0s is for ever"},
+     .help =
+         "a request may wait this long for its first step, then it ends with 503; one that would "
+         "wait longer, as far as is known, is answered 503 at once; 0s is for ever"},
     {.key = "limits.key.in_flight",
      .type = OPTION_INT,
      .offset = AT(limits.key_in_flight),
      .default_text = "0",
      .min = 0,
      .max = 1 << 20,
-     .help = "requests one API key may have running and waiting; more are answered 429; 0 is no limit"},
+     .help =
+         "requests one API key may have running and waiting; more are answered 429; 0 is no limit"},
     {.key = "limits.key.requests_per_minute",
      .type = OPTION_INT,
      .offset = AT(limits.key_requests_per_minute),
      .default_text = "0",
      .min = 0,
      .max = 1 << 30,
-     .help = "requests one API key may send, evenly filled up; more are answered 429; 0 is no limit"},
+     .help =
+         "requests one API key may send, evenly filled up; more are answered 429; 0 is no limit"},
     {.key = "limits.key.tokens_per_minute",
      .type = OPTION_INT,
      .offset = AT(limits.key_tokens_per_minute),
      .default_text = "0",
      .min = 0,
      .max = INT64_C(1) << 40,
-     .help = "tokens of prompts and answers one API key may use, counted afterwards; 0 is no limit"},
+     .help =
+         "tokens of prompts and answers one API key may use, counted afterwards; 0 is no limit"},
 
     {.key = "log.level",
      .type = OPTION_ENUM,

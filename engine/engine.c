@@ -110,9 +110,11 @@ static enum phid_status open_backend(struct phid_engine *e, struct phid_model *m
                                      const struct model *description,
                                      const struct phid_engine_options *o, struct phid_error *err)
 {
-    struct backend_options options = {
-        .threads = o->threads, .isa = o->isa, .exact = o->exact, .max_rows = o->step_tokens,
-        .profile = o->profile};
+    struct backend_options options = {.threads = o->threads,
+                                      .isa = o->isa,
+                                      .exact = o->exact,
+                                      .max_rows = o->step_tokens,
+                                      .profile = o->profile};
     options.read = model->file != NULL ? read_matrix : NULL;
     options.read_user = model;
     options.lazy = o->lazy_load;
@@ -308,7 +310,8 @@ _Static_assert((int)PHID_OPERATIONS_MAX == (int)BACKEND_OPERATIONS_MAX, "one arr
 size_t phid_engine_profile(const struct phid_engine *engine, struct phid_operation *ret)
 {
     struct backend_operation operations[BACKEND_OPERATIONS_MAX];
-    size_t count = engine->api->profile == NULL ? 0 : engine->api->profile(engine->backend, operations);
+    size_t count =
+        engine->api->profile == NULL ? 0 : engine->api->profile(engine->backend, operations);
     for (size_t i = 0; i < count; i++) {
         ret[i] = (struct phid_operation){.name = operations[i].name,
                                          .runs = operations[i].runs,

@@ -183,8 +183,7 @@ uint16_t server_port(const struct server *server)
 }
 
 enum phid_status server_set_api_keys(struct server *server, const char *const *api_keys,
-                                     const char *const *names, size_t count,
-                                     struct phid_error *err)
+                                     const char *const *names, size_t count, struct phid_error *err)
 {
     return keys_set(&server->io.keys, api_keys, names, count, err);
 }

@@ -21,7 +21,7 @@ struct server_options {
     const char *host; /* address or name to listen on; NULL: 127.0.0.1 */
     uint16_t port;    /* 0: a free one, see server_port */
 
-    const char *const *api_keys; /* the keys themselves; none: every request is let in */
+    const char *const *api_keys;      /* the keys themselves; none: every request is let in */
     const char *const *api_key_names; /* for logs, in the same order; NULL, or NULL for some */
     size_t api_key_count;
     const char *const *cors_origins; /* "https://app.example", or "*"; none: no CORS headers */
@@ -56,9 +56,10 @@ struct server_options {
 
 struct server;
 
-/* Binds, starts the threads and serves. Without engine and model (both NULL) only /health, /ready and
- * /metrics answer, everything else is 503, until server_attach. Errors: PHID_ERR_ARGUMENT (where names the option),
- * PHID_ERR_IO (the address cannot be bound, a certificate cannot be read), PHID_ERR_MEMORY. */
+/* Binds, starts the threads and serves. Without engine and model (both NULL) only /health, /ready
+ * and /metrics answer, everything else is 503, until server_attach. Errors: PHID_ERR_ARGUMENT
+ * (where names the option), PHID_ERR_IO (the address cannot be bound, a certificate cannot be
+ * read), PHID_ERR_MEMORY. */
 enum phid_status server_start(const struct server_options *options, struct phid_engine *engine,
                               struct phid_model *model, struct server **ret_server,
                               struct phid_error *err);

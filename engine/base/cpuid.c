@@ -80,10 +80,8 @@ bool cpuid_has(const struct cpuid_features *features, enum cpuid_isa isa)
 }
 
 static const char *const isa_names[CPUID_ISA_COUNT] = {
-    [CPUID_SCALAR] = "scalar",
-    [CPUID_AVX2] = "avx2",
-    [CPUID_AVXVNNI] = "avxvnni",
-    [CPUID_AVX512] = "avx512",
+    [CPUID_SCALAR] = "scalar",         [CPUID_AVX2] = "avx2",
+    [CPUID_AVXVNNI] = "avxvnni",       [CPUID_AVX512] = "avx512",
     [CPUID_AVX512VNNI] = "avx512vnni",
 };
 

@@ -114,8 +114,7 @@ bool file_map_read(const struct file_map *map, size_t offset, size_t size, void 
         return size == 0;
     }
     for (size_t done = 0; done < size;) {
-        ssize_t got =
-            pread(map->fd, (char *)to + done, size - done, (off_t)(offset + done));
+        ssize_t got = pread(map->fd, (char *)to + done, size - done, (off_t)(offset + done));
         if (got <= 0 && !(got < 0 && errno == EINTR)) {
             return false;
         }

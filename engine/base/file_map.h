@@ -15,8 +15,8 @@
 struct file_map {
     const unsigned char *data; /* never NULL while open, also for an empty file */
     size_t size;
-    void *mapping; /* what to unmap; NULL for an empty file */
-    int fd;        /* of the same file, when there is a mapping */
+    void *mapping;                 /* what to unmap; NULL for an empty file */
+    int fd;                        /* of the same file, when there is a mapping */
     int64_t changed_s, changed_ns; /* the file's time of change when it was opened */
 };
 

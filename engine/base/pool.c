@@ -13,7 +13,8 @@
 
 #include "engine/base/clock.h"
 
-/* Long enough to bridge the gap between two operations of a step, short enough to cost nothing when idle. */
+/* Long enough to bridge the gap between two operations of a step, short enough to cost nothing when
+ * idle. */
 #define SPIN_NS       50000u
 #define SPIN_PER_LOOK 64
 
@@ -23,15 +24,17 @@ struct worker {
     size_t index;
 };
 
-/* A line of its own for each thread. Written in a task by its thread, before `done` counts the task. */
+/* A line of its own for each thread. Written in a task by its thread, before `done` counts the
+ * task. */
 struct busy {
     _Alignas(64) uint64_t ns;
 };
 
 struct pool {
-    /* The run's number in the high half, tasks not yet taken in the low half. A task is taken by counting down with
-     * compare-and-swap, so a thread that comes late can never take a task of a run it did not see. Stored with
-     * release by pool_run after the fields below; a successful take is its acquire. */
+    /* The run's number in the high half, tasks not yet taken in the low half. A task is taken by
+     * counting down with compare-and-swap, so a thread that comes late can never take a task of a
+     * run it did not see. Stored with release by pool_run after the fields below; a successful take
+     * is its acquire. */
     _Alignas(64) _Atomic uint64_t ticket;
 
     /* Written by pool_run while no task can be taken. */
@@ -39,9 +42,11 @@ struct pool {
     void *context;
     size_t count;
 
-    _Alignas(64) _Atomic size_t done; /* tasks finished in this run; release by the doer, acquire by the caller */
-    _Atomic size_t sleepers;          /* threads in `wake`; sequentially consistent against ticket */
-    _Atomic bool caller_sleeps;       /* the caller is in `finished`; sequentially consistent against done */
+    _Alignas(64) _Atomic size_t
+        done; /* tasks finished in this run; release by the doer, acquire by the caller */
+    _Atomic size_t sleepers; /* threads in `wake`; sequentially consistent against ticket */
+    _Atomic bool
+        caller_sleeps; /* the caller is in `finished`; sequentially consistent against done */
     _Atomic bool stop;
 
     pthread_mutex_t mutex;
@@ -68,8 +73,8 @@ static bool take(struct pool *pool, size_t *ret_task)
 {
     uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_relaxed);
     while ((uint32_t)ticket != 0) {
-        if (atomic_compare_exchange_weak_explicit(&pool->ticket, &ticket, ticket - 1, memory_order_acquire,
-                                                  memory_order_relaxed)) {
+        if (atomic_compare_exchange_weak_explicit(&pool->ticket, &ticket, ticket - 1,
+                                                  memory_order_acquire, memory_order_relaxed)) {
             *ret_task = pool->count - (uint32_t)ticket;
             return true;
         }
@@ -95,7 +100,8 @@ static void work(struct pool *pool, size_t thread)
     while (take(pool, &task)) {
         size_t count = pool->count;
         run_task(pool, task, thread);
-        /* After the last one is counted the caller may return and start another run: touch nothing of this one. */
+        /* After the last one is counted the caller may return and start another run: touch nothing
+         * of this one. */
         if (atomic_fetch_add(&pool->done, 1) + 1 == count && atomic_load(&pool->caller_sleeps)) {
             pthread_mutex_lock(&pool->mutex);
             pthread_cond_signal(&pool->finished);
@@ -119,7 +125,8 @@ static bool spin_for_work(struct pool *pool)
             }
             pause_briefly();
         }
-    } while (clock_now_ns() - start < SPIN_NS && !atomic_load_explicit(&pool->stop, memory_order_relaxed));
+    } while (clock_now_ns() - start < SPIN_NS &&
+             !atomic_load_explicit(&pool->stop, memory_order_relaxed));
     return false;
 }
 
@@ -133,7 +140,8 @@ static void *worker_main(void *argument)
             continue;
         }
         pthread_mutex_lock(&pool->mutex);
-        /* Announce first, look again after: pool_run publishes first and looks for sleepers after. */
+        /* Announce first, look again after: pool_run publishes first and looks for sleepers after.
+         */
         atomic_fetch_add(&pool->sleepers, 1);
         while (!has_work(pool) && !atomic_load(&pool->stop)) {
             pthread_cond_wait(&pool->wake, &pool->mutex);
@@ -210,7 +218,7 @@ void pool_run(struct pool *pool, pool_task task, void *context, size_t count)
         return;
     }
     for (size_t first = 0; first < count; first += UINT32_MAX) {
-        struct shifted shifted = { .task = task, .context = context, .first = first };
+        struct shifted shifted = {.task = task, .context = context, .first = first};
         size_t part = count - first < UINT32_MAX ? count - first : UINT32_MAX;
         run_part(pool, run_shifted, &shifted, part);
     }
@@ -235,8 +243,9 @@ size_t pool_threads(const struct pool *pool)
     return pool->threads;
 }
 
-/* Signals are the program's business and not these threads'; but a fault of their own, such as a mapped page
- * that can not be read, comes to them in any case and must find the program's handler. */
+/* Signals are the program's business and not these threads'; but a fault of their own, such as a
+ * mapped page that can not be read, comes to them in any case and must find the program's handler.
+ */
 static int start_worker(struct worker *worker)
 {
     sigset_t blocked, before;
@@ -257,7 +266,8 @@ enum phid_status pool_new(size_t threads, struct pool **ret, struct phid_error *
         threads = pool_default_threads();
     }
     if (threads > POOL_THREADS_MAX) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "%zu threads are more than %d", threads, POOL_THREADS_MAX);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "%zu threads are more than %d", threads,
+                         POOL_THREADS_MAX);
     }
     struct pool *pool = aligned_alloc(64, sizeof(*pool));
     struct worker *workers = calloc(threads, sizeof(*workers));
@@ -278,12 +288,12 @@ enum phid_status pool_new(size_t threads, struct pool **ret, struct phid_error *
     pthread_cond_init(&pool->finished, NULL);
     for (size_t i = 1; i < threads; i++) {
         struct worker *worker = &workers[pool->started];
-        *worker = (struct worker){ .pool = pool, .index = i };
+        *worker = (struct worker){.pool = pool, .index = i};
         int error = start_worker(worker);
         if (error != 0) {
             pool_free(pool);
-            return phid_fail(err, PHID_ERR_MEMORY, "cannot start thread %zu of %zu: %s", i + 1, threads,
-                             strerror(error));
+            return phid_fail(err, PHID_ERR_MEMORY, "cannot start thread %zu of %zu: %s", i + 1,
+                             threads, strerror(error));
         }
         pool->started++;
     }
@@ -311,8 +321,9 @@ void pool_free(struct pool *pool)
     free(pool);
 }
 
-/* Whole cores of the control group's quota (cgroup v2's cpu.max, "quota period" or "max period"); 0 when unlimited or
- * unknown. In a container the file of its own group is at the root of the mount. */
+/* Whole cores of the control group's quota (cgroup v2's cpu.max, "quota period" or "max period"); 0
+ * when unlimited or unknown. In a container the file of its own group is at the root of the mount.
+ */
 static size_t quota_cores(void)
 {
     FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");

@@ -1,9 +1,11 @@
-/* A pool of threads that share out numbered tasks: pool_run calls a function once for every task and returns when all
- * are done. The thread that calls pool_run works along, so a pool of one has no thread of its own.
+/* A pool of threads that share out numbered tasks: pool_run calls a function once for every task
+ * and returns when all are done. The thread that calls pool_run works along, so a pool of one has
+ * no thread of its own.
  *
- * Tasks are handed out one at a time from a single counter, in ascending order: a thread whose core was taken away
- * holds up no more than the task it is in. Between runs the threads spin for a moment (steps of a model follow each
- * other within microseconds), then sleep. pool_run may be called by one thread at a time; tasks must not call it. */
+ * Tasks are handed out one at a time from a single counter, in ascending order: a thread whose core
+ * was taken away holds up no more than the task it is in. Between runs the threads spin for a
+ * moment (steps of a model follow each other within microseconds), then sleep. pool_run may be
+ * called by one thread at a time; tasks must not call it. */
 #ifndef PHID_BASE_POOL_H
 #define PHID_BASE_POOL_H
 
@@ -16,7 +18,8 @@
 
 struct pool;
 
-/* `thread` is below pool_threads() and different in tasks that run at the same time: an index of scratch memory. */
+/* `thread` is below pool_threads() and different in tasks that run at the same time: an index of
+ * scratch memory. */
 typedef void (*pool_task)(void *context, size_t task, size_t thread);
 
 /* `threads` includes the caller of pool_run; 0 means pool_default_threads(). */
@@ -30,14 +33,15 @@ size_t pool_threads(const struct pool *pool);
 /* What tasks wrote is visible to the caller when this returns. */
 void pool_run(struct pool *pool, pool_task task, void *context, size_t count);
 
-/* From now on, for as long as the pool lives, the time of every task is taken. Not while a run is in progress. */
+/* From now on, for as long as the pool lives, the time of every task is taken. Not while a run is
+ * in progress. */
 void pool_measure(struct pool *pool);
 
 /* Time spent in tasks, all threads together. Between runs, by whoever calls pool_run. */
 uint64_t pool_busy_ns(const struct pool *pool);
 
-/* How many threads this process may run at once: its affinity mask, limited by its control group's quota (rounded
- * up). At least 1. */
+/* How many threads this process may run at once: its affinity mask, limited by its control group's
+ * quota (rounded up). At least 1. */
 size_t pool_default_threads(void);
 
 #endif

@@ -18,9 +18,9 @@ struct kv_budget {
     uint64_t free_bytes;   /* what the machine has left */
 };
 
-/* With memory_bytes: as many pages as fit in it. Without: what free_bytes leave after a reserve of a
- * tenth, at least 1 GiB; at least one context; at most twice max_running contexts, of which one half
- * is for what nobody uses any more. free_bytes of 0 (the system does not say): a quarter of
+/* With memory_bytes: as many pages as fit in it. Without: what free_bytes leave after a reserve of
+ * a tenth, at least 1 GiB; at least one context; at most twice max_running contexts, of which one
+ * half is for what nobody uses any more. free_bytes of 0 (the system does not say): a quarter of
  * max_running contexts. Errors: PHID_ERR_MEMORY when one context does not fit; the message says how
  * many bytes it takes. */
 enum phid_status kv_budget_pages(const struct kv_budget *budget, size_t *ret_pages,

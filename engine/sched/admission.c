@@ -16,8 +16,8 @@ void loop_park(struct loop *l, struct sequence *s)
     loop_put_back(l, s);
 }
 
-/* Pages for what is there and for a page's worth of answer, so that it does not stumble at once. One
- * that stumbled before leaves everybody else a page to grow into. */
+/* Pages for what is there and for a page's worth of answer, so that it does not stumble at once.
+ * One that stumbled before leaves everybody else a page to grow into. */
 static size_t pages_to_begin(const struct loop *l, const struct sequence *s)
 {
     size_t tokens = s->tokens.count + BACKEND_PAGE_TOKENS;

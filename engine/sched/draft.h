@@ -3,9 +3,9 @@
  *
  * Answers repeat their prompts: names, quotations, code, lists. So the end of the text is looked up
  * in what came before, and what followed there is the guess (prompt lookup: Saxena, "Prompt Lookup
- * Decoding", 2023). A step computes the guesses as further rows of the sequence; each row's token is
- * sampled as always, and a guess that equals it has saved a step. So guesses change no token, only
- * the time. The index is part of a sequence; step thread. */
+ * Decoding", 2023). A step computes the guesses as further rows of the sequence; each row's token
+ * is sampled as always, and a guess that equals it has saved a step. So guesses change no token,
+ * only the time. The index is part of a sequence; step thread. */
 #ifndef PHID_SCHED_DRAFT_H
 #define PHID_SCHED_DRAFT_H
 
@@ -34,8 +34,8 @@ void draft_index_extend(struct draft_index *d, const int32_t *ids, size_t count)
 
 /* What followed the longest occurrence of the end of ids [count] in the text, the newest of the
  * longest: at most max (and DRAFT_MAX) tokens, at most as many as agree before them. Returns how
- * many; 0 when the last two tokens are not there together. The text must be indexed as it is; it may
- * be ids itself, whose end is then no occurrence. */
+ * many; 0 when the last two tokens are not there together. The text must be indexed as it is; it
+ * may be ids itself, whose end is then no occurrence. */
 size_t draft_propose(const struct draft_index *d, const int32_t *text, const int32_t *ids,
                      size_t count, size_t max, int32_t *ret_tokens);
 

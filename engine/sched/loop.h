@@ -26,7 +26,7 @@ struct loop_options {
         *backend; /* loaded, with KV storage for `pages` pages; the loop's alone while it lives */
     const struct block_model *block;
     const struct sequence_terms *terms; /* borrowed; a sequence's pages are at most `pages` */
-    size_t max_running;      /* at most step_tokens */
+    size_t max_running;                 /* at most step_tokens */
     size_t step_tokens;
     uint64_t itl_target_ns; /* see pace.h; 0: twice a lone decode step */
     enum phid_speculation speculation;
@@ -34,7 +34,7 @@ struct loop_options {
     uint64_t max_wait_ns;       /* 0: no limit */
     uint64_t max_overtake_ns;
     size_t pages;
-    size_t page_bytes; /* what copying one moves */
+    size_t page_bytes;                         /* what copying one moves */
     void (*log)(void *user, const char *line); /* may be NULL; called on the step thread */
     void *log_user;
 };

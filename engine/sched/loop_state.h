@@ -49,32 +49,32 @@ struct loop {
     pthread_mutex_t mu;
     pthread_cond_t evaluated;
     pthread_cond_t loading_ended; /* loaded, or failed */
-    struct turns waiting;       /* guarded by mu; new ones */
-    struct queue parked;        /* guarded by mu; those that ran and gave their pages up */
-    uint64_t arrivals;          /* guarded by mu */
-    uint64_t first_expiry_ns;   /* guarded by mu; no one that waits or is parked ends before */
-    bool draining, stopping;    /* guarded by mu */
-    bool loaded;                /* guarded by mu; all weights are there. Written by the step thread */
-    enum phid_status failed;    /* guarded by mu; the device is lost */
+    struct turns waiting;         /* guarded by mu; new ones */
+    struct queue parked;          /* guarded by mu; those that ran and gave their pages up */
+    uint64_t arrivals;            /* guarded by mu */
+    uint64_t first_expiry_ns;     /* guarded by mu; no one that waits or is parked ends before */
+    bool draining, stopping;      /* guarded by mu */
+    bool loaded;             /* guarded by mu; all weights are there. Written by the step thread */
+    enum phid_status failed; /* guarded by mu; the device is lost */
     struct phid_error failure;  /* guarded by mu */
     struct evaluation_job *job; /* guarded by mu */
 
     /* Step thread. */
     struct page_pool pool;
     struct prefix_tree prefixes; /* without pages when nothing is shared */
-    struct sequence **running; /* [max_running], oldest first */
+    struct sequence **running;   /* [max_running], oldest first */
     size_t running_count;
     struct batch batch;
     struct pace pace;
     uint64_t guess_turns; /* in which guesses could be made */
     struct demand demand;
     uint64_t device_ns, sample_ns; /* of this turn */
-    float *hidden; /* [step_tokens, n_embd] */
-    float *logits; /* [logit_rows, n_vocab] */
+    float *hidden;                 /* [step_tokens, n_embd] */
+    float *logits;                 /* [logit_rows, n_vocab] */
     size_t logit_rows;
     uint64_t last_parked; /* its ordinal */
     size_t copies_left;   /* pages that may still be copied before this step */
-    bool unsettled; /* preparing has parked somebody or lets somebody wait: look again */
+    bool unsettled;       /* preparing has parked somebody or lets somebody wait: look again */
     uint64_t cancellations_seen;
 };
 
@@ -93,11 +93,14 @@ void loop_count_pages(struct loop *l);
 /* waiting.c */
 void loop_drop_gone(struct loop *l); /* ends those that were cancelled or whose time is over */
 struct sequence *loop_next_waiting(struct loop *l); /* whose turn is next; NULL: nobody's */
-void loop_take_waiting(struct loop *l, struct sequence *s); /* that one, out of the queue to a seat */
-void loop_put_back(struct loop *l, struct sequence *s); /* it gave its seat up and waits for another */
-void loop_leave(struct loop *l, struct sequence *s);    /* it has ended */
+void loop_take_waiting(struct loop *l,
+                       struct sequence *s); /* that one, out of the queue to a seat */
+void loop_put_back(struct loop *l,
+                   struct sequence *s);              /* it gave its seat up and waits for another */
+void loop_leave(struct loop *l, struct sequence *s); /* it has ended */
 struct sequence *loop_take_any_waiting(struct loop *l); /* to end it; NULL: nobody waits */
-uint64_t loop_first_expiry(struct loop *l); /* when somebody's time will be over if nothing happens */
+uint64_t
+loop_first_expiry(struct loop *l); /* when somebody's time will be over if nothing happens */
 
 /* admission.c */
 void loop_admit(struct loop *l);

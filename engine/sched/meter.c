@@ -6,22 +6,21 @@
 
 /* Nanoseconds. Fine where people feel the difference, then up to what a patient batch job takes. */
 static const uint64_t first_token_bounds[] = {
-    MS(1),   MS(5),   MS(10),   MS(20),   MS(40),   MS(60),    MS(80),    MS(100),
-    MS(250), MS(500), MS(750),  MS(1000), MS(2500), MS(5000),  MS(7500),  MS(10000),
+    MS(1),     MS(5),     MS(10),    MS(20),     MS(40),     MS(60),     MS(80),   MS(100),
+    MS(250),   MS(500),   MS(750),   MS(1000),   MS(2500),   MS(5000),   MS(7500), MS(10000),
     MS(20000), MS(40000), MS(80000), MS(160000), MS(640000), MS(2560000)};
 static const uint64_t token_bounds[] = {
-    MS(1),   MS(2),   MS(5),   MS(10),  MS(25),  MS(50),   MS(75),   MS(100),
-    MS(150), MS(200), MS(300), MS(400), MS(500), MS(750),  MS(1000), MS(2500),
+    MS(1),    MS(2),    MS(5),     MS(10),    MS(25),    MS(50),   MS(75),   MS(100),
+    MS(150),  MS(200),  MS(300),   MS(400),   MS(500),   MS(750),  MS(1000), MS(2500),
     MS(5000), MS(7500), MS(10000), MS(20000), MS(40000), MS(80000)};
 static const uint64_t request_bounds[] = {
-    MS(10),   MS(50),    MS(100),   MS(300),   MS(500),   MS(800),    MS(1000),   MS(1500),
-    MS(2000), MS(2500),  MS(5000),  MS(10000), MS(15000), MS(20000),  MS(30000),  MS(40000),
+    MS(10),    MS(50),    MS(100),    MS(300),    MS(500),    MS(800),    MS(1000),    MS(1500),
+    MS(2000),  MS(2500),  MS(5000),   MS(10000),  MS(15000),  MS(20000),  MS(30000),   MS(40000),
     MS(50000), MS(60000), MS(120000), MS(240000), MS(480000), MS(960000), MS(1920000), MS(7680000)};
-static const uint64_t count_bounds[] = {1,    2,    5,    10,    20,    50,    100,    200,
-                                        500,  1000, 2000, 5000,  10000, 20000, 50000,  100000,
-                                        200000};
-static const uint64_t row_bounds[] = {1,   2,   4,    8,    16,   32,   64,
-                                      128, 256, 512, 1024, 2048, 4096, 8192, 16384};
+static const uint64_t count_bounds[] = {1,    2,    5,    10,    20,    50,    100,    200,   500,
+                                        1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000};
+static const uint64_t row_bounds[] = {1,   2,   4,    8,    16,   32,   64,   128,
+                                      256, 512, 1024, 2048, 4096, 8192, 16384};
 
 #define BOUNDS(table) .bounds = table, .count = sizeof(table) / sizeof(table[0])
 

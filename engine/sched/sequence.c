@@ -175,8 +175,8 @@ static enum phid_status copy_params(struct sequence *s, const struct phid_reques
     s->ignore_eos = p->ignore_eos;
     s->continues_text = p->continues_text;
     s->submitted_ns = clock_now_ns();
-    s->arrived_ns = p->arrived_ns > 0 && p->arrived_ns < s->submitted_ns ? p->arrived_ns
-                                                                         : s->submitted_ns;
+    s->arrived_ns =
+        p->arrived_ns > 0 && p->arrived_ns < s->submitted_ns ? p->arrived_ns : s->submitted_ns;
     s->deadline_ns = p->timeout_ms > 0 ? s->submitted_ns + p->timeout_ms * (uint64_t)CLOCK_NS_PER_MS
                                        : UINT64_MAX;
     s->start_by_ns = UINT64_MAX;

@@ -36,8 +36,8 @@ struct sequence_terms {
     const int32_t *end_ids; /* all tokens that end an answer */
     size_t end_count;
     size_t n_vocab;
-    size_t context; /* tokens a sequence may hold */
-    bool drafts;    /* sequences guess ahead, see draft.h */
+    size_t context;          /* tokens a sequence may hold */
+    bool drafts;             /* sequences guess ahead, see draft.h */
     size_t original_context; /* tokens up to which the short rotary factors hold; 0: one set only */
     enum phid_longrope longrope;
     const struct prefix_secret *prefix_secret; /* NULL: computed prefixes are not shared */
@@ -85,14 +85,14 @@ struct sequence {
     struct sharing sharing;
     enum block_rope_set rope_set;
     bool started;
-    bool runnable;          /* takes part in the step being built */
-    bool ended;             /* its finish was decided; later rows of the same step are ignored */
+    bool runnable;            /* takes part in the step being built */
+    bool ended;               /* its finish was decided; later rows of the same step are ignored */
     struct draft_index draft; /* unless the terms say no */
     struct draft_record draft_record;
     size_t guesses; /* of this step, not settled yet: they lie in `tokens` behind the last one */
     size_t guesses_made, guesses_right; /* of this step */
-    size_t prompt_reported; /* prompt tokens already in the output (prompt_logprobs) */
-    size_t charged;         /* tokens its tenant has been charged for */
+    size_t prompt_reported;             /* prompt tokens already in the output (prompt_logprobs) */
+    size_t charged;                     /* tokens its tenant has been charged for */
     struct sampler sampler;
     struct answer answer;
     struct output_progress progress;

@@ -65,8 +65,8 @@ void sharing_link(struct sharing *s, const struct tokens *tokens)
 void sharing_restart(struct sharing *s, enum block_rope_set set)
 {
     s->published = 0;
-    if (s->secret != NULL && (s->link_count == 0 ||
-                              !prefix_hash_equal(s->links[0], s->scopes[set]))) {
+    if (s->secret != NULL &&
+        (s->link_count == 0 || !prefix_hash_equal(s->links[0], s->scopes[set]))) {
         s->links[0] = s->scopes[set];
         s->link_count = 1;
     }
@@ -225,10 +225,9 @@ static bool share_beginning(struct loop *l, struct sequence *s)
     size_t i = s->sharing.published, first = i * BACKEND_PAGE_TOKENS;
     size_t room = s->tokens.count - 1 - first, same = 0;
     uint32_t own = s->pages.count > i ? s->pages.ids[i] : PREFIX_NONE;
-    uint32_t page = prefix_find_beginning(&l->prefixes, parent_of(s, i), s->sharing.links[i],
-                                          page_tokens(s, i),
-                                          room < BACKEND_PAGE_TOKENS ? room : BACKEND_PAGE_TOKENS,
-                                          own, &same);
+    uint32_t page =
+        prefix_find_beginning(&l->prefixes, parent_of(s, i), s->sharing.links[i], page_tokens(s, i),
+                              room < BACKEND_PAGE_TOKENS ? room : BACKEND_PAGE_TOKENS, own, &same);
     if (page == PREFIX_NONE || first + same < s->done + PREFIX_BEGINNING) {
         return true;
     }
@@ -243,8 +242,8 @@ static bool share_beginning(struct loop *l, struct sequence *s)
     }
     l->copies_left--;
     page_pool_ref(&l->pool, page); /* so that it is not the one that makes room for its copy */
-    if (own_page(l, s) && l->options.api->kv_copy(l->options.backend, page, s->pages.ids[i],
-                                                  NULL) == PHID_OK) {
+    if (own_page(l, s) &&
+        l->options.api->kv_copy(l->options.backend, page, s->pages.ids[i], NULL) == PHID_OK) {
         go_on_from(l, s, first + same);
     }
     page_pool_unref(&l->pool, page);

@@ -2,9 +2,9 @@
  * and how many of its pages the prefix tree has.
  *
  * Part of the sequence. The links of the prompt are made when the request is submitted, on the
- * caller's thread; everything afterwards belongs to the step thread. sharing.c holds the loop's part
- * (loop_state.h): finding pages, waiting for those that another sequence is computing, publishing
- * new ones. */
+ * caller's thread; everything afterwards belongs to the step thread. sharing.c holds the loop's
+ * part (loop_state.h): finding pages, waiting for those that another sequence is computing,
+ * publishing new ones. */
 #ifndef PHID_SCHED_SHARING_H
 #define PHID_SCHED_SHARING_H
 
@@ -17,7 +17,7 @@
 #include "engine/kv/prefix_hash.h"
 
 struct sharing {
-    const struct prefix_secret *secret; /* NULL: nothing is shared */
+    const struct prefix_secret *secret;         /* NULL: nothing is shared */
     struct prefix_hash scopes[BLOCK_ROPE_SETS]; /* the first link under each set of factors */
     struct prefix_hash *links; /* [link_count] heap; links[i] stands for the first i pages */
     size_t link_count, link_capacity;

@@ -18,7 +18,8 @@ static struct pace_step decode_load(const struct loop *l, bool *ret_prompts)
     return load;
 }
 
-/* Steps that are all alike do not tell what a row costs, so now and then a guess is made to find out. */
+/* Steps that are all alike do not tell what a row costs, so now and then a guess is made to find
+ * out. */
 #define TRIAL_TURNS 32
 #define TRIAL_ROWS  4 /* sequences at most */
 
@@ -60,7 +61,8 @@ static size_t guess(struct loop *l, struct sequence *s, double cost, size_t rows
     size_t count = draft_propose(&s->prediction_index, s->prediction.ids, s->tokens.ids,
                                  s->tokens.count, max, guesses);
     if (count == 0) {
-        count = draft_propose(&s->draft, s->tokens.ids, s->tokens.ids, s->tokens.count, max, guesses);
+        count =
+            draft_propose(&s->draft, s->tokens.ids, s->tokens.ids, s->tokens.count, max, guesses);
     }
     /* Guesses drive nobody from his pages. */
     return count > 0 && page_table_grow(&s->pages, &l->pool, s->tokens.count + count) ? count : 0;

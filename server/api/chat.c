@@ -318,7 +318,7 @@ static const struct generation_format chat_format = {
 };
 
 enum api_fault generation_start_chat(const struct generation_request *r, struct generation **ret,
-                    struct api_error *err)
+                                     struct api_error *err)
 {
     return generation_start(&chat_format, r, ret, err);
 }

@@ -279,8 +279,8 @@ static const struct generation_format completion_format = {
     .read_prompts = read_prompts,
 };
 
-enum api_fault generation_start_completion(const struct generation_request *r, struct generation **ret,
-                    struct api_error *err)
+enum api_fault generation_start_completion(const struct generation_request *r,
+                                           struct generation **ret, struct api_error *err)
 {
     return generation_start(&completion_format, r, ret, err);
 }

@@ -124,7 +124,9 @@ enum api_fault api_fail_overloaded(struct api_error *err, const struct phid_engi
     phid_engine_load(engine, &load);
     uint64_t seconds = (load.wait_ms / 2 + 999) / 1000;
     api_fail(err, API_OVERLOADED, NULL, "%s", message);
-    err->retry_after = seconds < 1 ? 1 : seconds > API_RETRY_MAX ? API_RETRY_MAX : (unsigned)seconds;
+    err->retry_after = seconds < 1               ? 1
+                       : seconds > API_RETRY_MAX ? API_RETRY_MAX
+                                                 : (unsigned)seconds;
     return API_OVERLOADED;
 }
 

@@ -71,14 +71,15 @@ enum api_fault api_fail(struct api_error *err, enum api_fault fault, const char 
 enum api_fault api_fail_engine(struct api_error *err, const struct phid_error *engine_error,
                                const char *param);
 
-/* The engine has no place for it: API_OVERLOADED, to be tried again when about half of the wait is over
- * that it would have now. */
+/* The engine has no place for it: API_OVERLOADED, to be tried again when about half of the wait is
+ * over that it would have now. */
 enum api_fault api_fail_overloaded(struct api_error *err, const struct phid_engine *engine,
                                    const char *message);
 
-unsigned api_error_status(enum api_fault fault);      /* 400 */
-const char *api_error_code(enum api_fault fault);     /* "invalid_type" */
-unsigned api_error_retry_after(const struct api_error *err); /* seconds for Retry-After; 0: no header */
+unsigned api_error_status(enum api_fault fault);  /* 400 */
+const char *api_error_code(enum api_fault fault); /* "invalid_type" */
+unsigned
+api_error_retry_after(const struct api_error *err); /* seconds for Retry-After; 0: no header */
 bool api_error_retryable(enum api_fault fault); /* false on a 5xx: say `x-should-retry: false` */
 
 /* Appends {"error":{"message":..,"type":..,"param":..,"code":..}}. */

@@ -79,7 +79,7 @@ struct generation {
     bool service_tier; /* the client sent one: answer it */
     struct prompt *prompts;
     size_t prompt_count;
-    int32_t *prediction;    /* heap, may be NULL: what the client expects as the answer */
+    int32_t *prediction; /* heap, may be NULL: what the client expects as the answer */
     size_t prediction_count;
     struct choice *choices; /* by prompt, then candidate */
     size_t choice_count;

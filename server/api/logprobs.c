@@ -7,7 +7,8 @@
 #include "server/api/json_write.h"
 
 #define LOGPROB_FLOOR (-9999.0f)
-#define TOP_NAMES_MAX ((size_t)1 << 20) /* 21 tokens of 4 KiB, every byte escaped, are half of it */
+#define TOP_NAMES_MAX ((size_t)1 << 20) /* 21 tokens of 4 KiB, every byte escaped, are half of it  \
+                                         */
 
 void logprobs_init(struct logprobs *l, enum logprobs_form form, int64_t alternatives, bool echo,
                    bool answer_begins)
@@ -111,9 +112,9 @@ static void add_chat(struct logprobs *l, const struct api *api, const struct phi
     buf_append_c(out, "]}");
 }
 
-/* One member of a completion's map, unless its name is there: parts of characters are all written as
- * U+FFFD, and the first, more probable one keeps the name. `names` holds those that are there, each
- * with its length before it. */
+/* One member of a completion's map, unless its name is there: parts of characters are all written
+ * as U+FFFD, and the first, more probable one keeps the name. `names` holds those that are there,
+ * each with its length before it. */
 static void put_top(struct logprobs *l, const struct api *api, int32_t id, float logprob,
                     struct buf *names)
 {

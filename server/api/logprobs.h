@@ -17,7 +17,7 @@ struct logprobs {
     struct buf tops;      /* completion: top_logprobs[] */
     struct buf offsets;   /* completion: text_offset[], code points into the choice's text */
     /* completion: where in the choice's text the tokens are */
-    size_t characters; /* code points of the tokens so far */
+    size_t characters;                  /* code points of the tokens so far */
     unsigned char held[UTF8_MAX_BYTES]; /* the start of one that further bytes may complete */
     size_t held_count;
     bool in_prompt;     /* the tokens are still those of an echoed prompt */

@@ -1,6 +1,6 @@
-/* The `prediction` of a chat request: the text that the client expects, as somebody who asks for a small
- * change in a long file does. It only makes the answer come sooner, where it comes true. Worker
- * threads. */
+/* The `prediction` of a chat request: the text that the client expects, as somebody who asks for a
+ * small change in a long file does. It only makes the answer come sooner, where it comes true.
+ * Worker threads. */
 #ifndef PHID_SERVER_API_PREDICTION_H
 #define PHID_SERVER_API_PREDICTION_H
 

@@ -23,8 +23,8 @@ void reply_begin(const struct generation *g, const char *object, struct buf *out
 void usage_write(const struct generation *g, struct buf *out)
 {
     struct usage u = generation_usage(g);
-    buf_printf(out, "{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu", u.prompt,
-               u.completion, u.prompt + u.completion);
+    buf_printf(out, "{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu",
+               u.prompt, u.completion, u.prompt + u.completion);
     buf_printf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%zu,\"audio_tokens\":0}",
                u.cached);
     buf_printf(out,

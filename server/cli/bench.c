@@ -536,7 +536,8 @@ int cli_bench(int argc, char **argv)
          .kind = ARG_TEXT,
          .dest = &b.isa,
          .metavar = "NAME",
-         .help = "kernels and peaks of this instruction set (scalar, avx2, avxvnni, avx512, avx512vnni)"},
+         .help = "kernels and peaks of this instruction set (scalar, avx2, avxvnni, avx512, "
+                 "avx512vnni)"},
         {.name = "--profile",
          .kind = ARG_SWITCH,
          .dest = &b.profiled,

@@ -10,7 +10,7 @@
 #include "server/cli/metadata.h"
 #include "server/cli/workload.h"
 
-#define OUTPUT_MAX ((size_t)1 << 30)
+#define OUTPUT_MAX    ((size_t)1 << 30)
 #define HEAD_SIZE_MAX ((uint64_t)1 << 40) /* a file may claim anything */
 
 /* What the file says, gathered once for both outputs. */

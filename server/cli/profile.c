@@ -35,7 +35,8 @@ void profile_end(struct profile *p, double wall_s)
     for (size_t i = 0; i < p->count; i++) {
         p->rows[i].runs += now[i].runs - p->start[i].runs;
         p->rows[i].ns += now[i].ns - p->start[i].ns;
-        p->rows[i].wait_ns += now[i].wait_ns > p->start[i].wait_ns ? now[i].wait_ns - p->start[i].wait_ns : 0;
+        p->rows[i].wait_ns +=
+            now[i].wait_ns > p->start[i].wait_ns ? now[i].wait_ns - p->start[i].wait_ns : 0;
         p->rows[i].bytes += now[i].bytes - p->start[i].bytes;
         p->rows[i].macs += now[i].macs - p->start[i].macs;
     }
@@ -46,15 +47,17 @@ static double rate(uint64_t amount, uint64_t ns)
     return ns == 0 ? 0 : (double)amount / (double)ns;
 }
 
-static void print_row(const struct profile *p, const struct phid_operation *row, bool json, bool first)
+static void print_row(const struct profile *p, const struct phid_operation *row, bool json,
+                      bool first)
 {
     double gb_s = rate(row->bytes, row->ns);
     double gmac_s = rate(row->macs, row->ns);
     if (json) {
-        printf("%s{\"name\":\"%s\",\"runs\":%" PRIu64 ",\"ms\":%.4f,\"wait_ms\":%.4f,\"bytes\":%" PRIu64
-               ",\"macs\":%" PRIu64 ",\"gb_s\":%.3f,\"gmac_s\":%.3f}",
-               first ? "" : ",", row->name, row->runs, (double)row->ns * 1e-6, (double)row->wait_ns * 1e-6, row->bytes,
-               row->macs, gb_s, gmac_s);
+        printf("%s{\"name\":\"%s\",\"runs\":%" PRIu64
+               ",\"ms\":%.4f,\"wait_ms\":%.4f,\"bytes\":%" PRIu64 ",\"macs\":%" PRIu64
+               ",\"gb_s\":%.3f,\"gmac_s\":%.3f}",
+               first ? "" : ",", row->name, row->runs, (double)row->ns * 1e-6,
+               (double)row->wait_ns * 1e-6, row->bytes, row->macs, gb_s, gmac_s);
         return;
     }
     size_t threads = phid_engine_info(p->engine)->threads;
@@ -75,7 +78,8 @@ void profile_print(const struct profile *p, bool json)
     }
     double covered = p->wall_s > 0 ? (double)sum_ns * 1e-9 / p->wall_s : 0;
     if (json) {
-        printf(",\"profile\":{\"wall_ms\":%.4f,\"covered\":%.4f,\"operations\":[", p->wall_s * 1e3, covered);
+        printf(",\"profile\":{\"wall_ms\":%.4f,\"covered\":%.4f,\"operations\":[", p->wall_s * 1e3,
+               covered);
     }
     bool first = true;
     for (size_t i = 0; i < p->count; i++) {
@@ -87,6 +91,7 @@ void profile_print(const struct profile *p, bool json)
     if (json) {
         printf("]}");
     } else {
-        printf("  %-12s %10.2f ms %6.1f%% of %.2f ms\n\n", "all", (double)sum_ns * 1e-6, 100 * covered, p->wall_s * 1e3);
+        printf("  %-12s %10.2f ms %6.1f%% of %.2f ms\n\n", "all", (double)sum_ns * 1e-6,
+               100 * covered, p->wall_s * 1e3);
     }
 }

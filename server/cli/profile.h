@@ -1,4 +1,5 @@
-/* What `bench --profile` prints: the operations of an engine during a measurement, beside its wall time. Owned by bench. */
+/* What `bench --profile` prints: the operations of an engine during a measurement, beside its wall
+ * time. Owned by bench. */
 #ifndef PHID_CLI_PROFILE_H
 #define PHID_CLI_PROFILE_H
 

@@ -24,8 +24,8 @@ struct service {
     bool loaded;    /* all weights are there */
 };
 
-/* A model that is loaded within this time is known to be sound when the server says that it is ready.
- * The weights of a larger one keep coming while it answers. */
+/* A model that is loaded within this time is known to be sound when the server says that it is
+ * ready. The weights of a larger one keep coming while it answers. */
 #define LOAD_PATIENCE_MS 300
 
 /* ------------------------------------------------------------------ keys */
@@ -247,7 +247,8 @@ static void watched_signals(sigset_t *set)
     sigaddset(set, SIGHUP);
 }
 
-/* The rest of the weights, which come while requests may already run. False when they cannot be had. */
+/* The rest of the weights, which come while requests may already run. False when they cannot be
+ * had. */
 static bool look_at_load(struct service *s, struct phid_error *err)
 {
     if (phid_engine_loaded(s->engine, 0, &s->loaded, err) != PHID_OK) {

@@ -386,8 +386,8 @@ static uint64_t body_deadline(const struct conn *c)
     return c->body_since_ms + IO_BODY_MS + c->framing.total * 1000 / IO_BODY_RATE;
 }
 
-/* A client that has shut its side may be waiting for the answer or be gone, and only what happens to
- * bytes sent to it tells: an interim answer, which every HTTP/1.1 client skips, is answered by a
+/* A client that has shut its side may be waiting for the answer or be gone, and only what happens
+ * to bytes sent to it tells: an interim answer, which every HTTP/1.1 client skips, is answered by a
  * reset from a socket that was closed. In a stream a ping does the same. */
 static void probe(struct conn *c)
 {

@@ -23,7 +23,8 @@ static void copy_cut(char *out, size_t size, struct str text)
 /* A client's own word in our log line: letters, digits and marks that cannot break it. */
 static void copy_word(char *out, size_t size, struct str text)
 {
-    static const char good[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:+/";
+    static const char good[] =
+        "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:+/";
     copy_cut(out, size, text);
     for (char *c = out; *c != '\0'; c++) {
         *c = strchr(good, *c) != NULL ? *c : '?';
@@ -80,8 +81,8 @@ static void log_request(const struct exchange *x)
     const struct generation *g = x->generation;
     bool gone = atomic_load_explicit(&x->gone, memory_order_relaxed);
     unsigned long long total_ms = x->io->now_ms - x->started_ms;
-    bool watching = x->route.id == ROUTE_HEALTH || x->route.id == ROUTE_READY ||
-                    x->route.id == ROUTE_METRICS;
+    bool watching =
+        x->route.id == ROUTE_HEALTH || x->route.id == ROUTE_READY || x->route.id == ROUTE_METRICS;
     enum server_log_level level = watching ? SERVER_LOG_DEBUG : SERVER_LOG_INFO;
     char who[sizeof x->caller.name + sizeof x->client_id + 24];
     snprintf(who, sizeof who, "%s%s%s%s", x->caller.id != 0 ? " key=" : "", x->caller.name,
@@ -96,9 +97,8 @@ static void log_request(const struct exchange *x)
     io_log(x->io, level,
            "event=request id=%s method=%s path=%s status=%llu prompt_tokens=%zu cached_tokens=%zu "
            "completion_tokens=%zu queue_ms=%llu ttft_ms=%llu total_ms=%llu finish=%s%s",
-           x->id, x->method, x->path, (unsigned long long)x->status_sent,
-           usage.prompt, usage.cached, usage.completion,
-           (unsigned long long)g->queue_ns / 1000000,
+           x->id, x->method, x->path, (unsigned long long)x->status_sent, usage.prompt,
+           usage.cached, usage.completion, (unsigned long long)g->queue_ns / 1000000,
            (unsigned long long)g->first_token_ns / 1000000, total_ms,
            gone ? "client_gone" : generation_finish(g), who);
 }

@@ -50,9 +50,9 @@ struct exchange {
     uint64_t status_sent; /* for the log */
     enum api_fault fault; /* of the error answered, for the metrics */
     bool suspended;
-    bool fresh;    /* of a stream: the engine may have something */
-    bool ping_due; /* of a stream */
-    bool streamed; /* to its end */
+    bool fresh;           /* of a stream: the engine may have something */
+    bool ping_due;        /* of a stream */
+    bool streamed;        /* to its end */
     bool prompt_reply;    /* refused before its body: the connection ends */
     bool completed;       /* libmicrohttpd is done with it */
     enum api_fault ended; /* not API_OK: to be failed with this once prepared */

@@ -46,7 +46,7 @@ struct head {
     uint64_t content_length;
     struct str host, authorization, api_key, origin, client_request_id;
     struct str priority, request_timeout, timeout; /* see wishes.h */
-    struct str cors_method, cors_headers; /* Access-Control-Request-* */
+    struct str cors_method, cors_headers;          /* Access-Control-Request-* */
     bool cors_private_network;
 };
 

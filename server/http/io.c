@@ -326,8 +326,8 @@ static void enter(struct io *io, enum io_phase phase)
     io->phase = phase;
     io->phase_since_ms = io->now_ms;
     /* A server that ends while it loads says why elsewhere. */
-    io_log(io, io_is_loaded(io) ? SERVER_LOG_INFO : SERVER_LOG_DEBUG, "event=phase phase=%s requests=%zu",
-           names[phase], io->exchanges);
+    io_log(io, io_is_loaded(io) ? SERVER_LOG_INFO : SERVER_LOG_DEBUG,
+           "event=phase phase=%s requests=%zu", names[phase], io->exchanges);
 }
 
 /* Closes what waits for another request; with `fresh`, also those that have not asked anything yet

@@ -27,13 +27,13 @@
 #define IO_SWEEP_MS 200 /* how often deadlines are looked at */
 #define IO_SCRATCH  65536
 
-#define IO_HEAD_MS   10000 /* a request's head, from its first byte (or the connection) */
-#define IO_IDLE_MS   75000 /* between two requests of a connection */
-#define IO_BODY_MS   30000 /* a body, plus its size at IO_BODY_RATE */
-#define IO_BODY_RATE 65536 /* bytes a second */
-#define IO_STALL_MS  30000 /* a client that takes nothing of its answer */
-#define IO_LINGER_MS 3000  /* for the client to close after our last byte */
-#define IO_PROBE_MS  200   /* a client that sends no more is asked so soon whether it still reads */
+#define IO_HEAD_MS    10000 /* a request's head, from its first byte (or the connection) */
+#define IO_IDLE_MS    75000 /* between two requests of a connection */
+#define IO_BODY_MS    30000 /* a body, plus its size at IO_BODY_RATE */
+#define IO_BODY_RATE  65536 /* bytes a second */
+#define IO_STALL_MS   30000 /* a client that takes nothing of its answer */
+#define IO_LINGER_MS  3000  /* for the client to close after our last byte */
+#define IO_PROBE_MS   200  /* a client that sends no more is asked so soon whether it still reads */
 #define IO_REPROBE_MS 5000 /* and again */
 
 struct conn;
@@ -54,7 +54,7 @@ struct io {
     size_t max_connections, max_body_bytes, max_buffered_bytes;
     uint32_t sse_ping_ms, drain_delay_ms, drain_timeout_ms, request_timeout_ms;
     bool metrics_page, metrics_open; /* there is one; it needs no key */
-    bool loopback; /* bound to this machine only */
+    bool loopback;                   /* bound to this machine only */
     uint16_t port;
     void (*log)(void *user, enum server_log_level level, const char *line);
     void *log_user;

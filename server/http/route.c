@@ -21,8 +21,7 @@ static const struct route_row {
     {"/chat/completions", "POST", ROUTE_CHAT, ROUTE_FOR_CLIENTS},
 };
 
-static const struct route_row model_row = {"/models/", "GET, HEAD", ROUTE_MODEL,
-                                           ROUTE_FOR_CLIENTS};
+static const struct route_row model_row = {"/models/", "GET, HEAD", ROUTE_MODEL, ROUTE_FOR_CLIENTS};
 
 static const char *const names[] = {
     [ROUTE_NONE] = "other",

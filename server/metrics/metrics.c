@@ -323,12 +323,15 @@ static void put_server(const struct metrics *m, const struct metrics_now *now, s
         {{"connections_open", NULL, "Connections open."}, (double)now->connections, false},
         {{"http_requests_active", NULL, "Requests being answered."}, (double)now->requests, false},
         {{"requests_preparing", NULL, "Requests being parsed and tokenized."},
-         (double)now->preparing, false},
-        {{"request_body_bytes", NULL, "Bytes of request bodies held."}, (double)now->body_bytes,
+         (double)now->preparing,
+         false},
+        {{"request_body_bytes", NULL, "Bytes of request bodies held."},
+         (double)now->body_bytes,
          false},
         {{"connections_total", NULL, "Connections accepted."}, (double)m->connections, true},
         {{"clients_gone_total", NULL, "Clients that left before the end of their answer."},
-         (double)m->clients_gone, true},
+         (double)m->clients_gone,
+         true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         put_row(out, &rows[i].row, rows[i].counts ? "counter" : "gauge", "", rows[i].value);

@@ -1,4 +1,5 @@
-/* Fuzz target: any bytes as a configuration file. What is accepted obeys the table's ranges; what is refused says why. */
+/* Fuzz target: any bytes as a configuration file. What is accepted obeys the table's ranges; what
+ * is refused says why. */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -18,7 +19,8 @@ static void check_ranges(struct config *config)
                        (option->takes_auto && number == option->auto_value));
         } else if (option->type == OPTION_SIZE || option->type == OPTION_DURATION) {
             uint64_t number = *(const uint64_t *)value;
-            FUZZ_CHECK((number >= (uint64_t)option->min && number <= (uint64_t)option->max) || number == 0);
+            FUZZ_CHECK((number >= (uint64_t)option->min && number <= (uint64_t)option->max) ||
+                       number == 0);
         } else if (option->type == OPTION_STRING) {
             const char *text = *(char *const *)value;
             FUZZ_CHECK(text == NULL ? option->takes_null : strlen(text) <= (size_t)option->max);
@@ -29,7 +31,7 @@ static void check_ranges(struct config *config)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config config;
-    struct phid_error err = { 0 };
+    struct phid_error err = {0};
     if (config_init(&config, &err) != PHID_OK) {
         return 0;
     }

@@ -6,7 +6,8 @@
  *
  * Whatever happens around it, an answer that comes to its end is byte for byte the one that the
  * same request gets alone; what an answer shows before it is cancelled is its beginning; in the end
- * no page is lost, and nothing takes for ever. Exit code 0, or 1 with the seed and what was wrong. */
+ * no page is lost, and nothing takes for ever. Exit code 0, or 1 with the seed and what was wrong.
+ */
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -82,8 +83,8 @@ static void complain(struct round *r, const struct flight *f, const char *what, 
                      long want)
 {
     atomic_store(&r->wrong, true);
-    fprintf(stderr, "trace: wish %td, manner %d: %s: %ld, alone %ld\n",
-            f->wish - r->wishes->items, f->manner, what, have, want);
+    fprintf(stderr, "trace: wish %td, manner %d: %s: %ld, alone %ld\n", f->wish - r->wishes->items,
+            f->manner, what, have, want);
 }
 
 static bool submit(struct driver *d)
@@ -95,8 +96,8 @@ static bool submit(struct driver *d)
     d->arrivals--;
     *f = (struct flight){
         .wish = &r->wishes->items[rng_below(&d->rng, r->wishes->count)],
-        .manner = rng_below(&d->rng, 2) == 0 ? READ_AT_ONCE
-                                             : (enum manner)rng_below(&d->rng, MANNERS),
+        .manner =
+            rng_below(&d->rng, 2) == 0 ? READ_AT_ONCE : (enum manner)rng_below(&d->rng, MANNERS),
         .patience = (unsigned)rng_below(&d->rng, 12),
         .moved_ns = clock_now_ns(),
     };
@@ -306,8 +307,7 @@ static bool run_round(const struct wishes *wishes, struct phid_model *model, siz
         .kv_memory_bytes = page_bytes * pages,
     };
     bool abrupt = rng_below(&rng, 6) == 0;
-    struct round r = {
-        .wishes = wishes, .kv_type = kv_type, .short_wait = options.max_wait_ms > 0};
+    struct round r = {.wishes = wishes, .kv_type = kv_type, .short_wait = options.max_wait_ms > 0};
     struct phid_error err = {0};
     uint64_t start = clock_now_ns();
     if (phid_engine_new(model, &options, &r.engine, &err) != PHID_OK) {

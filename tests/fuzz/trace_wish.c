@@ -13,8 +13,13 @@
 const enum phid_kv_type trace_kv_types[TRACE_KV_TYPES] = {PHID_KV_F16, PHID_KV_INT8};
 
 static const char *const questions[] = {
-    "What is the capital of France?", "Count to ten.",   "Hello", "Who wrote Faust?",
-    "Name three colors.",             "What is 2 + 2?", "Say it in one word: yes or no?",
+    "What is the capital of France?",
+    "Count to ten.",
+    "Hello",
+    "Who wrote Faust?",
+    "Name three colors.",
+    "What is 2 + 2?",
+    "Say it in one word: yes or no?",
 };
 static const struct phid_stop stops[] = {{"a", 1}, {". ", 2}, {"Paris", 5}, {"\n", 1}};
 

@@ -1,5 +1,6 @@
-/* The AVX-512 VNNI kernels once more, their instructions imitated by SIMDe, so that machines without AVX-512 run the
- * same source against the scalar kernels. Correctness only; the times mean nothing. */
+/* The AVX-512 VNNI kernels once more, their instructions imitated by SIMDe, so that machines
+ * without AVX-512 run the same source against the scalar kernels. Correctness only; the times mean
+ * nothing. */
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx2.h>
 #include <simde/x86/avx512.h>
@@ -57,7 +58,8 @@ static inline __m512i emulated_cvtepu16_epi32(__m256i x)
 
 static inline __m512 emulated_cvtph_ps(__m256i x)
 {
-    return join_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(x)), _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1)));
+    return join_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(x)),
+                   _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1)));
 }
 
 static inline __m256i emulated_cvtps_ph(__m512 x, int rounding)
@@ -77,6 +79,6 @@ static inline __m256i emulated_cvtps_ph(__m512 x, int rounding)
 #define _mm512_cvtph_ps(x)       emulated_cvtph_ps(x)
 #define _mm512_cvtps_ph(x, mode) emulated_cvtps_ph(x, mode)
 
-#define VEC_EMULATED 1
+#define VEC_EMULATED           1
 #define cpu_kernels_avx512vnni cpu_kernels_avx512vnni_emulated
 #include "engine/backend/cpu/kernels_avx512.c"

@@ -1,5 +1,5 @@
-/* The AVX-VNNI kernels once more, their dot product imitated with AVX2, so that machines without it run the same source
- * against the scalar kernels. Correctness only; the times mean nothing. */
+/* The AVX-VNNI kernels once more, their dot product imitated with AVX2, so that machines without it
+ * run the same source against the scalar kernels. Correctness only; the times mean nothing. */
 #include <immintrin.h>
 
 /* Exact in 32 bits: bytes of even and of odd place, widened to 16 bits. */

@@ -1,5 +1,6 @@
-/* Times of the kernels: from the caches (the same small data again and again) and from memory (data too large for any
- * cache, read once a pass). One thread. GB/s counts the packed weights, or keys and values; GMAC/s multiply-adds. */
+/* Times of the kernels: from the caches (the same small data again and again) and from memory (data
+ * too large for any cache, read once a pass). One thread. GB/s counts the packed weights, or keys
+ * and values; GMAC/s multiply-adds. */
 #include "tests/kernels/harness.h"
 
 #include <math.h>
@@ -11,8 +12,8 @@
 #include "engine/backend/cpu/q8.h"
 #include "engine/base/clock.h"
 
-/* Wall time, the best of many: a thread's own clock is corrected for time stolen by other virtual machines, and then runs
- * too slow. */
+/* Wall time, the best of many: a thread's own clock is corrected for time stolen by other virtual
+ * machines, and then runs too slow. */
 #define BENCH_NS 60000000u
 #define RUNS_NS  200000u /* between two looks at the clock, at least */
 
@@ -78,11 +79,12 @@ static void run_open(void *context)
 static void run_panels(void *context)
 {
     struct multiply_bench *b = context;
-    b->k->multiply_panels(b->m.kind, b->panels, b->k->panel_groups, b->k->panel_blocks, &b->tile, 0, b->y, true);
+    b->k->multiply_panels(b->m.kind, b->panels, b->k->panel_groups, b->k->panel_blocks, &b->tile, 0,
+                          b->y, true);
 }
 
-static void bench_multiply(struct harness *h, const char *filter, enum r16_kind kind, size_t rows, size_t tokens,
-                           const char *from)
+static void bench_multiply(struct harness *h, const char *filter, enum r16_kind kind, size_t rows,
+                           size_t tokens, const char *from)
 {
     const size_t cols = 1024;
     char name[64];
@@ -90,13 +92,14 @@ static void bench_multiply(struct harness *h, const char *filter, enum r16_kind 
     if (!is_wanted(filter, name)) {
         return;
     }
-    struct multiply_bench b = { .k = h->kernels, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE) };
+    struct multiply_bench b = {.k = h->kernels,
+                               .m = random_matrix(h, kind, rows, cols, EXTREME_NONE)};
     struct tile_memory t;
     tile_init(h, &t, tokens, cols, false);
     b.tile = t.tile;
     b.y = guarded_new(rows * tokens * sizeof(float));
-    struct timed timed = { run_multiply, &b, (double)(b.m.group_bytes * r16_groups(rows)),
-                           (double)rows * (double)cols * (double)tokens };
+    struct timed timed = {run_multiply, &b, (double)(b.m.group_bytes * r16_groups(rows)),
+                          (double)rows * (double)cols * (double)tokens};
     bench(filter, name, &timed);
     guarded_free(b.y);
     tile_fini(&t);
@@ -109,7 +112,7 @@ static void bench_panels(struct harness *h, const char *filter, enum r16_kind ki
     const size_t cols = k->panel_blocks * R16_BLOCK;
     const size_t rows = k->panel_groups * R16_ROWS;
     char name[64];
-    struct multiply_bench b = { .k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE) };
+    struct multiply_bench b = {.k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE)};
     struct tile_memory t;
     tile_init(h, &t, k->tile_tokens, cols, false);
     b.tile = t.tile;
@@ -118,10 +121,10 @@ static void bench_panels(struct harness *h, const char *filter, enum r16_kind ki
     for (size_t i = 0; i < k->panel_groups; i++) {
         k->open_panel(&b.m, i, 0, k->panel_blocks, &b.panels[i]);
     }
-    struct timed open = { run_open, &b, (double)b.m.group_bytes, 0 };
+    struct timed open = {run_open, &b, (double)b.m.group_bytes, 0};
     snprintf(name, sizeof(name), "open_panel %s", kind_names[kind]);
     bench(filter, name, &open);
-    struct timed timed = { run_panels, &b, 0, (double)rows * (double)cols * (double)k->tile_tokens };
+    struct timed timed = {run_panels, &b, 0, (double)rows * (double)cols * (double)k->tile_tokens};
     snprintf(name, sizeof(name), "multiply_panels %s tokens=%zu", kind_names[kind], k->tile_tokens);
     bench(filter, name, &timed);
     guarded_free(b.y);
@@ -130,7 +133,8 @@ static void bench_panels(struct harness *h, const char *filter, enum r16_kind ki
     random_matrix_free(&b.m);
 }
 
-/* A prompt's share of a matmul, as matmul.c does it: activations beyond the caches of a core, panels opened once. */
+/* A prompt's share of a matmul, as matmul.c does it: activations beyond the caches of a core,
+ * panels opened once. */
 struct prompt_bench {
     const struct cpu_kernels *k;
     struct r16_matrix m;
@@ -151,8 +155,9 @@ static void run_prompt(void *context)
             }
             for (size_t t = 0; t < q8_tiles(&b->q8); t++) {
                 struct q8_tile tile = q8_tile_view(&b->q8, t);
-                b->k->multiply_panels(b->m.kind, b->panels, b->k->panel_groups, b->k->panel_blocks, &tile, done,
-                                      b->sums + t * b->q8.tile_tokens * width, done == 0);
+                b->k->multiply_panels(b->m.kind, b->panels, b->k->panel_groups, b->k->panel_blocks,
+                                      &tile, done, b->sums + t * b->q8.tile_tokens * width,
+                                      done == 0);
             }
         }
     }
@@ -168,10 +173,10 @@ static void bench_prompt(struct harness *h, const char *filter, enum r16_kind ki
     if (!is_wanted(filter, name)) {
         return;
     }
-    struct prompt_bench b = { .k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE) };
-    struct cpu_layout layout = { 0 };
+    struct prompt_bench b = {.k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE)};
+    struct cpu_layout layout = {0};
     q8_place(&b.q8, &layout, 1, tokens, cols);
-    layout = (struct cpu_layout){ .data = guarded_new(layout.used) };
+    layout = (struct cpu_layout){.data = guarded_new(layout.used)};
     unsigned char *memory = layout.data;
     q8_place(&b.q8, &layout, 1, tokens, cols);
     q8_start(&b.q8, k, tokens, cols);
@@ -183,7 +188,7 @@ static void bench_prompt(struct harness *h, const char *filter, enum r16_kind ki
     }
     b.panels = guarded_new(k->panel_groups * sizeof(*b.panels));
     b.sums = guarded_new(k->panel_groups * R16_ROWS * tokens * sizeof(float));
-    struct timed timed = { run_prompt, &b, 0, (double)rows * (double)cols * (double)tokens };
+    struct timed timed = {run_prompt, &b, 0, (double)rows * (double)cols * (double)tokens};
     bench(filter, name, &timed);
     guarded_free(b.sums);
     guarded_free(b.panels);
@@ -203,10 +208,12 @@ struct lanes_bench {
 static void run_lanes(void *context)
 {
     struct lanes_bench *b = context;
-    b->k->multiply_lanes(&b->m, 0, r16_groups(b->m.rows), b->x, b->m.cols, b->tokens, b->y, b->m.rows);
+    b->k->multiply_lanes(&b->m, 0, r16_groups(b->m.rows), b->x, b->m.cols, b->tokens, b->y,
+                         b->m.rows);
 }
 
-static void bench_lanes(struct harness *h, const char *filter, size_t rows, size_t tokens, const char *from)
+static void bench_lanes(struct harness *h, const char *filter, size_t rows, size_t tokens,
+                        const char *from)
 {
     const size_t cols = 1024;
     char name[64];
@@ -214,8 +221,8 @@ static void bench_lanes(struct harness *h, const char *filter, size_t rows, size
     if (!is_wanted(filter, name)) {
         return;
     }
-    struct lanes_bench b = { .k = h->kernels, .tokens = tokens };
-    b.m = (struct lanes_matrix){ .kind = LANES_F16, .rows = rows, .cols = cols };
+    struct lanes_bench b = {.k = h->kernels, .tokens = tokens};
+    b.m = (struct lanes_matrix){.kind = LANES_F16, .rows = rows, .cols = cols};
     b.m.group_bytes = lanes_group_bytes(LANES_F16, cols);
     size_t bytes = b.m.group_bytes * r16_groups(rows);
     unsigned char *data = guarded_new(bytes);
@@ -224,7 +231,8 @@ static void bench_lanes(struct harness *h, const char *filter, size_t rows, size
     b.x = guarded_new(tokens * cols * sizeof(float));
     random_floats(h, b.x, tokens * cols, 1.0f);
     b.y = guarded_new(tokens * rows * sizeof(float));
-    struct timed timed = { run_lanes, &b, (double)bytes, (double)rows * (double)cols * (double)tokens };
+    struct timed timed = {run_lanes, &b, (double)bytes,
+                          (double)rows * (double)cols * (double)tokens};
     bench(filter, name, &timed);
     guarded_free(b.y);
     guarded_free(b.x);
@@ -248,33 +256,38 @@ static void run_attention(void *context)
         b->block.next_values = page + 1 < b->pages ? keys + b->page_bytes + b->key_bytes : NULL;
         if (b->codes) {
             const float *scales = (const float *)(const void *)(keys + 2 * b->key_bytes);
-            struct attention_page_s8 view = { (const int8_t *)keys, (const int8_t *)keys + b->key_bytes, scales,
-                                              scales + CPU_PAGE_TOKENS };
+            struct attention_page_s8 view = {(const int8_t *)keys,
+                                             (const int8_t *)keys + b->key_bytes, scales,
+                                             scales + CPU_PAGE_TOKENS};
             b->k->attend_page_s8(&b->block, &view, (int32_t)(page * CPU_PAGE_TOKENS));
             continue;
         }
-        b->k->attend_page_f16(&b->block, keys, keys + b->key_bytes, (int32_t)(page * CPU_PAGE_TOKENS));
+        b->k->attend_page_f16(&b->block, keys, keys + b->key_bytes,
+                              (int32_t)(page * CPU_PAGE_TOKENS));
     }
 }
 
-static void bench_attention(struct harness *h, const char *filter, bool codes, size_t queries, size_t pages,
-                            const char *from)
+static void bench_attention(struct harness *h, const char *filter, bool codes, size_t queries,
+                            size_t pages, const char *from)
 {
     const size_t dims = 96;
     char name[64];
-    snprintf(name, sizeof(name), "attend %s dims=%zu queries=%zu %s", codes ? "s8" : "f16", dims, queries, from);
+    snprintf(name, sizeof(name), "attend %s dims=%zu queries=%zu %s", codes ? "s8" : "f16", dims,
+             queries, from);
     if (!is_wanted(filter, name)) {
         return;
     }
-    struct attention_bench b = { .k = h->kernels, .pages = pages, .codes = codes };
+    struct attention_bench b = {.k = h->kernels, .pages = pages, .codes = codes};
     b.key_bytes = CPU_PAGE_TOKENS * dims * (codes ? 1 : 2);
     b.page_bytes = 2 * b.key_bytes + (codes ? 2 * CPU_PAGE_TOKENS * sizeof(float) : 0);
     b.kv = guarded_new(pages * b.page_bytes);
     memset(b.kv, 0x11, pages * b.page_bytes);
-    const size_t bytes = CPU_QUERIES_MAX * (3 * dims + CPU_LANES + 2 * CPU_PAGE_TOKENS) * sizeof(float);
+    const size_t bytes =
+        CPU_QUERIES_MAX * (3 * dims + CPU_LANES + 2 * CPU_PAGE_TOKENS) * sizeof(float);
     float *floats = guarded_new(bytes);
     memset(floats, 0, bytes);
-    b.block = (struct attention_block){ .queries = queries, .head_dim = dims, .value_stride = dims, .q = floats };
+    b.block = (struct attention_block){
+        .queries = queries, .head_dim = dims, .value_stride = dims, .q = floats};
     b.block.sums = floats + CPU_QUERIES_MAX * dims;
     b.block.total = b.block.sums + CPU_QUERIES_MAX * dims;
     b.block.scores = b.block.total + CPU_QUERIES_MAX * CPU_LANES;
@@ -283,8 +296,8 @@ static void bench_attention(struct harness *h, const char *filter, bool codes, s
     for (size_t i = 0; i < queries; i++) {
         b.block.end[i] = (int32_t)(pages * CPU_PAGE_TOKENS);
     }
-    struct timed timed = { run_attention, &b, (double)(pages * b.page_bytes),
-                           2.0 * (double)dims * (double)queries * (double)(pages * CPU_PAGE_TOKENS) };
+    struct timed timed = {run_attention, &b, (double)(pages * b.page_bytes),
+                          2.0 * (double)dims * (double)queries * (double)(pages * CPU_PAGE_TOKENS)};
     bench(filter, name, &timed);
     guarded_free(floats);
     guarded_free(b.kv);
@@ -321,16 +334,16 @@ static void run_silu(void *context)
 
 static void bench_rows(struct harness *h, const char *filter)
 {
-    struct row_bench b = { .k = h->kernels };
+    struct row_bench b = {.k = h->kernels};
     b.x = guarded_new(ROW * sizeof(float));
     b.y = guarded_new(ROW * sizeof(float));
     b.codes = guarded_new(ROW);
     b.scale = guarded_new(ROW / 32 * sizeof(float));
     b.sums = guarded_new(ROW / 16 * sizeof(int32_t));
     random_floats(h, b.x, ROW, 1.0f);
-    struct timed quantize = { run_quantize, &b, ROW * 4.0, 0 };
-    struct timed norm = { run_norm, &b, ROW * 4.0, 0 };
-    struct timed silu = { run_silu, &b, ROW * 8.0, 0 };
+    struct timed quantize = {run_quantize, &b, ROW * 4.0, 0};
+    struct timed norm = {run_norm, &b, ROW * 4.0, 0};
+    struct timed silu = {run_silu, &b, ROW * 8.0, 0};
     bench(filter, "quantize 3072", &quantize);
     bench(filter, "norm 3072", &norm);
     bench(filter, "silu_mul 3072", &silu);
@@ -350,13 +363,14 @@ static void run_peak(void *context)
     (void)((struct peak_bench *)context)->run(1000);
 }
 
-/* A first-level cache holds 16 rows of 1,024 columns, a second-level cache 256 of them, none 131,072. */
+/* A first-level cache holds 16 rows of 1,024 columns, a second-level cache 256 of them, none
+ * 131,072. */
 void bench_tier(struct harness *h, const char *filter)
 {
-    struct peak_bench int8 = { h->kernels->spin_int8 };
-    struct peak_bench f32 = { h->kernels->spin_f32 };
-    bench(filter, "peak int8", &(struct timed){ run_peak, &int8, 0, h->kernels->spin_int8(1000) });
-    bench(filter, "peak f32", &(struct timed){ run_peak, &f32, 0, h->kernels->spin_f32(1000) });
+    struct peak_bench int8 = {h->kernels->spin_int8};
+    struct peak_bench f32 = {h->kernels->spin_f32};
+    bench(filter, "peak int8", &(struct timed){run_peak, &int8, 0, h->kernels->spin_int8(1000)});
+    bench(filter, "peak f32", &(struct timed){run_peak, &f32, 0, h->kernels->spin_f32(1000)});
     for (int kind = 0; kind < R16_KINDS; kind++) {
         bench_panels(h, filter, (enum r16_kind)kind);
         bench_prompt(h, filter, (enum r16_kind)kind, 3072);
@@ -364,7 +378,8 @@ void bench_tier(struct harness *h, const char *filter)
         bench_multiply(h, filter, (enum r16_kind)kind, 16, 1, "from L1");
         bench_multiply(h, filter, (enum r16_kind)kind, 256, 1, "from L2");
         bench_multiply(h, filter, (enum r16_kind)kind, 131072, 1, "from memory");
-        bench_multiply(h, filter, (enum r16_kind)kind, 131072, h->kernels->tile_tokens, "from memory");
+        bench_multiply(h, filter, (enum r16_kind)kind, 131072, h->kernels->tile_tokens,
+                       "from memory");
     }
     bench_lanes(h, filter, 64, 1, "from L2");
     bench_lanes(h, filter, 65536, 1, "from memory");

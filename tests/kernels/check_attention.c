@@ -11,7 +11,7 @@ struct shape {
     enum element { F16, F32, S8 } element;
 };
 
-static const char *const element_names[] = { "f16", "f32", "s8" };
+static const char *const element_names[] = {"f16", "f32", "s8"};
 
 static size_t value_stride(const struct shape *s)
 {
@@ -30,8 +30,8 @@ struct page {
     float *key_scale, *value_scale; /* of S8 */
 };
 
-static void block_init(struct block_memory *b, const struct shape *s, const float *q, const int16_t *q_codes,
-                       const int32_t *ends)
+static void block_init(struct block_memory *b, const struct shape *s, const float *q,
+                       const int16_t *q_codes, const int32_t *ends)
 {
     size_t stride = value_stride(s);
     b->total = guarded_new(s->queries * CPU_LANES * sizeof(float));
@@ -41,8 +41,15 @@ static void block_init(struct block_memory *b, const struct shape *s, const floa
     memset(b->total, 0, s->queries * CPU_LANES * sizeof(float));
     memset(b->sums, 0, s->queries * stride * sizeof(float));
     b->block = (struct attention_block){
-        .queries = s->queries, .head_dim = s->dims, .value_stride = stride, .q = q,
-        .total = b->total, .sums = b->sums, .scores = b->scores, .q_codes = q_codes, .weights = b->weights,
+        .queries = s->queries,
+        .head_dim = s->dims,
+        .value_stride = stride,
+        .q = q,
+        .total = b->total,
+        .sums = b->sums,
+        .scores = b->scores,
+        .q_codes = q_codes,
+        .weights = b->weights,
     };
     for (size_t i = 0; i < s->queries; i++) {
         b->block.maximum[i] = -INFINITY;
@@ -61,7 +68,8 @@ static bool block_fini(struct block_memory *b)
 }
 
 /* One page; slots from `used` on are not numbers. */
-static void fill_floats(struct harness *h, const struct shape *s, size_t used, float spread, void *keys, void *values)
+static void fill_floats(struct harness *h, const struct shape *s, size_t used, float spread,
+                        void *keys, void *values)
 {
     size_t stride = value_stride(s);
     for (size_t slot = 0; slot < CPU_PAGE_TOKENS; slot++) {
@@ -81,8 +89,10 @@ static void fill_floats(struct harness *h, const struct shape *s, size_t used, f
     }
 }
 
-/* Random codes, at times all at an end of the range; in unused slots anything, and scales that are not numbers. */
-static void fill_codes(struct harness *h, const struct shape *s, size_t used, float spread, const struct page *page)
+/* Random codes, at times all at an end of the range; in unused slots anything, and scales that are
+ * not numbers. */
+static void fill_codes(struct harness *h, const struct shape *s, size_t used, float spread,
+                       const struct page *page)
 {
     size_t pairs = (s->dims + 1) / 2;
     uint64_t extreme = rng_below(&h->rng, 6);
@@ -94,7 +104,9 @@ static void fill_codes(struct harness *h, const struct shape *s, size_t used, fl
     }
     for (size_t i = 0; i < CPU_PAGE_TOKENS * value_stride(s); i++) {
         bool padding = i / 2 % value_stride(s) >= s->dims;
-        values[i] = (int8_t)(padding ? 0 : extreme == 1 ? -127 : (int)rng_below(&h->rng, 255) - 127);
+        values[i] = (int8_t)(padding        ? 0
+                             : extreme == 1 ? -127
+                                            : (int)rng_below(&h->rng, 255) - 127);
     }
     for (size_t i = 0; i < CPU_PAGE_TOKENS; i++) {
         page->key_scale[i] = i < used ? fabsf(rng_normal(&h->rng)) * spread * 0.01f : NAN;
@@ -102,7 +114,8 @@ static void fill_codes(struct harness *h, const struct shape *s, size_t used, fl
     }
 }
 
-static void fill_page(struct harness *h, const struct shape *s, size_t used, float spread, const struct page *page)
+static void fill_page(struct harness *h, const struct shape *s, size_t used, float spread,
+                      const struct page *page)
 {
     if (s->element == S8) {
         fill_codes(h, s, used, spread, page);
@@ -114,7 +127,7 @@ static void fill_page(struct harness *h, const struct shape *s, size_t used, flo
 static void attend(const struct cpu_kernels *k, const struct shape *s, struct attention_block *b,
                    const struct page *page, int32_t first)
 {
-    struct attention_page_s8 codes = { page->keys, page->values, page->key_scale, page->value_scale };
+    struct attention_page_s8 codes = {page->keys, page->values, page->key_scale, page->value_scale};
     if (s->element == S8) {
         k->attend_page_s8(b, &codes, first);
     } else if (s->element == F16) {
@@ -126,7 +139,7 @@ static void attend(const struct cpu_kernels *k, const struct shape *s, struct at
 
 static void page_init(struct page *page, const struct shape *s)
 {
-    static const size_t bytes[] = { [F16] = 2, [F32] = 4, [S8] = 1 };
+    static const size_t bytes[] = {[F16] = 2, [F32] = 4, [S8] = 1};
     size_t key_dims = s->element == S8 ? (s->dims + 1) / 2 * 2 : s->dims;
     page->keys = guarded_new(CPU_PAGE_TOKENS * key_dims * bytes[s->element]);
     page->values = guarded_new(CPU_PAGE_TOKENS * value_stride(s) * bytes[s->element]);
@@ -188,8 +201,9 @@ static void check_shape(struct harness *h, const struct shape *s)
     clean = page_fini(&memory) && clean;
     clean = guarded_free(q_codes) && clean;
     clean = guarded_free(q) && clean;
-    check(h, same && clean, "attention %s queries=%zu dims=%zu pages=%zu window=%d last=%d%s", element_names[s->element],
-          s->queries, s->dims, s->pages, (int)s->window, (int)last, clean ? "" : ", guard overwritten");
+    check(h, same && clean, "attention %s queries=%zu dims=%zu pages=%zu window=%d last=%d%s",
+          element_names[s->element], s->queries, s->dims, s->pages, (int)s->window, (int)last,
+          clean ? "" : ", guard overwritten");
 }
 
 static void check_merge(struct harness *h, size_t stride)
@@ -208,7 +222,8 @@ static void check_merge(struct harness *h, size_t stride)
     }
     for (int i = 0; i < 2; i++) {
         const struct cpu_kernels *k = i == 0 ? &cpu_kernels_scalar : h->kernels;
-        k->attend_merge(&maximum[i], earlier[i], earlier[i] + CPU_LANES, next, later, later + CPU_LANES, stride);
+        k->attend_merge(&maximum[i], earlier[i], earlier[i] + CPU_LANES, next, later,
+                        later + CPU_LANES, stride);
     }
     bool same = maximum[0] == maximum[1] && same_floats(earlier[0], earlier[1], stride + CPU_LANES);
     bool clean = guarded_free(earlier[0]);
@@ -222,10 +237,10 @@ void check_attention(struct harness *h)
     for (size_t i = 0; i < 100; i++) {
         check_merge(h, CPU_LANES * (1 + rng_below(&h->rng, 10)));
     }
-    static const size_t dims[] = { 1, 8, 10, 16, 33, 48, 64, 80, 96, 128, 600 };
+    static const size_t dims[] = {1, 8, 10, 16, 33, 48, 64, 80, 96, 128, 600};
     for (size_t i = 0; i < sizeof(dims) / sizeof(dims[0]); i++) {
         for (size_t queries = 1; queries <= CPU_QUERIES_MAX; queries += 1 + queries / 4) {
-            struct shape s = { .queries = queries, .dims = dims[i] };
+            struct shape s = {.queries = queries, .dims = dims[i]};
             for (s.element = F16; s.element <= S8; s.element++) {
                 s.pages = 1 + rng_below(&h->rng, 3);
                 s.window = rng_below(&h->rng, 2) == 0 ? 0 : 1 + (int32_t)rng_below(&h->rng, 100);

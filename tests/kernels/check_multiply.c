@@ -52,8 +52,9 @@ void check_pack(struct harness *h)
             for (size_t i = 0; i < rows * row_bytes; i++) {
                 file[i] = (unsigned char)rng_next(&h->rng);
             }
-            make_finite(kind_types[kind], file, rows * cols / format->block_weights, format->block_bytes);
-            struct r16_matrix m = { .kind = (enum r16_kind)kind, .rows = rows, .cols = cols };
+            make_finite(kind_types[kind], file, rows * cols / format->block_weights,
+                        format->block_bytes);
+            struct r16_matrix m = {.kind = (enum r16_kind)kind, .rows = rows, .cols = cols};
             m.group_bytes = r16_group_bytes(m.kind, cols);
             unsigned char *packed = guarded_new(m.group_bytes);
             m.data = packed;
@@ -75,8 +76,8 @@ void check_pack(struct harness *h)
     }
 }
 
-static void check_multiply_one(struct harness *h, enum r16_kind kind, size_t rows, size_t cols, size_t tokens,
-                               enum extreme extreme)
+static void check_multiply_one(struct harness *h, enum r16_kind kind, size_t rows, size_t cols,
+                               size_t tokens, enum extreme extreme)
 {
     struct r16_matrix m = random_matrix(h, kind, rows, cols, extreme);
     struct tile_memory t;
@@ -93,8 +94,8 @@ static void check_multiply_one(struct harness *h, enum r16_kind kind, size_t row
     bool same = same_floats(got, expected, tokens * stride); /* the gaps hold the same poison */
     bool clean = guarded_free(got);
     clean = guarded_free(expected) && clean;
-    check(h, same && clean, "multiply %s rows=%zu cols=%zu tokens=%zu extreme=%d%s", kind_names[kind], rows, cols,
-          tokens, (int)extreme, clean ? "" : ", guard overwritten");
+    check(h, same && clean, "multiply %s rows=%zu cols=%zu tokens=%zu extreme=%d%s",
+          kind_names[kind], rows, cols, tokens, (int)extreme, clean ? "" : ", guard overwritten");
     tile_fini(&t);
     random_matrix_free(&m);
 }
@@ -107,14 +108,16 @@ void check_multiply(struct harness *h)
             for (int extreme = 0; extreme < EXTREME_COUNT; extreme++) {
                 size_t cols = step * (1 + rng_below(&h->rng, step == 32 ? 20 : 3));
                 size_t rows = 1 + rng_below(&h->rng, 40);
-                check_multiply_one(h, (enum r16_kind)kind, rows, cols, tokens, (enum extreme)extreme);
+                check_multiply_one(h, (enum r16_kind)kind, rows, cols, tokens,
+                                   (enum extreme)extreme);
             }
         }
     }
 }
 
 /* Two panels' worth of columns, the second one shorter. */
-static void check_panels_one(struct harness *h, enum r16_kind kind, size_t groups, size_t tokens, enum extreme extreme)
+static void check_panels_one(struct harness *h, enum r16_kind kind, size_t groups, size_t tokens,
+                             enum extreme extreme)
 {
     const struct cpu_kernels *k = h->kernels;
     size_t step = kind_columns(kind);
@@ -139,8 +142,8 @@ static void check_panels_one(struct harness *h, enum r16_kind kind, size_t group
     bool clean = guarded_free(got);
     clean = guarded_free(expected) && clean;
     clean = guarded_free(panels) && clean;
-    check(h, same && clean, "panels %s groups=%zu cols=%zu tokens=%zu extreme=%d%s", kind_names[kind], groups, cols,
-          tokens, (int)extreme, clean ? "" : ", guard overwritten");
+    check(h, same && clean, "panels %s groups=%zu cols=%zu tokens=%zu extreme=%d%s",
+          kind_names[kind], groups, cols, tokens, (int)extreme, clean ? "" : ", guard overwritten");
     tile_fini(&t);
     random_matrix_free(&m);
 }
@@ -158,10 +161,12 @@ void check_panels(struct harness *h)
     }
 }
 
-static void check_lanes_one(struct harness *h, enum lanes_kind kind, size_t rows, size_t cols, size_t tokens)
+static void check_lanes_one(struct harness *h, enum lanes_kind kind, size_t rows, size_t cols,
+                            size_t tokens)
 {
     size_t element = lanes_element_bytes(kind);
-    struct lanes_matrix m = { .kind = kind, .rows = rows, .cols = cols, .group_bytes = lanes_group_bytes(kind, cols) };
+    struct lanes_matrix m = {
+        .kind = kind, .rows = rows, .cols = cols, .group_bytes = lanes_group_bytes(kind, cols)};
     size_t groups = r16_groups(rows);
     unsigned char *data = guarded_new(groups * m.group_bytes);
     unsigned char *file = guarded_new(rows * cols * element);
@@ -173,8 +178,8 @@ static void check_lanes_one(struct harness *h, enum lanes_kind kind, size_t rows
     }
     for (size_t group = 0; group < groups; group++) {
         size_t left = rows - group * R16_ROWS;
-        lanes_pack_group(kind, file + group * R16_ROWS * cols * element, left < R16_ROWS ? left : R16_ROWS, cols,
-                         data + group * m.group_bytes);
+        lanes_pack_group(kind, file + group * R16_ROWS * cols * element,
+                         left < R16_ROWS ? left : R16_ROWS, cols, data + group * m.group_bytes);
     }
     size_t stride = rows + 1;
     float *x = guarded_new(tokens * cols * sizeof(*x));
@@ -186,8 +191,8 @@ static void check_lanes_one(struct harness *h, enum lanes_kind kind, size_t rows
     bool same = same_floats(got, expected, tokens * stride);
     bool clean = guarded_free(got);
     clean = guarded_free(expected) && clean;
-    check(h, same && clean, "lanes kind=%d rows=%zu cols=%zu tokens=%zu%s", (int)kind, rows, cols, tokens,
-          clean ? "" : ", guard overwritten");
+    check(h, same && clean, "lanes kind=%d rows=%zu cols=%zu tokens=%zu%s", (int)kind, rows, cols,
+          tokens, clean ? "" : ", guard overwritten");
     guarded_free(x);
     guarded_free(file);
     guarded_free(data);
@@ -197,7 +202,8 @@ void check_lanes(struct harness *h)
 {
     for (int kind = LANES_F32; kind <= LANES_BF16; kind++) {
         for (size_t tokens = 1; tokens <= 9; tokens++) {
-            check_lanes_one(h, (enum lanes_kind)kind, 1 + rng_below(&h->rng, 150), 1 + rng_below(&h->rng, 70), tokens);
+            check_lanes_one(h, (enum lanes_kind)kind, 1 + rng_below(&h->rng, 150),
+                            1 + rng_below(&h->rng, 70), tokens);
         }
     }
 }

@@ -43,8 +43,10 @@ static void check_codes(struct harness *h, const float *x, size_t n, float sprea
         scale[0][i] = k->to_s8(x, bytes[i], n, limit);
         scale[1][i] = k->to_s16(x, words[i], n, 32767.0f);
     }
-    bool same = memcmp(bytes[0], bytes[1], n) == 0 && memcmp(words[0], words[1], n * sizeof(*words[0])) == 0 &&
-                same_floats(&scale[0][0], &scale[0][1], 1) && same_floats(&scale[1][0], &scale[1][1], 1);
+    bool same = memcmp(bytes[0], bytes[1], n) == 0 &&
+                memcmp(words[0], words[1], n * sizeof(*words[0])) == 0 &&
+                same_floats(&scale[0][0], &scale[0][1], 1) &&
+                same_floats(&scale[1][0], &scale[1][1], 1);
     bool clean = true;
     for (int i = 0; i < 2; i++) {
         clean = guarded_free(bytes[i]) && clean;
@@ -84,7 +86,8 @@ static void check_elements(struct harness *h, size_t n, float spread)
     for (int i = 0; i < 2; i++) {
         (i == 0 ? &cpu_kernels_scalar : h->kernels)->to_f16(x, halves[i], n);
     }
-    check(h, memcmp(halves[0], halves[1], n * sizeof(uint16_t)) == 0, "to_f16 n=%zu spread=%g", n, (double)spread);
+    check(h, memcmp(halves[0], halves[1], n * sizeof(uint16_t)) == 0, "to_f16 n=%zu spread=%g", n,
+          (double)spread);
     check_codes(h, x, n, spread);
     for (int i = 0; i < 2; i++) {
         clean = guarded_free(out[i]) && clean;
@@ -104,13 +107,14 @@ static void check_exponential(struct harness *h)
         float one = 1.0f;
         cpu_kernels_scalar.silu_mul(&y, &one, 1);
         double expected = (double)x / (1.0 + exp(-(double)x));
-        check(h, fabs((double)y - expected) <= 5e-7 * fabs(expected) + 1e-36, "silu(%g) = %g", (double)x, (double)y);
+        check(h, fabs((double)y - expected) <= 5e-7 * fabs(expected) + 1e-36, "silu(%g) = %g",
+              (double)x, (double)y);
     }
 }
 
 void check_rows(struct harness *h)
 {
-    static const float spreads[] = { 1.0f, 1e-6f, 30.0f, 3e4f, 1e-33f, 1e-18f };
+    static const float spreads[] = {1.0f, 1e-6f, 30.0f, 3e4f, 1e-33f, 1e-18f};
     for (size_t i = 0; i < sizeof(spreads) / sizeof(spreads[0]); i++) {
         for (size_t n = 1; n < 600; n += 1 + rng_below(&h->rng, 37)) {
             check_elements(h, n, spreads[i]);

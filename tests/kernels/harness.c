@@ -12,15 +12,16 @@
 #define POISON 0xd7
 
 const char *const kind_names[R16_KINDS] = {
-    [R16_Q4_0] = "Q4_0", [R16_Q4_1] = "Q4_1", [R16_Q5_0] = "Q5_0", [R16_Q5_1] = "Q5_1",
-    [R16_Q8_0] = "Q8_0", [R16_Q2_K] = "Q2_K", [R16_Q3_K] = "Q3_K", [R16_Q4_K] = "Q4_K",
+    [R16_Q4_0] = "Q4_0", [R16_Q4_1] = "Q4_1", [R16_Q5_0] = "Q5_0",     [R16_Q5_1] = "Q5_1",
+    [R16_Q8_0] = "Q8_0", [R16_Q2_K] = "Q2_K", [R16_Q3_K] = "Q3_K",     [R16_Q4_K] = "Q4_K",
     [R16_Q5_K] = "Q5_K", [R16_Q6_K] = "Q6_K", [R16_IQ4_NL] = "IQ4_NL", [R16_IQ4_XS] = "IQ4_XS",
 };
 
 const uint32_t kind_types[R16_KINDS] = {
-    [R16_Q4_0] = QUANT_Q4_0, [R16_Q4_1] = QUANT_Q4_1, [R16_Q5_0] = QUANT_Q5_0,     [R16_Q5_1] = QUANT_Q5_1,
-    [R16_Q8_0] = QUANT_Q8_0, [R16_Q2_K] = QUANT_Q2_K, [R16_Q3_K] = QUANT_Q3_K,     [R16_Q4_K] = QUANT_Q4_K,
-    [R16_Q5_K] = QUANT_Q5_K, [R16_Q6_K] = QUANT_Q6_K, [R16_IQ4_NL] = QUANT_IQ4_NL, [R16_IQ4_XS] = QUANT_IQ4_XS,
+    [R16_Q4_0] = QUANT_Q4_0, [R16_Q4_1] = QUANT_Q4_1,     [R16_Q5_0] = QUANT_Q5_0,
+    [R16_Q5_1] = QUANT_Q5_1, [R16_Q8_0] = QUANT_Q8_0,     [R16_Q2_K] = QUANT_Q2_K,
+    [R16_Q3_K] = QUANT_Q3_K, [R16_Q4_K] = QUANT_Q4_K,     [R16_Q5_K] = QUANT_Q5_K,
+    [R16_Q6_K] = QUANT_Q6_K, [R16_IQ4_NL] = QUANT_IQ4_NL, [R16_IQ4_XS] = QUANT_IQ4_XS,
 };
 
 void *guarded_new(size_t bytes)
@@ -86,9 +87,10 @@ void random_floats(struct harness *h, float *x, size_t n, float spread)
     }
 }
 
-struct r16_matrix random_matrix(struct harness *h, enum r16_kind kind, size_t rows, size_t cols, enum extreme extreme)
+struct r16_matrix random_matrix(struct harness *h, enum r16_kind kind, size_t rows, size_t cols,
+                                enum extreme extreme)
 {
-    static const unsigned char fills[EXTREME_COUNT] = { 0, 0xff, 0x00, 0x80 };
+    static const unsigned char fills[EXTREME_COUNT] = {0, 0xff, 0x00, 0x80};
     size_t group_bytes = r16_group_bytes(kind, cols);
     size_t groups = r16_groups(rows);
     unsigned char *data = guarded_new(groups * group_bytes);
@@ -108,7 +110,8 @@ struct r16_matrix random_matrix(struct harness *h, enum r16_kind kind, size_t ro
             size_t halves = many ? header / 2 : 2 * R16_ROWS;
             for (size_t i = 0; i < halves; i++) {
                 bool second = !many && i >= R16_ROWS;
-                if (second && r16_types[kind].scales != R16_SCALES_DSM && r16_types[kind].scales != R16_SCALES_DHM) {
+                if (second && r16_types[kind].scales != R16_SCALES_DSM &&
+                    r16_types[kind].scales != R16_SCALES_DHM) {
                     break;
                 }
                 uint16_t d = quant_f32_to_f16(rng_normal(&h->rng) * 0.02f);
@@ -118,7 +121,8 @@ struct r16_matrix random_matrix(struct harness *h, enum r16_kind kind, size_t ro
             left -= blocks;
         }
     }
-    return (struct r16_matrix){ .kind = kind, .rows = rows, .cols = cols, .group_bytes = group_bytes, .data = data };
+    return (struct r16_matrix){
+        .kind = kind, .rows = rows, .cols = cols, .group_bytes = group_bytes, .data = data};
 }
 
 void random_matrix_free(struct r16_matrix *m)
@@ -130,10 +134,10 @@ void tile_init(struct harness *h, struct tile_memory *t, size_t tokens, size_t c
 {
     struct cpu_kernels kernels = cpu_kernels_scalar;
     kernels.tile_tokens = tokens;
-    struct cpu_layout layout = { 0 };
+    struct cpu_layout layout = {0};
     q8_place(&t->q8, &layout, 1, tokens, cols);
     t->memory = guarded_new(layout.used);
-    layout = (struct cpu_layout){ .data = t->memory };
+    layout = (struct cpu_layout){.data = t->memory};
     q8_place(&t->q8, &layout, 1, tokens, cols);
     q8_start(&t->q8, &kernels, tokens, cols);
     float *x = guarded_new(cols * sizeof(*x));

@@ -1,5 +1,5 @@
-/* What the kernel checks share: seeded data, buffers between guard zones, and one line for a failure that says all
- * that is needed to see it again. */
+/* What the kernel checks share: seeded data, buffers between guard zones, and one line for a
+ * failure that says all that is needed to see it again. */
 #ifndef PHID_TESTS_KERNELS_HARNESS_H
 #define PHID_TESTS_KERNELS_HARNESS_H
 
@@ -29,14 +29,16 @@ struct tier {
 /* Ends with a tier whose name is NULL. */
 const struct tier *tiers(void);
 
-/* `bytes` bytes, 64-byte aligned, with poison before, in and after them. Never NULL: the program ends without memory. */
+/* `bytes` bytes, 64-byte aligned, with poison before, in and after them. Never NULL: the program
+ * ends without memory. */
 void *guarded_new(size_t bytes);
 
 /* Frees; false when a guard was written to. */
 bool guarded_free(void *p);
 
 /* Counts a check; prints `format` with the seed and the tier when !ok. Returns ok. */
-bool check(struct harness *h, bool ok, const char *format, ...) __attribute__((format(printf, 3, 4)));
+bool check(struct harness *h, bool ok, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Same bits, but +0 and -0 are one. */
 bool same_floats(const float *a, const float *b, size_t n);
@@ -44,12 +46,15 @@ bool same_floats(const float *a, const float *b, size_t n);
 /* Finite numbers of mixed size; with some zeros. */
 void random_floats(struct harness *h, float *x, size_t n, float spread);
 
-/* A packed matrix of random codes and finite scales. `extreme`: all bits of the codes set, cleared, or the sign only. */
+/* A packed matrix of random codes and finite scales. `extreme`: all bits of the codes set, cleared,
+ * or the sign only. */
 enum extreme { EXTREME_NONE, EXTREME_ONES, EXTREME_ZEROS, EXTREME_SIGN, EXTREME_COUNT };
-struct r16_matrix random_matrix(struct harness *h, enum r16_kind kind, size_t rows, size_t cols, enum extreme extreme);
+struct r16_matrix random_matrix(struct harness *h, enum r16_kind kind, size_t rows, size_t cols,
+                                enum extreme extreme);
 void random_matrix_free(struct r16_matrix *m);
 
-/* A tile of `tokens` rows quantized by the scalar kernel from random numbers, or all at the ends of the range. */
+/* A tile of `tokens` rows quantized by the scalar kernel from random numbers, or all at the ends of
+ * the range. */
 struct tile_memory {
     struct q8 q8;
     struct q8_tile tile;
@@ -59,10 +64,11 @@ void tile_init(struct harness *h, struct tile_memory *t, size_t tokens, size_t c
 void tile_fini(struct tile_memory *t);
 
 extern const char *const kind_names[R16_KINDS];
-extern const uint32_t kind_types[R16_KINDS]; /* enum quant_type */
+extern const uint32_t kind_types[R16_KINDS];          /* enum quant_type */
 static inline size_t kind_columns(enum r16_kind kind) /* a row is a multiple of */
 {
-    return r16_types[kind].scales == R16_SCALES_D || r16_types[kind].scales == R16_SCALES_DM ? 32 : 256;
+    return r16_types[kind].scales == R16_SCALES_D || r16_types[kind].scales == R16_SCALES_DM ? 32
+                                                                                             : 256;
 }
 
 void check_pack(struct harness *h);

@@ -1,5 +1,5 @@
-/* Every kernel of every instruction set this machine has against the scalar one, bit for bit, on random and extreme
- * input between guard zones; with --bench their times.
+/* Every kernel of every instruction set this machine has against the scalar one, bit for bit, on
+ * random and extreme input between guard zones; with --bench their times.
  *
  *   kernels_test [--seed N] [--bench [FILTER]] [--tier NAME]
  *
@@ -26,15 +26,16 @@ const struct tier *tiers(void)
 #if defined(__x86_64__)
     const struct cpuid_features features = cpuid_detect();
     enum cpuid_isa isa = features.isa;
-    list[n++] = (struct tier){ "avx2", &cpu_kernels_avx2, isa >= CPUID_AVX2 };
-    list[n++] = (struct tier){ "avxvnni", &cpu_kernels_avxvnni, features.avxvnni };
-    list[n++] = (struct tier){ "avxvnni-emulated", &cpu_kernels_avxvnni_emulated, isa >= CPUID_AVX2 };
-    list[n++] = (struct tier){ "avx512vnni", &cpu_kernels_avx512vnni, isa >= CPUID_AVX512VNNI };
+    list[n++] = (struct tier){"avx2", &cpu_kernels_avx2, isa >= CPUID_AVX2};
+    list[n++] = (struct tier){"avxvnni", &cpu_kernels_avxvnni, features.avxvnni};
+    list[n++] = (struct tier){"avxvnni-emulated", &cpu_kernels_avxvnni_emulated, isa >= CPUID_AVX2};
+    list[n++] = (struct tier){"avx512vnni", &cpu_kernels_avx512vnni, isa >= CPUID_AVX512VNNI};
 #if KERNELS_TEST_EMULATED
-    list[n++] = (struct tier){ "avx512vnni-emulated", &cpu_kernels_avx512vnni_emulated, isa >= CPUID_AVX2 };
+    list[n++] =
+        (struct tier){"avx512vnni-emulated", &cpu_kernels_avx512vnni_emulated, isa >= CPUID_AVX2};
 #endif
 #endif
-    list[n] = (struct tier){ 0 };
+    list[n] = (struct tier){0};
     return list;
 }
 
@@ -49,7 +50,7 @@ static void check_all(struct harness *h)
 
 int main(int argc, char **argv)
 {
-    struct harness h = { .seed = (uint64_t)time(NULL), .kernels = &cpu_kernels_scalar };
+    struct harness h = {.seed = (uint64_t)time(NULL), .kernels = &cpu_kernels_scalar};
     const char *filter = NULL;
     const char *only = NULL;
     bool bench = false;

@@ -1,4 +1,5 @@
-/* Attention over one page of int8 keys and values, for any instruction set. Included after attend_template.h. */
+/* Attention over one page of int8 keys and values, for any instruction set. Included after
+ * attend_template.h. */
 
 /* Scores of `queries` queries from `first` with `groups` groups of 16 keys. */
 INLINE void score_tile_s8(const struct attention_block *b, size_t first, int queries,
@@ -16,10 +17,12 @@ INLINE void score_tile_s8(const struct attention_block *b, size_t first, int que
         ask_for(ahead + d * (size_t)groups * 2 * CPU_LANES, (groups + 1) / 2);
         UNROLL for (int g = 0; g < groups; g++)
         {
-            v16i k = i_load_s8_pairs(page->keys + ((group + (size_t)g) * pairs + d) * 2 * CPU_LANES);
+            v16i k =
+                i_load_s8_pairs(page->keys + ((group + (size_t)g) * pairs + d) * 2 * CPU_LANES);
             UNROLL for (int i = 0; i < queries; i++)
             {
-                sums[i * groups + g] = i_dot2(sums[i * groups + g], k, q + ((size_t)i * pairs + d) * 2);
+                sums[i * groups + g] =
+                    i_dot2(sums[i * groups + g], k, q + ((size_t)i * pairs + d) * 2);
             }
         }
     }
@@ -30,7 +33,8 @@ INLINE void score_tile_s8(const struct attention_block *b, size_t first, int que
         UNROLL for (int i = 0; i < queries; i++)
         {
             v16f scale = f_mul(f_set1(b->q_scale[first + (size_t)i]), key_scale);
-            f_store(b->scores + (first + (size_t)i) * CPU_PAGE_TOKENS + key, f_mul(f_from_i(sums[i * groups + g]), scale));
+            f_store(b->scores + (first + (size_t)i) * CPU_PAGE_TOKENS + key,
+                    f_mul(f_from_i(sums[i * groups + g]), scale));
         }
     }
 }
@@ -56,7 +60,8 @@ INLINE void score_queries_s8(const struct attention_block *b, size_t first, int 
 }
 
 /* What the keys count times their values' scales, as 16-bit codes; 0 for those not seen. */
-INLINE void weigh_s8(struct attention_block *b, size_t i, const struct attention_page_s8 *page, int from, int to)
+INLINE void weigh_s8(struct attention_block *b, size_t i, const struct attention_page_s8 *page,
+                     int from, int to)
 {
     float *scores = b->scores + i * CPU_PAGE_TOKENS;
     int16_t *weights = b->weights + i * CPU_PAGE_TOKENS;
@@ -81,8 +86,8 @@ INLINE void weigh_s8(struct attention_block *b, size_t i, const struct attention
 }
 
 /* sums += weights * values for `queries` queries and `parts` vectors of dimensions. */
-INLINE void value_tile_s8(struct attention_block *b, size_t first, int queries, const int8_t *values, size_t dim,
-                          int parts, int from, int to)
+INLINE void value_tile_s8(struct attention_block *b, size_t first, int queries,
+                          const int8_t *values, size_t dim, int parts, int from, int to)
 {
     const size_t stride = b->value_stride;
     const int16_t *weights = b->weights + first * CPU_PAGE_TOKENS;
@@ -97,10 +102,12 @@ INLINE void value_tile_s8(struct attention_block *b, size_t first, int queries, 
         ask_for(ahead + (size_t)key * stride, (parts + 1) / 2);
         UNROLL for (int j = 0; j < parts; j++)
         {
-            v16i v = i_load_s8_pairs(values + (size_t)key * stride + (dim + (size_t)j * CPU_LANES) * 2);
+            v16i v =
+                i_load_s8_pairs(values + (size_t)key * stride + (dim + (size_t)j * CPU_LANES) * 2);
             UNROLL for (int i = 0; i < queries; i++)
             {
-                sums[i * parts + j] = i_dot2(sums[i * parts + j], v, weights + i * CPU_PAGE_TOKENS + key);
+                sums[i * parts + j] =
+                    i_dot2(sums[i * parts + j], v, weights + i * CPU_PAGE_TOKENS + key);
             }
         }
     }
@@ -115,8 +122,8 @@ INLINE void value_tile_s8(struct attention_block *b, size_t first, int queries, 
     }
 }
 
-INLINE void value_queries_s8(struct attention_block *b, size_t first, int queries, const int8_t *values, int from,
-                             int to)
+INLINE void value_queries_s8(struct attention_block *b, size_t first, int queries,
+                             const int8_t *values, int from, int to)
 {
     size_t dim = 0;
     if (VEC_FLOAT_TILE >= 4 * queries) {
@@ -152,7 +159,8 @@ INLINE void attend_queries_s8(struct attention_block *b, size_t first, int queri
     value_queries_s8(b, first, queries, page->values, from, to);
 }
 
-static void attend_page_s8(struct attention_block *b, const struct attention_page_s8 *page, int32_t first_key)
+static void attend_page_s8(struct attention_block *b, const struct attention_page_s8 *page,
+                           int32_t first_key)
 {
     size_t i = 0;
     for (; i + 4 <= b->queries; i += 4) {

@@ -1,4 +1,5 @@
-/* Attention over one page, for any instruction set. See multiply_template.h; needs f_exp of rows_template.h. */
+/* Attention over one page, for any instruction set. See multiply_template.h; needs f_exp of
+ * rows_template.h. */
 
 INLINE v16f kv_load(bool half, const void *base, size_t index)
 {
@@ -16,8 +17,8 @@ INLINE int seen_to(const struct attention_block *b, size_t i, int32_t first_key)
     return b->end[i] - first_key < CPU_PAGE_TOKENS ? b->end[i] - first_key : CPU_PAGE_TOKENS;
 }
 
-/* The next page comes into the second-level cache while the first queries read this one, at the same pace. Others ask
- * for what is there already, which costs less than a branch would. */
+/* The next page comes into the second-level cache while the first queries read this one, at the
+ * same pace. Others ask for what is there already, which costs less than a branch would. */
 INLINE const char *page_ahead(size_t first, const void *next, const void *now)
 {
     return first == 0 && next != NULL ? next : now;
@@ -33,8 +34,8 @@ INLINE void ask_for(const char *p, int lines)
 }
 
 /* Scores of `queries` queries from `first` with `groups` groups of 16 keys. */
-INLINE void score_tile(bool half, const struct attention_block *b, size_t first, int queries, const void *keys,
-                       size_t group, int groups)
+INLINE void score_tile(bool half, const struct attention_block *b, size_t first, int queries,
+                       const void *keys, size_t group, int groups)
 {
     const size_t dims = b->head_dim;
     const float *q = b->q + first * dims;
@@ -52,7 +53,8 @@ INLINE void score_tile(bool half, const struct attention_block *b, size_t first,
             v16f k = kv_load(half, keys, ((group + (size_t)g) * dims + d) * CPU_LANES);
             UNROLL for (int i = 0; i < queries; i++)
             {
-                sums[i * groups + g] = f_fma(f_set1(q[(size_t)i * dims + d]), k, sums[i * groups + g]);
+                sums[i * groups + g] =
+                    f_fma(f_set1(q[(size_t)i * dims + d]), k, sums[i * groups + g]);
             }
         }
     }
@@ -60,15 +62,16 @@ INLINE void score_tile(bool half, const struct attention_block *b, size_t first,
     {
         UNROLL for (int g = 0; g < groups; g++)
         {
-            f_store(b->scores + (first + (size_t)i) * CPU_PAGE_TOKENS + (group + (size_t)g) * CPU_LANES,
+            f_store(b->scores + (first + (size_t)i) * CPU_PAGE_TOKENS +
+                        (group + (size_t)g) * CPU_LANES,
                     sums[i * groups + g]);
         }
     }
 }
 
 /* All groups of keys from .. to - 1 for up to 4 queries. */
-INLINE void score_queries(bool half, const struct attention_block *b, size_t first, int queries, const void *keys,
-                          int from, int to)
+INLINE void score_queries(bool half, const struct attention_block *b, size_t first, int queries,
+                          const void *keys, int from, int to)
 {
     size_t group = (size_t)from / CPU_LANES;
     const size_t end = ((size_t)to + CPU_LANES - 1) / CPU_LANES;
@@ -121,8 +124,8 @@ INLINE void soften(struct attention_block *b, size_t i, int from, int to)
 }
 
 /* sums += p * values for `queries` queries and `parts` vectors of dimensions. */
-INLINE void value_tile(bool half, struct attention_block *b, size_t first, int queries, const void *values, size_t dim,
-                       int parts, int from, int to)
+INLINE void value_tile(bool half, struct attention_block *b, size_t first, int queries,
+                       const void *values, size_t dim, int parts, int from, int to)
 {
     const size_t stride = b->value_stride;
     const float *p = b->scores + first * CPU_PAGE_TOKENS;
@@ -144,7 +147,8 @@ INLINE void value_tile(bool half, struct attention_block *b, size_t first, int q
             v16f v = kv_load(half, values, (size_t)key * stride + dim + (size_t)j * CPU_LANES);
             UNROLL for (int i = 0; i < queries; i++)
             {
-                sums[i * parts + j] = f_fma(f_set1(p[i * CPU_PAGE_TOKENS + key]), v, sums[i * parts + j]);
+                sums[i * parts + j] =
+                    f_fma(f_set1(p[i * CPU_PAGE_TOKENS + key]), v, sums[i * parts + j]);
             }
         }
     }
@@ -157,8 +161,8 @@ INLINE void value_tile(bool half, struct attention_block *b, size_t first, int q
     }
 }
 
-INLINE void value_queries(bool half, struct attention_block *b, size_t first, int queries, const void *values, int from,
-                          int to)
+INLINE void value_queries(bool half, struct attention_block *b, size_t first, int queries,
+                          const void *values, int from, int to)
 {
     size_t dim = 0;
     if (VEC_FLOAT_TILE >= 4 * queries) {
@@ -177,8 +181,8 @@ INLINE void value_queries(bool half, struct attention_block *b, size_t first, in
 }
 
 /* The part of a page that any of `queries` queries from `first` sees; false when there is none. */
-INLINE bool seen_by_any(const struct attention_block *b, size_t first, int queries, int32_t first_key, int *from,
-                        int *to)
+INLINE bool seen_by_any(const struct attention_block *b, size_t first, int queries,
+                        int32_t first_key, int *from, int *to)
 {
     *from = CPU_PAGE_TOKENS;
     *to = 0;
@@ -193,8 +197,8 @@ INLINE bool seen_by_any(const struct attention_block *b, size_t first, int queri
     return *from < *to;
 }
 
-INLINE void attend_queries(bool half, struct attention_block *b, size_t first, int queries, const void *keys,
-                           const void *values, int32_t first_key)
+INLINE void attend_queries(bool half, struct attention_block *b, size_t first, int queries,
+                           const void *keys, const void *values, int32_t first_key)
 {
     int from;
     int to;
@@ -208,7 +212,8 @@ INLINE void attend_queries(bool half, struct attention_block *b, size_t first, i
     value_queries(half, b, first, queries, values, from, to);
 }
 
-INLINE void attend_page(bool half, struct attention_block *b, const void *keys, const void *values, int32_t first_key)
+INLINE void attend_page(bool half, struct attention_block *b, const void *keys, const void *values,
+                        int32_t first_key)
 {
     size_t i = 0;
     for (; i + 4 <= b->queries; i += 4) {
@@ -222,8 +227,8 @@ INLINE void attend_page(bool half, struct attention_block *b, const void *keys, 
     }
 }
 
-static void attend_merge(float *maximum, float *total, float *sums, float next_maximum, const float *next_total,
-                         const float *next_sums, size_t stride)
+static void attend_merge(float *maximum, float *total, float *sums, float next_maximum,
+                         const float *next_total, const float *next_sums, size_t stride)
 {
     if (next_maximum == -INFINITY) {
         return;
@@ -243,12 +248,14 @@ static void attend_merge(float *maximum, float *total, float *sums, float next_m
     *maximum = m;
 }
 
-static void attend_page_f16(struct attention_block *b, const void *keys, const void *values, int32_t first_key)
+static void attend_page_f16(struct attention_block *b, const void *keys, const void *values,
+                            int32_t first_key)
 {
     attend_page(true, b, keys, values, first_key);
 }
 
-static void attend_page_f32(struct attention_block *b, const void *keys, const void *values, int32_t first_key)
+static void attend_page_f32(struct attention_block *b, const void *keys, const void *values,
+                            int32_t first_key)
 {
     attend_page(false, b, keys, values, first_key);
 }

@@ -6,7 +6,8 @@
 #include "engine/backend/cpu/attention_plan.h"
 #include "engine/backend/cpu/exact.h"
 
-_Static_assert(CPU_PAGE_TOKENS == BACKEND_PAGE_TOKENS && CPU_LANES == KV_LANES, "kernels and pages agree");
+_Static_assert(CPU_PAGE_TOKENS == BACKEND_PAGE_TOKENS && CPU_LANES == KV_LANES,
+               "kernels and pages agree");
 
 struct attention {
     struct backend *b;
@@ -56,7 +57,8 @@ size_t cpu_attention_thread_bytes(const struct block_model *model)
 {
     size_t stride = cpu_round_up(model->head_dim, CPU_LANES);
     size_t floats = stride * 3 + CPU_LANES * 2 + CPU_PAGE_TOKENS;
-    return CPU_QUERIES_MAX * (floats * sizeof(float) + (stride + CPU_PAGE_TOKENS) * sizeof(int16_t));
+    return CPU_QUERIES_MAX *
+           (floats * sizeof(float) + (stride + CPU_PAGE_TOKENS) * sizeof(int16_t));
 }
 
 static void desk_init(const struct backend *b, size_t thread, struct desk *desk)
@@ -65,7 +67,7 @@ static void desk_init(const struct backend *b, size_t thread, struct desk *desk)
     size_t stride = cpu_round_up(dims, CPU_LANES);
     struct attention_block *block = &desk->block;
     desk->scaled = cpu_thread_scratch(b, thread);
-    *block = (struct attention_block){ .head_dim = dims, .value_stride = stride, .q = desk->scaled };
+    *block = (struct attention_block){.head_dim = dims, .value_stride = stride, .q = desk->scaled};
     block->sums = desk->scaled + CPU_QUERIES_MAX * stride;
     desk->merged_sums = block->sums + CPU_QUERIES_MAX * stride;
     block->total = desk->merged_sums + CPU_QUERIES_MAX * stride;
@@ -86,7 +88,8 @@ static void quantize_queries(const struct backend *b, struct desk *desk)
         float *q = desk->scaled + i * dims;
         float factor = cpu_kv_turn(q, dims);
         codes[i * padded + padded - 1] = 0;
-        block->q_scale[i] = b->kernels->to_s16(q, codes + i * padded, dims, attention_q_limit(dims)) / factor;
+        block->q_scale[i] =
+            b->kernels->to_s16(q, codes + i * padded, dims, attention_q_limit(dims)) / factor;
     }
 }
 
@@ -117,8 +120,8 @@ static void take_queries(const struct backend *b, const struct queries *q, struc
     }
 }
 
-static void attend_page(const struct attention *a, struct attention_block *block, uint32_t page, size_t kv_head,
-                        int32_t first_key)
+static void attend_page(const struct attention *a, struct attention_block *block, uint32_t page,
+                        size_t kv_head, int32_t first_key)
 {
     const struct backend *b = a->b;
     const void *keys = cpu_kv_keys(&b->kv, page, a->layer, kv_head);
@@ -138,9 +141,11 @@ static void attend_page(const struct attention *a, struct attention_block *block
     }
 }
 
-/* The block's softmax over keys from .. to - 1, which lie in one range. `last` is the last key the task will read. */
+/* The block's softmax over keys from .. to - 1, which lie in one range. `last` is the last key the
+ * task will read. */
 static void attend_range(const struct attention *a, struct attention_block *block,
-                         const struct backend_sequence *sequence, size_t kv_head, int32_t from, int32_t to, int32_t last)
+                         const struct backend_sequence *sequence, size_t kv_head, int32_t from,
+                         int32_t to, int32_t last)
 {
     const struct cpu_kv *kv = &a->b->kv;
     begin_range(block);
@@ -183,8 +188,8 @@ static void finish(const struct backend *b, float *total, float *sums, float *ou
 }
 
 /* A block of queries over all its keys, range after range. */
-static void attend_whole(const struct attention *a, const struct attention_part *part, struct queries *q,
-                         size_t kv_head, struct desk *desk)
+static void attend_whole(const struct attention *a, const struct attention_part *part,
+                         struct queries *q, size_t kv_head, struct desk *desk)
 {
     const struct backend *b = a->b;
     struct attention_block *block = &desk->block;
@@ -203,8 +208,9 @@ static void attend_whole(const struct attention *a, const struct attention_part 
         attend_range(a, block, q->rows->sequence, kv_head, from, end < to ? end : to, to - 1);
         for (size_t i = 0; i < q->count; i++) {
             b->kernels->attend_merge(&desk->merged_maximum[i], desk->merged_total + i * CPU_LANES,
-                                     desk->merged_sums + i * stride, block->maximum[i], block->total + i * CPU_LANES,
-                                     block->sums + i * stride, stride);
+                                     desk->merged_sums + i * stride, block->maximum[i],
+                                     block->total + i * CPU_LANES, block->sums + i * stride,
+                                     stride);
         }
         from = end;
     }
@@ -214,14 +220,15 @@ static void attend_whole(const struct attention *a, const struct attention_part 
     }
 }
 
-static float *slot_of(const struct backend *b, const struct attention_row *row, size_t head, size_t range)
+static float *slot_of(const struct backend *b, const struct attention_row *row, size_t head,
+                      size_t range)
 {
-    return b->scratch.plan.slots +
-           (row->slot + head * row->slot_ranges + range) * attention_slot_floats(b->model->head_dim);
+    return b->scratch.plan.slots + (row->slot + head * row->slot_ranges + range) *
+                                       attention_slot_floats(b->model->head_dim);
 }
 
-static void store_slots(const struct backend *b, const struct queries *q, const struct attention_block *block,
-                        size_t range)
+static void store_slots(const struct backend *b, const struct queries *q,
+                        const struct attention_block *block, size_t range)
 {
     size_t stride = block->value_stride;
     for (size_t i = 0; i < q->count; i++) {
@@ -233,12 +240,13 @@ static void store_slots(const struct backend *b, const struct queries *q, const 
 }
 
 /* Some ranges of a part for all its queries, into slots. */
-static void attend_ranges(const struct attention *a, const struct attention_part *part, struct queries *q, size_t chunk,
-                          size_t kv_head, struct desk *desk)
+static void attend_ranges(const struct attention *a, const struct attention_part *part,
+                          struct queries *q, size_t chunk, size_t kv_head, struct desk *desk)
 {
     size_t queries = part->rows * q->group;
     size_t first = part->range + chunk * part->task_ranges;
-    size_t end = first + part->task_ranges < part->range_end ? first + part->task_ranges : part->range_end;
+    size_t end =
+        first + part->task_ranges < part->range_end ? first + part->task_ranges : part->range_end;
     for (size_t range = first; range < end; range++) {
         for (q->first = 0; q->first < queries; q->first += CPU_QUERIES_MAX) {
             q->count = queries - q->first < CPU_QUERIES_MAX ? queries - q->first : CPU_QUERIES_MAX;
@@ -248,7 +256,8 @@ static void attend_ranges(const struct attention *a, const struct attention_part
             seen_keys(&desk->block, &from, &to);
             int32_t begins = (int32_t)(range * ATTENTION_RANGE);
             int32_t ends = begins + ATTENTION_RANGE;
-            int32_t last = (to < (int32_t)(end * ATTENTION_RANGE) ? to : (int32_t)(end * ATTENTION_RANGE)) - 1;
+            int32_t last =
+                (to < (int32_t)(end * ATTENTION_RANGE) ? to : (int32_t)(end * ATTENTION_RANGE)) - 1;
             from = from > begins ? from : begins;
             to = to < ends ? to : ends;
             if (from < to) {
@@ -265,11 +274,12 @@ static void attention_task(void *context, size_t task, size_t thread)
     const struct backend *b = a->b;
     const struct attention_plan *plan = &b->scratch.plan;
     const struct attention_part *part = attention_plan_find(plan, task);
-    size_t units = (part->task_end - (part == plan->parts ? 0 : part[-1].task_end)) / b->model->n_kv_heads;
+    size_t units =
+        (part->task_end - (part == plan->parts ? 0 : part[-1].task_end)) / b->model->n_kv_heads;
     size_t index = task - (part == plan->parts ? 0 : part[-1].task_end);
     size_t kv_head = index / units;
     size_t group = b->model->n_heads / b->model->n_kv_heads;
-    struct queries q = { .rows = plan->rows + part->first, .head = kv_head * group, .group = group };
+    struct queries q = {.rows = plan->rows + part->first, .head = kv_head * group, .group = group};
     struct desk desk;
     desk_init(b, thread, &desk);
     if (part->whole) {
@@ -291,11 +301,14 @@ static void merge_task(void *context, size_t task, size_t thread)
     float *sums = cpu_thread_scratch(b, thread);
     float *total = sums + stride;
     float maximum = -INFINITY;
-    for (int32_t key = row->begin; key < row->end; key = (key / ATTENTION_RANGE + 1) * ATTENTION_RANGE) {
+    for (int32_t key = row->begin; key < row->end;
+         key = (key / ATTENTION_RANGE + 1) * ATTENTION_RANGE) {
         const float *slot = slot_of(b, row, head, (size_t)key / ATTENTION_RANGE);
-        b->kernels->attend_merge(&maximum, total, sums, slot[stride + CPU_LANES], slot + stride, slot, stride);
+        b->kernels->attend_merge(&maximum, total, sums, slot[stride + CPU_LANES], slot + stride,
+                                 slot, stride);
     }
-    finish(b, total, sums, b->scratch.attended + (row->row * b->model->n_heads + head) * b->model->head_dim);
+    finish(b, total, sums,
+           b->scratch.attended + (row->row * b->model->n_heads + head) * b->model->head_dim);
 }
 
 void cpu_attention(struct backend *b, const struct backend_batch *batch, size_t layer)
@@ -304,7 +317,7 @@ void cpu_attention(struct backend *b, const struct backend_batch *batch, size_t 
         exact_attention(b, batch, layer);
         return;
     }
-    struct attention a = { .b = b, .layer = layer };
+    struct attention a = {.b = b, .layer = layer};
     pool_run(b->pool, attention_task, &a, attention_plan_tasks(&b->scratch.plan));
     if (b->scratch.plan.merge_rows != 0) {
         pool_run(b->pool, merge_task, &a, b->scratch.plan.merge_rows * b->model->n_heads);

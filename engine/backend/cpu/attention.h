@@ -1,7 +1,8 @@
-/* Attention over paged keys and values, for ragged batches. A query's keys are cut into ranges of ATTENTION_RANGE at
- * fixed positions; each range has a softmax of its own, over its pages in ascending order, and the ranges are merged in
- * ascending order. So its result depends neither on the batch it is in, nor on how its prompt was cut, nor on who
- * computes which range. Step thread. */
+/* Attention over paged keys and values, for ragged batches. A query's keys are cut into ranges of
+ * ATTENTION_RANGE at fixed positions; each range has a softmax of its own, over its pages in
+ * ascending order, and the ranges are merged in ascending order. So its result depends neither on
+ * the batch it is in, nor on how its prompt was cut, nor on who computes which range. Step thread.
+ */
 #ifndef PHID_BACKEND_CPU_ATTENTION_H
 #define PHID_BACKEND_CPU_ATTENTION_H
 

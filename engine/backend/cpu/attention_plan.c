@@ -30,7 +30,8 @@ static size_t ranges_of(const struct backend_sequence *s)
 
 static bool is_narrow(const struct backend *b, const struct backend_sequence *s)
 {
-    return s->rows <= NARROW_ROWS && s->rows * (b->model->n_heads / b->model->n_kv_heads) <= CPU_QUERIES_MAX;
+    return s->rows <= NARROW_ROWS &&
+           s->rows * (b->model->n_heads / b->model->n_kv_heads) <= CPU_QUERIES_MAX;
 }
 
 /* Whole pages that both have; fewer than `limit` when they differ. */
@@ -76,7 +77,8 @@ static void sort(const struct backend_sequence **order, size_t count)
     }
 }
 
-static void add_rows(struct backend *b, const struct backend_sequence *s, size_t slot, size_t slot_ranges)
+static void add_rows(struct backend *b, const struct backend_sequence *s, size_t slot,
+                     size_t slot_ranges)
 {
     struct attention_plan *plan = &b->scratch.plan;
     int32_t window = b->model->sliding_window;
@@ -93,12 +95,12 @@ static void add_rows(struct backend *b, const struct backend_sequence *s, size_t
     }
 }
 
-static void add_part(struct attention_plan *plan, size_t first, size_t end, size_t range, size_t range_end)
+static void add_part(struct attention_plan *plan, size_t first, size_t end, size_t range,
+                     size_t range_end)
 {
     if (range < range_end) {
         plan->parts[plan->part_count++] = (struct attention_part){
-            .first = first, .rows = end - first, .range = range, .range_end = range_end
-        };
+            .first = first, .rows = end - first, .range = range, .range_end = range_end};
     }
 }
 
@@ -107,24 +109,28 @@ static void add_whole(struct backend *b, const struct backend_sequence *s)
     struct attention_plan *plan = &b->scratch.plan;
     size_t first = plan->row_count;
     add_rows(b, s, 0, 0);
-    plan->parts[plan->part_count++] = (struct attention_part){ .first = first, .rows = s->rows, .whole = true };
+    plan->parts[plan->part_count++] =
+        (struct attention_part){.first = first, .rows = s->rows, .whole = true};
 }
 
-/* Slots for the sequences that share ranges with a neighbour or are long, as long as there are any left. Those with slots
- * move to the front of `order`, in their order; returns how many they are. */
+/* Slots for the sequences that share ranges with a neighbour or are long, as long as there are any
+ * left. Those with slots move to the front of `order`, in their order; returns how many they are.
+ */
 static size_t choose_slots(struct backend *b, size_t count, size_t task_ranges)
 {
     struct attention_plan *plan = &b->scratch.plan;
     size_t kept = 0;
     size_t used = 0;
-    size_t before = 0; /* ranges in common with the last one kept, as far as the ones between have them */
+    size_t before =
+        0; /* ranges in common with the last one kept, as far as the ones between have them */
     for (size_t i = 0; i < count; i++) {
         const struct backend_sequence *s = plan->order[i];
         size_t after = i + 1 < count ? plan->shared[i + 1] : 0;
         size_t ranges = ranges_of(s);
         size_t need = s->rows * b->model->n_heads * ranges;
         before = before < plan->shared[i] ? before : plan->shared[i];
-        if ((before > 0 || after > 0 || ranges > 2 * task_ranges) && need <= plan->slot_max - used) {
+        if ((before > 0 || after > 0 || ranges > 2 * task_ranges) &&
+            need <= plan->slot_max - used) {
             plan->order[i] = plan->order[kept];
             plan->order[kept] = s;
             plan->shared[kept] = before;
@@ -140,8 +146,8 @@ static size_t choose_slots(struct backend *b, size_t count, size_t task_ranges)
     return kept;
 }
 
-/* The parts of the first `count` sequences of the order: an interval of the order stays open as long as its ranges are
- * common to it, and becomes a part when it closes. */
+/* The parts of the first `count` sequences of the order: an interval of the order stays open as
+ * long as its ranges are common to it, and becomes a part when it closes. */
 static void share_ranges(struct attention_plan *plan, size_t count)
 {
     size_t opened = 0;
@@ -159,9 +165,10 @@ static void share_ranges(struct attention_plan *plan, size_t count)
             break;
         }
         if (common > 0 && (opened == 0 || plan->open[opened - 1].depth < common)) {
-            plan->open[opened++] = (struct attention_open){ .first = first, .depth = common };
+            plan->open[opened++] = (struct attention_open){.first = first, .depth = common};
         }
-        plan->open[opened++] = (struct attention_open){ .first = row, .depth = ranges_of(plan->order[i]) };
+        plan->open[opened++] =
+            (struct attention_open){.first = row, .depth = ranges_of(plan->order[i])};
         row += plan->order[i]->rows;
     }
 }

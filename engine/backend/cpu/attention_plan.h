@@ -1,16 +1,19 @@
-/* Who attends to what in a step: parts, which are cut into tasks. Made once a step, used by all layers; step thread.
+/* Who attends to what in a step: parts, which are cut into tasks. Made once a step, used by all
+ * layers; step thread.
  *
- * Sequences with few rows, those that decode, are sorted by their pages, so that sequences with a common beginning follow
- * each other. The ranges of keys that neighbours have in common become one part with the queries of all of them, which
- * is read once; what follows, a part for each. For two sequences A and B of 6 and 5 ranges with 4 in common:
+ * Sequences with few rows, those that decode, are sorted by their pages, so that sequences with a
+ * common beginning follow each other. The ranges of keys that neighbours have in common become one
+ * part with the queries of all of them, which is read once; what follows, a part for each. For two
+ * sequences A and B of 6 and 5 ranges with 4 in common:
  *
  *   part 1  rows of A, B  ranges 0..3
  *   part 2  rows of A     ranges 4..5
  *   part 3  rows of B     range  4
  *
- * Every range of such a row leaves its softmax in a slot, and slots are merged afterwards. A sequence that shares nothing
- * and is no longer than others is one `whole` part that needs no slots; so is a prompt, in blocks of queries. Slots are
- * limited; sequences beyond them are whole parts too. */
+ * Every range of such a row leaves its softmax in a slot, and slots are merged afterwards. A
+ * sequence that shares nothing and is no longer than others is one `whole` part that needs no
+ * slots; so is a prompt, in blocks of queries. Slots are limited; sequences beyond them are whole
+ * parts too. */
 #ifndef PHID_BACKEND_CPU_ATTENTION_PLAN_H
 #define PHID_BACKEND_CPU_ATTENTION_PLAN_H
 
@@ -23,10 +26,10 @@
 
 struct attention_row {
     const struct backend_sequence *sequence;
-    size_t row;           /* of the batch */
-    size_t slot;          /* its first one, [n_heads][slot_ranges]; rows of whole parts have none */
+    size_t row;  /* of the batch */
+    size_t slot; /* its first one, [n_heads][slot_ranges]; rows of whole parts have none */
     size_t slot_ranges;
-    int32_t begin, end;   /* it sees keys begin .. end - 1 */
+    int32_t begin, end; /* it sees keys begin .. end - 1 */
 };
 
 struct attention_part {

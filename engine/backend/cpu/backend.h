@@ -1,5 +1,6 @@
-/* The CPU backend's state, shared by the files of this folder. Made by open, filled by load and kv_create; afterwards
- * only KV pages and scratch change, both in the step thread and the pool it runs. */
+/* The CPU backend's state, shared by the files of this folder. Made by open, filled by load and
+ * kv_create; afterwards only KV pages and scratch change, both in the step thread and the pool it
+ * runs. */
 #ifndef PHID_BACKEND_CPU_BACKEND_H
 #define PHID_BACKEND_CPU_BACKEND_H
 
@@ -17,17 +18,18 @@
 
 /* What attention does in this step, see attention_plan.h. */
 struct attention_plan {
-    struct attention_row *rows;    /* [rows]; row_count in use */
-    struct attention_part *parts;  /* [2 * rows]; part_count in use */
-    struct attention_open *open;   /* [rows + 1], scratch of the planning */
+    struct attention_row *rows;            /* [rows]; row_count in use */
+    struct attention_part *parts;          /* [2 * rows]; part_count in use */
+    struct attention_open *open;           /* [rows + 1], scratch of the planning */
     const struct backend_sequence **order; /* [rows], scratch of the planning */
-    size_t *shared;                /* [rows + 1], likewise */
-    float *slots;                  /* [slot_max, attention_slot_floats]: softmaxes over some of a row's keys */
+    size_t *shared;                        /* [rows + 1], likewise */
+    float *slots; /* [slot_max, attention_slot_floats]: softmaxes over some of a row's keys */
     size_t row_count, part_count, slot_max;
     size_t merge_rows; /* rows whose slots must be merged, the first ones of all */
 };
 
-/* What a batch's rows need, for max_rows rows; all matrices row-major. Sized at load, so a step allocates nothing. */
+/* What a batch's rows need, for max_rows rows; all matrices row-major. Sized at load, so a step
+ * allocates nothing. */
 struct cpu_scratch {
     float *normed;     /* [rows, n_embd] */
     float *q;          /* [rows, n_heads * head_dim] */
@@ -54,7 +56,7 @@ struct backend {
     bool (*read)(void *user, const void *data, size_t bytes, void *to); /* the options' */
     void *read_user;
     bool lazy;
-    size_t terms; /* int8 terms of an activation, see q8.h; decided by load */
+    size_t terms;                    /* int8 terms of an activation, see q8.h; decided by load */
     const struct block_model *model; /* NULL before load; borrowed */
     size_t first, last;              /* layers loaded */
     struct cpu_weights weights;
@@ -70,7 +72,8 @@ static inline void *cpu_thread_scratch(const struct backend *b, size_t thread)
     return b->scratch.threads + thread * b->scratch.thread_bytes;
 }
 
-/* One product of a matmul: y[row] = matrix * x[row] + bias for every row of x; y: [rows, matrix->rows]. */
+/* One product of a matmul: y[row] = matrix * x[row] + bias for every row of x; y: [rows,
+ * matrix->rows]. */
 struct cpu_product {
     const struct cpu_matrix *matrix;
     const float *bias; /* NULL: none */

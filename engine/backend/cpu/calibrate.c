@@ -8,14 +8,15 @@
 #include "engine/base/clock.h"
 #include "engine/base/pool.h"
 
-const unsigned char cpu_peak_bytes[64] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 };
+const unsigned char cpu_peak_bytes[64] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 
 #define READ_BYTES  ((size_t)512 << 20) /* much more than a cache holds */
 #define READ_PART   ((size_t)1 << 20)
 #define READ_PASSES 6
-#define SPIN_TASKS  8   /* of a thread, so that one thread that starts late does not count for much */
-#define SPIN_NS     3e6 /* of a task */
-#define SPIN_TRIES  8
+#define SPIN_TASKS  8  /* of a thread, so that one thread that starts late does not count for much \
+                        */
+#define SPIN_NS    3e6 /* of a task */
+#define SPIN_TRIES 8
 
 struct spin {
     double (*run)(size_t rounds);
@@ -33,7 +34,7 @@ static void spin_task(void *context, size_t task, size_t thread)
 /* Operations a nanosecond of all threads together, the best of a few tries. */
 static double spin_rate(struct pool *pool, double (*run)(size_t rounds))
 {
-    struct spin spin = { .run = run, .rounds = 1 };
+    struct spin spin = {.run = run, .rounds = 1};
     double operations = 0;
     uint64_t spent = 0;
     while ((double)spent < SPIN_NS / 2) {
@@ -73,9 +74,10 @@ static void read_task(void *context, size_t task, size_t thread)
     }
 }
 
-static double read_rate(struct pool *pool, const struct cpu_kernels *kernels, const struct cpu_memory *memory)
+static double read_rate(struct pool *pool, const struct cpu_kernels *kernels,
+                        const struct cpu_memory *memory)
 {
-    struct reading reading = { .kernels = kernels, .data = memory->data, .write = true };
+    struct reading reading = {.kernels = kernels, .data = memory->data, .write = true};
     size_t tasks = memory->bytes / READ_PART;
     pool_run(pool, read_task, &reading, tasks);
     reading.write = false;
@@ -102,11 +104,12 @@ static size_t read_bytes(void)
     return half < READ_BYTES ? half : READ_BYTES;
 }
 
-enum phid_status cpu_calibrate(size_t threads, const char *isa, struct cpu_calibration *ret, struct phid_error *err)
+enum phid_status cpu_calibrate(size_t threads, const char *isa, struct cpu_calibration *ret,
+                               struct phid_error *err)
 {
     const struct cpu_kernels *kernels;
     struct pool *pool = NULL;
-    struct cpu_memory memory = { 0 };
+    struct cpu_memory memory = {0};
     enum phid_status status = cpu_choose_kernels(isa, &kernels, err);
     if (status == PHID_OK) {
         status = pool_new(threads, &pool, err);

@@ -2,8 +2,8 @@
 
 #include "engine/base/cpuid.h"
 
-/* AVX-512 without VNNI has nothing to multiply bytes with that AVX2 has not; wider registers for the rest do not make up for a
- * lower clock. */
+/* AVX-512 without VNNI has nothing to multiply bytes with that AVX2 has not; wider registers for
+ * the rest do not make up for a lower clock. */
 static const struct cpu_kernels *kernels_of(enum cpuid_isa isa, bool avxvnni)
 {
 #if defined(__x86_64__)
@@ -20,7 +20,8 @@ static const struct cpu_kernels *kernels_of(enum cpuid_isa isa, bool avxvnni)
     return &cpu_kernels_scalar;
 }
 
-enum phid_status cpu_choose_kernels(const char *isa, const struct cpu_kernels **ret, struct phid_error *err)
+enum phid_status cpu_choose_kernels(const char *isa, const struct cpu_kernels **ret,
+                                    struct phid_error *err)
 {
     const struct cpuid_features features = cpuid_detect();
     enum cpuid_isa wanted = features.isa;
@@ -28,8 +29,8 @@ enum phid_status cpu_choose_kernels(const char *isa, const struct cpu_kernels **
         return phid_fail(err, PHID_ERR_ARGUMENT, "unknown instruction set \"%s\"", isa);
     }
     if (!cpuid_has(&features, wanted)) {
-        return phid_fail(err, PHID_ERR_UNSUPPORTED, "this processor has no %s, at most %s", cpuid_isa_name(wanted),
-                         cpuid_isa_name(features.isa));
+        return phid_fail(err, PHID_ERR_UNSUPPORTED, "this processor has no %s, at most %s",
+                         cpuid_isa_name(wanted), cpuid_isa_name(features.isa));
     }
     *ret = kernels_of(wanted, features.avxvnni);
     return PHID_OK;

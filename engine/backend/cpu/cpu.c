@@ -8,9 +8,10 @@
 
 #define MAX_ROWS (1 << 20)
 
-/* Models up to this width take two terms by default. Their answers hang on small differences of logits (SmolLM2-135M's
- * first word about France's capital leads by 0.08, and one int8 term errs by 4 % of the logits' spread after its 30
- * layers), and they are so small that twice the arithmetic is still quick. */
+/* Models up to this width take two terms by default. Their answers hang on small differences of
+ * logits (SmolLM2-135M's first word about France's capital leads by 0.08, and one int8 term errs by
+ * 4 % of the logits' spread after its 30 layers), and they are so small that twice the arithmetic
+ * is still quick. */
 #define TWO_TERMS_EMBD_MAX 1024
 
 static size_t choose_terms(const struct backend *b, const struct block_model *model)
@@ -45,11 +46,12 @@ static void cpu_close(struct backend *b)
     free(b);
 }
 
-static enum phid_status cpu_open(const struct backend_options *options, struct backend **ret, struct phid_error *err)
+static enum phid_status cpu_open(const struct backend_options *options, struct backend **ret,
+                                 struct phid_error *err)
 {
     if (options->max_rows == 0 || options->max_rows > MAX_ROWS) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "batches of %zu rows; 1 to %d are possible", options->max_rows,
-                         MAX_ROWS);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "batches of %zu rows; 1 to %d are possible",
+                         options->max_rows, MAX_ROWS);
     }
     const struct cpu_kernels *kernels = NULL;
     enum phid_status status = cpu_choose_kernels(options->isa, &kernels, err);
@@ -76,25 +78,26 @@ static enum phid_status cpu_open(const struct backend_options *options, struct b
         cpu_profile_open(&b->profile, b->pool);
     }
     size_t threads = pool_threads(b->pool);
-    snprintf(b->description, sizeof(b->description), "CPU, %s, %zu thread%s", b->exact ? "exact" : kernels->name,
-             threads, threads == 1 ? "" : "s");
+    snprintf(b->description, sizeof(b->description), "CPU, %s, %zu thread%s",
+             b->exact ? "exact" : kernels->name, threads, threads == 1 ? "" : "s");
     *ret = b;
     return PHID_OK;
 }
 
-static enum phid_status cpu_load(struct backend *b, const struct block_model *model, size_t first, size_t last,
-                                 bool embedding, bool head,
-                                 void (*release)(void *user, const struct block_matrix *matrix), void *user,
-                                 struct phid_error *err)
+static enum phid_status cpu_load(struct backend *b, const struct block_model *model, size_t first,
+                                 size_t last, bool embedding, bool head,
+                                 void (*release)(void *user, const struct block_matrix *matrix),
+                                 void *user, struct phid_error *err)
 {
     if (b->model != NULL) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "the backend has a model already");
     }
     if (first > last || last > model->n_layers || model->n_heads == 0 || model->n_kv_heads == 0 ||
-        model->n_heads % model->n_kv_heads != 0 || model->head_dim == 0 || model->rope_dims > model->head_dim ||
-        model->rope_dims % 2 != 0) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "layers %zu to %zu of %zu, %zu heads, %zu key/value heads of %zu",
-                         first, last, model->n_layers, model->n_heads, model->n_kv_heads, model->head_dim);
+        model->n_heads % model->n_kv_heads != 0 || model->head_dim == 0 ||
+        model->rope_dims > model->head_dim || model->rope_dims % 2 != 0) {
+        return phid_fail(err, PHID_ERR_ARGUMENT,
+                         "layers %zu to %zu of %zu, %zu heads, %zu key/value heads of %zu", first,
+                         last, model->n_layers, model->n_heads, model->n_kv_heads, model->head_dim);
     }
     struct cpu_load load = {
         .model = model,
@@ -136,7 +139,8 @@ static bool kv_shape(const struct backend *b, enum backend_kv_type type, struct 
            cpu_kv_shape(ret, type, b->model->head_dim, b->model->n_kv_heads, b->last - b->first);
 }
 
-static enum phid_status kv_create(struct backend *b, enum backend_kv_type type, size_t n_pages, struct phid_error *err)
+static enum phid_status kv_create(struct backend *b, enum backend_kv_type type, size_t n_pages,
+                                  struct phid_error *err)
 {
     if (b->model == NULL || b->kv.pages != 0) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "KV pages are created once, after the load");
@@ -161,11 +165,12 @@ static size_t kv_page_bytes(const struct backend *b, enum backend_kv_type type)
     return kv_shape(b, type, &kv) ? kv.page_bytes : 0;
 }
 
-static enum phid_status kv_copy(struct backend *b, uint32_t from, uint32_t to, struct phid_error *err)
+static enum phid_status kv_copy(struct backend *b, uint32_t from, uint32_t to,
+                                struct phid_error *err)
 {
     if (from >= b->kv.pages || to >= b->kv.pages) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "copy of page %u to %u of %zu", (unsigned)from, (unsigned)to,
-                         b->kv.pages);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "copy of page %u to %u of %zu", (unsigned)from,
+                         (unsigned)to, b->kv.pages);
     }
     cpu_kv_copy(&b->kv, from, to);
     return PHID_OK;
@@ -179,7 +184,8 @@ static enum phid_status fence(struct backend *b, uint64_t *ret_fence, struct phi
     return PHID_OK;
 }
 
-static enum phid_status wait_fence(struct backend *b, uint64_t fence_reached, struct phid_error *err)
+static enum phid_status wait_fence(struct backend *b, uint64_t fence_reached,
+                                   struct phid_error *err)
 {
     (void)b;
     (void)fence_reached;
@@ -205,11 +211,12 @@ static void add_matrix(const struct cpu_matrix *matrix, uint64_t *bytes, uint64_
 
 static void costs(const struct backend *b, struct backend_costs *ret)
 {
-    *ret = (struct backend_costs){ 0 };
+    *ret = (struct backend_costs){0};
     for (size_t i = 0; i < b->weights.layer_count; i++) {
         const struct cpu_layer *layer = &b->weights.layers[i];
-        const struct cpu_matrix *const matrices[] = { &layer->q,    &layer->k,  &layer->v,   &layer->attn_out,
-                                                      &layer->gate, &layer->up, &layer->down };
+        const struct cpu_matrix *const matrices[] = {&layer->q,        &layer->k,    &layer->v,
+                                                     &layer->attn_out, &layer->gate, &layer->up,
+                                                     &layer->down};
         for (size_t j = 0; j < sizeof(matrices) / sizeof(matrices[0]); j++) {
             add_matrix(matrices[j], &ret->layer_weight_bytes, &ret->layer_macs);
         }

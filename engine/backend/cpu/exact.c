@@ -36,7 +36,7 @@ void exact_silu_mul(float *gate, const float *up, size_t n)
 
 static double dot(const float *a, const float *b, size_t n)
 {
-    double sums[SUMS] = { 0 };
+    double sums[SUMS] = {0};
     size_t i = 0;
     for (; i + SUMS <= n; i += SUMS) {
         for (size_t j = 0; j < SUMS; j++) {
@@ -76,10 +76,11 @@ static void matmul_task(void *context, size_t task, size_t thread)
     }
 }
 
-void exact_matmul(struct backend *b, const float *x, size_t rows, const struct cpu_product *products, size_t count)
+void exact_matmul(struct backend *b, const float *x, size_t rows,
+                  const struct cpu_product *products, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        struct matmul m = { .backend = b, .x = x, .rows = rows, .product = &products[i] };
+        struct matmul m = {.backend = b, .x = x, .rows = rows, .product = &products[i]};
         pool_run(b->pool, matmul_task, &m, (products[i].matrix->rows - 1) / TASK_ROWS + 1);
     }
 }
@@ -98,10 +99,11 @@ struct attention {
     size_t layer;
 };
 
-/* One query head of one row: softmax over pages in turn, keeping the running maximum, the sum of exponentials and the
- * weighted sum of values (Milakov and Gimelshein, 2018, "Online normalizer calculation for softmax", algorithm 3). */
-static void attend(const struct attention *a, const struct backend_sequence *sequence, size_t row, size_t head,
-                   double *scratch)
+/* One query head of one row: softmax over pages in turn, keeping the running maximum, the sum of
+ * exponentials and the weighted sum of values (Milakov and Gimelshein, 2018, "Online normalizer
+ * calculation for softmax", algorithm 3). */
+static void attend(const struct attention *a, const struct backend_sequence *sequence, size_t row,
+                   size_t head, double *scratch)
 {
     const struct backend *b = a->b;
     const struct block_model *model = b->model;
@@ -173,6 +175,6 @@ static void attention_task(void *context, size_t task, size_t thread)
 
 void exact_attention(struct backend *b, const struct backend_batch *batch, size_t layer)
 {
-    struct attention a = { .b = b, .batch = batch, .layer = layer };
+    struct attention a = {.b = b, .batch = batch, .layer = layer};
     pool_run(b->pool, attention_task, &a, batch->rows * b->model->n_heads);
 }

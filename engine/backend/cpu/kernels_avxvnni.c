@@ -1,4 +1,5 @@
-/* The kernels for AVX2 with FMA, F16C and AVX-VNNI, the dot product of bytes in 256-bit registers. */
+/* The kernels for AVX2 with FMA, F16C and AVX-VNNI, the dot product of bytes in 256-bit registers.
+ */
 #define VEC_AVXVNNI 1
 #include "engine/backend/cpu/vec_avx2.h"
 

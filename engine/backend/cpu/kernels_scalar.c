@@ -41,21 +41,23 @@ struct term {
     float bias;
 };
 
-static float add_term(enum r16_kind kind, const struct term *t, const struct q8_tile *x, size_t token, size_t block,
-                      size_t half, float sum)
+static float add_term(enum r16_kind kind, const struct term *t, const struct q8_tile *x,
+                      size_t token, size_t block, size_t half, float sum)
 {
     float scale = t->scale * x->scale[block * x->tokens + token];
     sum = fmaf((float)t->dot, scale, sum);
     if (r16_has_bias(kind)) {
-        const float *sums = r16_has_halves(kind) ? x->scaled_half_sum + 2 * block * x->tokens : NULL;
-        float codes = sums != NULL ? sums[half * x->tokens + token] : x->scaled_sum[block * x->tokens + token];
+        const float *sums =
+            r16_has_halves(kind) ? x->scaled_half_sum + 2 * block * x->tokens : NULL;
+        float codes = sums != NULL ? sums[half * x->tokens + token]
+                                   : x->scaled_sum[block * x->tokens + token];
         sum = fmaf(t->bias, codes, sum);
     }
     return sum;
 }
 
-static float multiply_one(const struct r16_matrix *m, const unsigned char *group, size_t lane, const struct q8_tile *x,
-                          size_t token)
+static float multiply_one(const struct r16_matrix *m, const unsigned char *group, size_t lane,
+                          const struct q8_tile *x, size_t token)
 {
     float sum = 0.0f;
     size_t all = m->cols / R16_BLOCK;
@@ -71,7 +73,8 @@ static float multiply_one(const struct r16_matrix *m, const unsigned char *group
                     .bias = r16_bias(m->kind, unit, blocks, b, lane, half),
                 };
                 for (size_t k = half * columns; k < (half + 1) * columns; k++) {
-                    t.dot += r16_value(m->kind, unit, blocks, b, lane, k) * code_at(x, token, done + b, k);
+                    t.dot += r16_value(m->kind, unit, blocks, b, lane, k) *
+                             code_at(x, token, done + b, k);
                 }
                 sum = add_term(m->kind, &t, x, token, done + b, half, sum);
             }
@@ -81,8 +84,8 @@ static float multiply_one(const struct r16_matrix *m, const unsigned char *group
     return sum;
 }
 
-static void multiply(const struct r16_matrix *m, size_t first, size_t groups, const struct q8_tile *x, float *y,
-                     size_t y_stride)
+static void multiply(const struct r16_matrix *m, size_t first, size_t groups,
+                     const struct q8_tile *x, float *y, size_t y_stride)
 {
     for (size_t row = first * R16_ROWS; row < (first + groups) * R16_ROWS && row < m->rows; row++) {
         const unsigned char *group = m->data + row / R16_ROWS * m->group_bytes;
@@ -97,8 +100,9 @@ static void open_panel(const struct r16_matrix *m, size_t group, size_t first_bl
                        struct r16_panel *panel)
 {
     size_t halves = r16_has_halves(m->kind) ? 2 : 1;
-    const unsigned char *unit = m->data + group * m->group_bytes +
-                                first_block / R16_UNIT_BLOCKS * r16_unit_bytes(m->kind, R16_UNIT_BLOCKS);
+    const unsigned char *unit =
+        m->data + group * m->group_bytes +
+        first_block / R16_UNIT_BLOCKS * r16_unit_bytes(m->kind, R16_UNIT_BLOCKS);
     for (size_t done = 0; done < blocks; done += R16_UNIT_BLOCKS) {
         size_t here = blocks - done < R16_UNIT_BLOCKS ? blocks - done : R16_UNIT_BLOCKS;
         for (size_t b = 0; b < here; b++) {
@@ -119,8 +123,9 @@ static void open_panel(const struct r16_matrix *m, size_t group, size_t first_bl
     }
 }
 
-static float continue_sum(enum r16_kind kind, const struct r16_panel *panel, size_t blocks, size_t lane,
-                          const struct q8_tile *x, size_t first_block, size_t token, float sum)
+static float continue_sum(enum r16_kind kind, const struct r16_panel *panel, size_t blocks,
+                          size_t lane, const struct q8_tile *x, size_t first_block, size_t token,
+                          float sum)
 {
     size_t halves = r16_has_halves(kind) ? 2 : 1;
     size_t columns = R16_BLOCK / halves;
@@ -128,7 +133,7 @@ static float continue_sum(enum r16_kind kind, const struct r16_panel *panel, siz
         const unsigned char *codes = panel->codes + b * R16_BLOCK * R16_ROWS;
         for (size_t half = 0; half < halves; half++) {
             size_t at = (b * halves + half) * R16_ROWS + lane;
-            struct term t = { .scale = panel->scale[at], .bias = panel->bias[at] };
+            struct term t = {.scale = panel->scale[at], .bias = panel->bias[at]};
             for (size_t k = half * columns; k < (half + 1) * columns; k++) {
                 int32_t value = (int8_t)codes[k / 4 * R16_VECTOR + 4 * lane + k % 4];
                 t.dot += value * code_at(x, token, first_block + b, k);
@@ -139,14 +144,15 @@ static float continue_sum(enum r16_kind kind, const struct r16_panel *panel, siz
     return sum;
 }
 
-static void multiply_panels(enum r16_kind kind, const struct r16_panel *panels, size_t groups, size_t blocks,
-                            const struct q8_tile *x, size_t first_block, float *sums, bool start)
+static void multiply_panels(enum r16_kind kind, const struct r16_panel *panels, size_t groups,
+                            size_t blocks, const struct q8_tile *x, size_t first_block, float *sums,
+                            bool start)
 {
     for (size_t token = 0; token < x->tokens; token++) {
         for (size_t row = 0; row < groups * R16_ROWS; row++) {
             float *sum = &sums[token * groups * R16_ROWS + row];
-            *sum = continue_sum(kind, &panels[row / R16_ROWS], blocks, row % R16_ROWS, x, first_block, token,
-                                start ? 0.0f : *sum);
+            *sum = continue_sum(kind, &panels[row / R16_ROWS], blocks, row % R16_ROWS, x,
+                                first_block, token, start ? 0.0f : *sum);
         }
     }
 }
@@ -162,8 +168,9 @@ static float lanes_weight(const struct lanes_matrix *m, size_t row, size_t col)
     return m->kind == LANES_F16 ? quant_f16_to_f32(bits) : quant_bf16_to_f32(bits);
 }
 
-static void multiply_lanes(const struct lanes_matrix *m, size_t first, size_t groups, const float *x, size_t x_stride,
-                           size_t tokens, float *y, size_t y_stride)
+static void multiply_lanes(const struct lanes_matrix *m, size_t first, size_t groups,
+                           const float *x, size_t x_stride, size_t tokens, float *y,
+                           size_t y_stride)
 {
     for (size_t row = first * R16_ROWS; row < (first + groups) * R16_ROWS && row < m->rows; row++) {
         for (size_t token = 0; token < tokens; token++) {
@@ -246,8 +253,8 @@ static void soften(struct attention_block *b, size_t query, float *scores, size_
     }
 }
 
-static void attend_query(struct attention_block *b, size_t query, const void *keys, const void *values, size_t from,
-                         size_t to, element at)
+static void attend_query(struct attention_block *b, size_t query, const void *keys,
+                         const void *values, size_t from, size_t to, element at)
 {
     const float *q = b->q + query * b->head_dim;
     float *scores = b->scores + query * CPU_PAGE_TOKENS;
@@ -268,23 +275,27 @@ static void attend_query(struct attention_block *b, size_t query, const void *ke
     }
 }
 
-static void attend_page(struct attention_block *b, const void *keys, const void *values, int32_t first_key, element at)
+static void attend_page(struct attention_block *b, const void *keys, const void *values,
+                        int32_t first_key, element at)
 {
     for (size_t query = 0; query < b->queries; query++) {
         int32_t from = b->begin[query] > first_key ? b->begin[query] - first_key : 0;
-        int32_t to = b->end[query] - first_key < CPU_PAGE_TOKENS ? b->end[query] - first_key : CPU_PAGE_TOKENS;
+        int32_t to = b->end[query] - first_key < CPU_PAGE_TOKENS ? b->end[query] - first_key
+                                                                 : CPU_PAGE_TOKENS;
         if (from < to) {
             attend_query(b, query, keys, values, (size_t)from, (size_t)to, at);
         }
     }
 }
 
-static void attend_page_f16(struct attention_block *b, const void *keys, const void *values, int32_t first_key)
+static void attend_page_f16(struct attention_block *b, const void *keys, const void *values,
+                            int32_t first_key)
 {
     attend_page(b, keys, values, first_key, element_f16);
 }
 
-static void attend_page_f32(struct attention_block *b, const void *keys, const void *values, int32_t first_key)
+static void attend_page_f32(struct attention_block *b, const void *keys, const void *values,
+                            int32_t first_key)
 {
     attend_page(b, keys, values, first_key, element_f32);
 }
@@ -299,8 +310,8 @@ static int32_t dot_pairs(const int16_t *a, const int8_t *b, size_t pairs, size_t
     return sum;
 }
 
-static void attend_query_s8(struct attention_block *b, size_t query, const struct attention_page_s8 *page, size_t from,
-                            size_t to)
+static void attend_query_s8(struct attention_block *b, size_t query,
+                            const struct attention_page_s8 *page, size_t from, size_t to)
 {
     const size_t pairs = (b->head_dim + 1) / 2;
     const int16_t *q = b->q_codes + query * 2 * pairs;
@@ -326,16 +337,19 @@ static void attend_query_s8(struct attention_block *b, size_t query, const struc
     const float scale = tiny ? 0.0f : largest / 32767.0f;
     float *sums = b->sums + query * b->value_stride;
     for (size_t d = 0; d < b->head_dim; d++) {
-        int32_t sum = dot_pairs(weights, page->values + 2 * d, CPU_PAGE_TOKENS / 2, b->value_stride);
+        int32_t sum =
+            dot_pairs(weights, page->values + 2 * d, CPU_PAGE_TOKENS / 2, b->value_stride);
         sums[d] = fmaf((float)sum, scale, sums[d]);
     }
 }
 
-static void attend_page_s8(struct attention_block *b, const struct attention_page_s8 *page, int32_t first_key)
+static void attend_page_s8(struct attention_block *b, const struct attention_page_s8 *page,
+                           int32_t first_key)
 {
     for (size_t query = 0; query < b->queries; query++) {
         int32_t from = b->begin[query] > first_key ? b->begin[query] - first_key : 0;
-        int32_t to = b->end[query] - first_key < CPU_PAGE_TOKENS ? b->end[query] - first_key : CPU_PAGE_TOKENS;
+        int32_t to = b->end[query] - first_key < CPU_PAGE_TOKENS ? b->end[query] - first_key
+                                                                 : CPU_PAGE_TOKENS;
         if (from < to) {
             attend_query_s8(b, query, page, (size_t)from, (size_t)to);
         }
@@ -349,8 +363,8 @@ static void merge_row(float *x, const float *next, size_t n, float f, float g)
     }
 }
 
-static void attend_merge(float *maximum, float *total, float *sums, float next_maximum, const float *next_total,
-                         const float *next_sums, size_t stride)
+static void attend_merge(float *maximum, float *total, float *sums, float next_maximum,
+                         const float *next_total, const float *next_sums, size_t stride)
 {
     if (next_maximum == -INFINITY) {
         return;
@@ -407,7 +421,7 @@ static float to_s16(const float *x, int16_t *codes, size_t n, float limit)
 
 static void norm(const float *x, const float *weight, size_t n, float eps, float *y)
 {
-    float lanes[CPU_LANES] = { 0 };
+    float lanes[CPU_LANES] = {0};
     for (size_t i = 0; i < n; i++) {
         lanes[i % CPU_LANES] = fmaf(x[i], x[i], lanes[i % CPU_LANES]);
     }
@@ -444,7 +458,9 @@ static double spin_int8(size_t rounds)
     int32_t sum = 0;
     for (size_t round = 0; round < rounds; round++) {
         for (size_t i = 0; i < sizeof(cpu_peak_bytes); i++) {
-            sum += cpu_peak_bytes[i] * (int32_t)cpu_peak_bytes[(i + round) % sizeof(cpu_peak_bytes)] & 0xffff;
+            sum +=
+                cpu_peak_bytes[i] * (int32_t)cpu_peak_bytes[(i + round) % sizeof(cpu_peak_bytes)] &
+                0xffff;
         }
         sum &= 0xffff;
     }
@@ -456,7 +472,7 @@ static double spin_int8(size_t rounds)
 static double spin_f32(size_t rounds)
 {
     volatile float sink;
-    float sums[CPU_LANES] = { 0 };
+    float sums[CPU_LANES] = {0};
     for (size_t round = 0; round < rounds; round++) {
         for (size_t i = 0; i < CPU_LANES; i++) {
             sums[i] = fmaf(sums[i], 0.5f, 0.25f);

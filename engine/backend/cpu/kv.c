@@ -4,19 +4,22 @@
 
 #include "engine/base/checked.h"
 
-bool cpu_kv_shape(struct cpu_kv *kv, enum backend_kv_type type, size_t head_dim, size_t kv_heads, size_t layers)
+bool cpu_kv_shape(struct cpu_kv *kv, enum backend_kv_type type, size_t head_dim, size_t kv_heads,
+                  size_t layers)
 {
-    static const size_t element_bytes[] = {
-        [BACKEND_KV_F16] = sizeof(uint16_t), [BACKEND_KV_F32] = sizeof(float), [BACKEND_KV_INT8] = sizeof(int8_t)
-    };
-    *kv = (struct cpu_kv){ .type = type, .head_dim = head_dim, .value_stride = cpu_round_up(head_dim, KV_LANES) };
+    static const size_t element_bytes[] = {[BACKEND_KV_F16] = sizeof(uint16_t),
+                                           [BACKEND_KV_F32] = sizeof(float),
+                                           [BACKEND_KV_INT8] = sizeof(int8_t)};
+    *kv = (struct cpu_kv){
+        .type = type, .head_dim = head_dim, .value_stride = cpu_round_up(head_dim, KV_LANES)};
     size_t row = BACKEND_PAGE_TOKENS * element_bytes[type];
     size_t key_dims = type == BACKEND_KV_INT8 ? cpu_round_up(head_dim, 2) : head_dim;
     size_t scales = type == BACKEND_KV_INT8 ? 2 * BACKEND_PAGE_TOKENS * sizeof(float) : 0;
     size_t codes;
     return head_dim <= SIZE_MAX / 4 && checked_mul(key_dims, row, &kv->key_bytes) &&
            checked_mul(kv->value_stride, row, &kv->value_bytes) &&
-           checked_add(kv->key_bytes, kv->value_bytes, &codes) && checked_add(codes, scales, &kv->block_bytes) &&
+           checked_add(kv->key_bytes, kv->value_bytes, &codes) &&
+           checked_add(codes, scales, &kv->block_bytes) &&
            checked_mul(kv->block_bytes, kv_heads, &kv->layer_bytes) &&
            checked_mul(kv->layer_bytes, layers, &kv->page_bytes);
 }
@@ -25,7 +28,8 @@ enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages, struct phid_error 
 {
     size_t bytes;
     if (pages > UINT32_MAX || !checked_mul(kv->page_bytes, pages, &bytes)) {
-        return phid_fail(err, PHID_ERR_MEMORY, "%zu KV pages of %zu bytes are more than fits", pages, kv->page_bytes);
+        return phid_fail(err, PHID_ERR_MEMORY, "%zu KV pages of %zu bytes are more than fits",
+                         pages, kv->page_bytes);
     }
     enum phid_status status = cpu_memory_open(bytes, "KV pages", &kv->memory, err);
     if (status == PHID_OK) {
@@ -43,7 +47,8 @@ void cpu_kv_close(struct cpu_kv *kv)
 void cpu_kv_copy(const struct cpu_kv *kv, uint32_t from, uint32_t to)
 {
     if (from != to) {
-        memcpy(kv->memory.data + to * kv->page_bytes, kv->memory.data + from * kv->page_bytes, kv->page_bytes);
+        memcpy(kv->memory.data + to * kv->page_bytes, kv->memory.data + from * kv->page_bytes,
+               kv->page_bytes);
     }
 }
 
@@ -68,7 +73,8 @@ static float *scales_of(const struct cpu_kv *kv, const void *keys)
     return (float *)((uintptr_t)keys + kv->key_bytes + kv->value_bytes);
 }
 
-struct attention_page_s8 cpu_kv_page_s8(const struct cpu_kv *kv, uint32_t page, size_t layer, size_t head)
+struct attention_page_s8 cpu_kv_page_s8(const struct cpu_kv *kv, uint32_t page, size_t layer,
+                                        size_t head)
 {
     const void *keys = cpu_kv_keys(kv, page, layer, head);
     const float *scales = scales_of(kv, keys);
@@ -80,16 +86,16 @@ struct attention_page_s8 cpu_kv_page_s8(const struct cpu_kv *kv, uint32_t page, 
     };
 }
 
-static float turn_to_s8(const struct cpu_kv *kv, const struct cpu_kernels *kernels, const float *x, float *turned,
-                        int8_t *codes)
+static float turn_to_s8(const struct cpu_kv *kv, const struct cpu_kernels *kernels, const float *x,
+                        float *turned, int8_t *codes)
 {
     memcpy(turned, x, kv->head_dim * sizeof(*turned));
     (void)cpu_kv_turn(turned, kv->head_dim);
     return kernels->to_s8(turned, codes, kv->head_dim, 127.0f);
 }
 
-static void store_s8(const struct cpu_kv *kv, const struct cpu_kernels *kernels, void *keys, size_t slot,
-                     const float *key, const float *value, float *scratch)
+static void store_s8(const struct cpu_kv *kv, const struct cpu_kernels *kernels, void *keys,
+                     size_t slot, const float *key, const float *value, float *scratch)
 {
     size_t pairs = (kv->head_dim + 1) / 2;
     int8_t *codes = (int8_t *)(scratch + kv->head_dim);
@@ -106,8 +112,9 @@ static void store_s8(const struct cpu_kv *kv, const struct cpu_kernels *kernels,
     }
 }
 
-void cpu_kv_store(const struct cpu_kv *kv, const struct cpu_kernels *kernels, uint32_t page, size_t layer, size_t head,
-                  size_t slot, const float *key, const float *value, void *scratch)
+void cpu_kv_store(const struct cpu_kv *kv, const struct cpu_kernels *kernels, uint32_t page,
+                  size_t layer, size_t head, size_t slot, const float *key, const float *value,
+                  void *scratch)
 {
     void *keys = cpu_kv_keys(kv, page, layer, head);
     void *values = cpu_kv_values(kv, page, layer, head);

@@ -1,14 +1,15 @@
 /* Keys and values of past tokens: pages of BACKEND_PAGE_TOKENS tokens of all loaded layers.
  *
- * A page holds for every layer and key/value head one block: first the keys, then the values. Elements are f16 or f32:
- *   keys    [page tokens / 16][head_dim][16 tokens]   one vector = the same dimension of 16 keys, so that a query's
- *                                                     16 scores need no sum across lanes, whatever the head size
- *   values  [page tokens][head_dim rounded up to 16]  one vector = 16 dimensions of one token; the padding is zero
- * or int8, two of them for each 16-bit element of a dot product:
- *   keys    [page tokens / 16][head_dim / 2, rounded up][16 tokens][2 dimensions]   an odd dimension's partner is zero
- *   values  [page tokens / 2][head_dim rounded up to 16][2 tokens]                  the padding is zero
- *   scales  [page tokens] f32 of the keys, then [page tokens] f32 of the values: one for each token and head
- * Keys and values of int8 are stored turned, see cpu_kv_turn. Owned by the backend; step thread and its pool. */
+ * A page holds for every layer and key/value head one block: first the keys, then the values.
+ * Elements are f16 or f32: keys    [page tokens / 16][head_dim][16 tokens]   one vector = the same
+ * dimension of 16 keys, so that a query's 16 scores need no sum across lanes, whatever the head
+ * size values  [page tokens][head_dim rounded up to 16]  one vector = 16 dimensions of one token;
+ * the padding is zero or int8, two of them for each 16-bit element of a dot product: keys    [page
+ * tokens / 16][head_dim / 2, rounded up][16 tokens][2 dimensions]   an odd dimension's partner is
+ * zero values  [page tokens / 2][head_dim rounded up to 16][2 tokens]                  the padding
+ * is zero scales  [page tokens] f32 of the keys, then [page tokens] f32 of the values: one for each
+ * token and head Keys and values of int8 are stored turned, see cpu_kv_turn. Owned by the backend;
+ * step thread and its pool. */
 #ifndef PHID_BACKEND_CPU_KV_H
 #define PHID_BACKEND_CPU_KV_H
 
@@ -28,7 +29,7 @@ struct cpu_kv {
     size_t value_stride; /* elements: head_dim rounded up to KV_LANES */
     size_t key_bytes;    /* of one block's keys */
     size_t value_bytes;
-    size_t block_bytes;  /* keys, values and scales of one (page, layer, head) */
+    size_t block_bytes; /* keys, values and scales of one (page, layer, head) */
     size_t layer_bytes;
     size_t page_bytes;
     size_t pages;
@@ -36,9 +37,11 @@ struct cpu_kv {
 };
 
 /* Sizes only; false when they do not fit a size_t. */
-bool cpu_kv_shape(struct cpu_kv *kv, enum backend_kv_type type, size_t head_dim, size_t kv_heads, size_t layers);
+bool cpu_kv_shape(struct cpu_kv *kv, enum backend_kv_type type, size_t head_dim, size_t kv_heads,
+                  size_t layers);
 
-enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages, struct phid_error *err); /* after cpu_kv_shape */
+enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages,
+                             struct phid_error *err); /* after cpu_kv_shape */
 void cpu_kv_close(struct cpu_kv *kv);
 
 void cpu_kv_copy(const struct cpu_kv *kv, uint32_t from, uint32_t to); /* a whole page */
@@ -46,7 +49,8 @@ void cpu_kv_copy(const struct cpu_kv *kv, uint32_t from, uint32_t to); /* a whol
 /* layer: counted from the first one loaded. */
 static inline void *cpu_kv_keys(const struct cpu_kv *kv, uint32_t page, size_t layer, size_t head)
 {
-    return kv->memory.data + page * kv->page_bytes + layer * kv->layer_bytes + head * kv->block_bytes;
+    return kv->memory.data + page * kv->page_bytes + layer * kv->layer_bytes +
+           head * kv->block_bytes;
 }
 
 static inline void *cpu_kv_values(const struct cpu_kv *kv, uint32_t page, size_t layer, size_t head)
@@ -60,18 +64,22 @@ static inline size_t cpu_kv_key_index(const struct cpu_kv *kv, size_t slot, size
     return (slot / KV_LANES * kv->head_dim + d) * KV_LANES + slot % KV_LANES;
 }
 
-/* What is done to a key or value before it is stored as int8, in place: a Walsh-Hadamard transform of each block of
- * 2^k dimensions, 2^k being the largest that divides dims. It spreads a large dimension over its block, so that the
- * one scale of a head fits all of them, and changes no dot product but by the factor it returns, 2^k: turned twice, a
- * vector is itself times that. Every sum is one f32 addition, so the result is the same everywhere. */
+/* What is done to a key or value before it is stored as int8, in place: a Walsh-Hadamard transform
+ * of each block of 2^k dimensions, 2^k being the largest that divides dims. It spreads a large
+ * dimension over its block, so that the one scale of a head fits all of them, and changes no dot
+ * product but by the factor it returns, 2^k: turned twice, a vector is itself times that. Every sum
+ * is one f32 addition, so the result is the same everywhere. */
 float cpu_kv_turn(float *x, size_t dims);
 
 /* The same as the kernels take it; of int8 pages. */
-struct attention_page_s8 cpu_kv_page_s8(const struct cpu_kv *kv, uint32_t page, size_t layer, size_t head);
+struct attention_page_s8 cpu_kv_page_s8(const struct cpu_kv *kv, uint32_t page, size_t layer,
+                                        size_t head);
 
-/* Stores one token's key and value of one head (head_dim f32 each) in `slot`. f16 and int8 saturate at f16's largest
- * number: an infinity would turn everything that looks at it into NaN. scratch: 5 * head_dim bytes. */
-void cpu_kv_store(const struct cpu_kv *kv, const struct cpu_kernels *kernels, uint32_t page, size_t layer, size_t head,
-                  size_t slot, const float *key, const float *value, void *scratch);
+/* Stores one token's key and value of one head (head_dim f32 each) in `slot`. f16 and int8 saturate
+ * at f16's largest number: an infinity would turn everything that looks at it into NaN. scratch: 5
+ * * head_dim bytes. */
+void cpu_kv_store(const struct cpu_kv *kv, const struct cpu_kernels *kernels, uint32_t page,
+                  size_t layer, size_t head, size_t slot, const float *key, const float *value,
+                  void *scratch);
 
 #endif

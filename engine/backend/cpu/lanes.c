@@ -27,7 +27,8 @@ size_t lanes_group_bytes(enum lanes_kind kind, size_t cols)
     return cols > SIZE_MAX / 2 / column ? 0 : (cols * column + 63) & ~(size_t)63;
 }
 
-void lanes_pack_group(enum lanes_kind kind, const unsigned char *src, size_t rows, size_t cols, unsigned char *dst)
+void lanes_pack_group(enum lanes_kind kind, const unsigned char *src, size_t rows, size_t cols,
+                      unsigned char *dst)
 {
     if (rows < R16_ROWS) {
         memset(dst, 0, lanes_group_bytes(kind, cols));

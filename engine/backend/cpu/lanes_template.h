@@ -1,14 +1,16 @@
-/* Products of F32, F16 and BF16 weights with f32 activations, for any instruction set. See multiply_template.h. */
+/* Products of F32, F16 and BF16 weights with f32 activations, for any instruction set. See
+ * multiply_template.h. */
 
 INLINE v16f lanes_load(enum lanes_kind kind, const unsigned char *p)
 {
-    return kind == LANES_F32 ? f_load((const float *)(const void *)p)
-           : kind == LANES_F16 ? f_load_f16(p) : f_load_bf16(p);
+    return kind == LANES_F32   ? f_load((const float *)(const void *)p)
+           : kind == LANES_F16 ? f_load_f16(p)
+                               : f_load_bf16(p);
 }
 
 /* `groups` row groups by `tokens` tokens at once, so many sums that their latency does not show. */
-INLINE void lanes_tile(enum lanes_kind kind, const struct lanes_matrix *m, size_t first, int groups, const float *x,
-                       size_t x_stride, int tokens, float *y, size_t y_stride)
+INLINE void lanes_tile(enum lanes_kind kind, const struct lanes_matrix *m, size_t first, int groups,
+                       const float *x, size_t x_stride, int tokens, float *y, size_t y_stride)
 {
     const size_t step = kind == LANES_F32 ? R16_ROWS * 4 : R16_ROWS * 2;
     const unsigned char *weights = m->data + first * m->group_bytes;
@@ -23,7 +25,8 @@ INLINE void lanes_tile(enum lanes_kind kind, const struct lanes_matrix *m, size_
             v16f w = lanes_load(kind, weights + (size_t)g * m->group_bytes);
             UNROLL for (int t = 0; t < tokens; t++)
             {
-                sums[g * tokens + t] = f_fma(w, f_set1(x[(size_t)t * x_stride + col]), sums[g * tokens + t]);
+                sums[g * tokens + t] =
+                    f_fma(w, f_set1(x[(size_t)t * x_stride + col]), sums[g * tokens + t]);
             }
         }
     }
@@ -37,8 +40,9 @@ INLINE void lanes_tile(enum lanes_kind kind, const struct lanes_matrix *m, size_
     }
 }
 
-INLINE void multiply_lanes_kind(enum lanes_kind kind, const struct lanes_matrix *m, size_t first, size_t groups,
-                                const float *x, size_t x_stride, size_t tokens, float *y, size_t y_stride)
+INLINE void multiply_lanes_kind(enum lanes_kind kind, const struct lanes_matrix *m, size_t first,
+                                size_t groups, const float *x, size_t x_stride, size_t tokens,
+                                float *y, size_t y_stride)
 {
     size_t group = first;
     size_t end = first + groups;
@@ -54,16 +58,19 @@ INLINE void multiply_lanes_kind(enum lanes_kind kind, const struct lanes_matrix 
     for (; group < end; group++) {
         size_t t = 0;
         for (; t + 4 <= tokens; t += 4) {
-            lanes_tile(kind, m, group, 1, x + t * x_stride, x_stride, 4, y + t * y_stride, y_stride);
+            lanes_tile(kind, m, group, 1, x + t * x_stride, x_stride, 4, y + t * y_stride,
+                       y_stride);
         }
         for (; t < tokens; t++) {
-            lanes_tile(kind, m, group, 1, x + t * x_stride, x_stride, 1, y + t * y_stride, y_stride);
+            lanes_tile(kind, m, group, 1, x + t * x_stride, x_stride, 1, y + t * y_stride,
+                       y_stride);
         }
     }
 }
 
-static void multiply_lanes(const struct lanes_matrix *m, size_t first, size_t groups, const float *x, size_t x_stride,
-                           size_t tokens, float *y, size_t y_stride)
+static void multiply_lanes(const struct lanes_matrix *m, size_t first, size_t groups,
+                           const float *x, size_t x_stride, size_t tokens, float *y,
+                           size_t y_stride)
 {
     switch (m->kind) {
     case LANES_F32:

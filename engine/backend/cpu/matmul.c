@@ -5,8 +5,9 @@
 #include "engine/backend/cpu/exact.h"
 #include "engine/backend/cpu/q8.h"
 
-/* With so few tiles the time to read the weights counts: short panels, long tasks, and the next panel's weights are
- * fetched while the tiles use this one. With more of them panels are as long as the kernel likes. */
+/* With so few tiles the time to read the weights counts: short panels, long tasks, and the next
+ * panel's weights are fetched while the tiles use this one. With more of them panels are as long as
+ * the kernel likes. */
 #define FEW_TILES_MAX 8
 
 /* Weights a task reads, roughly: long enough a stream, short enough to share out evenly. */
@@ -31,17 +32,20 @@ static struct r16_panel *thread_panels(const struct backend *b, size_t thread)
 size_t cpu_matmul_thread_bytes(const struct backend *b)
 {
     size_t rows = b->max_rows * b->terms;
-    size_t multiply = b->kernels->panel_groups * (sizeof(struct r16_panel) + rows * R16_ROWS * sizeof(float));
+    size_t multiply =
+        b->kernels->panel_groups * (sizeof(struct r16_panel) + rows * R16_ROWS * sizeof(float));
     size_t put = q8_put_bytes(b->weights.max_r16_cols);
     return multiply > put ? multiply : put;
 }
 
-static void add_bias(const struct matmul *m, const struct cpu_product *p, size_t first, size_t groups)
+static void add_bias(const struct matmul *m, const struct cpu_product *p, size_t first,
+                     size_t groups)
 {
     if (p->bias == NULL) {
         return;
     }
-    size_t end = (first + groups) * R16_ROWS < p->matrix->rows ? (first + groups) * R16_ROWS : p->matrix->rows;
+    size_t end = (first + groups) * R16_ROWS < p->matrix->rows ? (first + groups) * R16_ROWS
+                                                               : p->matrix->rows;
     for (size_t row = 0; row < m->rows; row++) {
         for (size_t i = first * R16_ROWS; i < end; i++) {
             p->y[row * p->matrix->rows + i] += p->bias[i];
@@ -50,7 +54,8 @@ static void add_bias(const struct matmul *m, const struct cpu_product *p, size_t
 }
 
 /* y of `width` rows of the matrix from `row` on, from sums: [terms * tokens, width]. */
-static void add_terms(const struct matmul *m, const struct cpu_product *p, size_t row, size_t width, const float *sums)
+static void add_terms(const struct matmul *m, const struct cpu_product *p, size_t row, size_t width,
+                      const float *sums)
 {
     const struct q8 *q8 = &m->b->scratch.q8;
     size_t rows = p->matrix->rows;
@@ -69,9 +74,10 @@ static void add_terms(const struct matmul *m, const struct cpu_product *p, size_
     }
 }
 
-/* The same as multiply_direct below by way of the thread's sums, because a token's terms are rows of their own. */
-static void multiply_direct_terms(const struct matmul *m, const struct cpu_product *p, size_t first, size_t groups,
-                                  size_t thread)
+/* The same as multiply_direct below by way of the thread's sums, because a token's terms are rows
+ * of their own. */
+static void multiply_direct_terms(const struct matmul *m, const struct cpu_product *p, size_t first,
+                                  size_t groups, size_t thread)
 {
     const struct q8 *q8 = &m->b->scratch.q8;
     float *sums = (float *)(void *)cpu_thread_scratch(m->b, thread);
@@ -86,15 +92,17 @@ static void multiply_direct_terms(const struct matmul *m, const struct cpu_produ
         };
         for (size_t t = 0; t < q8_tiles(q8); t++) {
             struct q8_tile tile = q8_tile_view(q8, t);
-            m->b->kernels->multiply(&one, 0, 1, &tile, sums + t * q8->tile_tokens * R16_ROWS, R16_ROWS);
+            m->b->kernels->multiply(&one, 0, 1, &tile, sums + t * q8->tile_tokens * R16_ROWS,
+                                    R16_ROWS);
         }
         add_terms(m, p, group * R16_ROWS, R16_ROWS, sums);
     }
 }
 
-/* Every tile reads the packed weights; the tiles of one group follow each other, so only the first reads memory. */
-static void multiply_direct(const struct matmul *m, const struct cpu_product *p, size_t first, size_t groups,
-                            size_t thread)
+/* Every tile reads the packed weights; the tiles of one group follow each other, so only the first
+ * reads memory. */
+static void multiply_direct(const struct matmul *m, const struct cpu_product *p, size_t first,
+                            size_t groups, size_t thread)
 {
     const struct q8 *q8 = &m->b->scratch.q8;
     const struct r16_matrix *matrix = &p->matrix->r16;
@@ -107,8 +115,8 @@ static void multiply_direct(const struct matmul *m, const struct cpu_product *p,
     for (size_t group = first; group < first + groups; group += at_once) {
         for (size_t t = 0; t < tiles; t++) {
             struct q8_tile tile = q8_tile_view(q8, t);
-            m->b->kernels->multiply(matrix, group, at_once, &tile, p->y + t * q8->tile_tokens * matrix->rows,
-                                    matrix->rows);
+            m->b->kernels->multiply(matrix, group, at_once, &tile,
+                                    p->y + t * q8->tile_tokens * matrix->rows, matrix->rows);
         }
     }
 }
@@ -123,7 +131,8 @@ static void fetch_ahead(struct ahead *a)
 {
     const unsigned char *end = (size_t)(a->end - a->next) < a->bytes ? a->end : a->next + a->bytes;
     for (; a->next < end; a->next += CPU_ALIGN) {
-        __builtin_prefetch(a->next, 0, 2); /* not into the first-level cache, which panel and activations fill */
+        __builtin_prefetch(
+            a->next, 0, 2); /* not into the first-level cache, which panel and activations fill */
     }
 }
 
@@ -132,9 +141,10 @@ static bool has_few_tiles(const struct matmul *m)
     return q8_tiles(&m->b->scratch.q8) <= FEW_TILES_MAX;
 }
 
-/* Up to panel_groups row groups: their weights are opened once, panel by panel along the columns. */
-static void multiply_panel_groups(const struct matmul *m, const struct cpu_product *p, size_t first, size_t groups,
-                                  size_t thread, struct ahead *ahead)
+/* Up to panel_groups row groups: their weights are opened once, panel by panel along the columns.
+ */
+static void multiply_panel_groups(const struct matmul *m, const struct cpu_product *p, size_t first,
+                                  size_t groups, size_t thread, struct ahead *ahead)
 {
     const struct cpu_kernels *kernels = m->b->kernels;
     const struct q8 *q8 = &m->b->scratch.q8;
@@ -159,14 +169,14 @@ static void multiply_panel_groups(const struct matmul *m, const struct cpu_produ
     add_terms(m, p, first * R16_ROWS, width, sums);
 }
 
-static void multiply_opened(const struct matmul *m, const struct cpu_product *p, size_t first, size_t groups,
-                            size_t thread)
+static void multiply_opened(const struct matmul *m, const struct cpu_product *p, size_t first,
+                            size_t groups, size_t thread)
 {
     const struct r16_matrix *matrix = &p->matrix->r16;
     size_t at_once = m->b->kernels->panel_groups;
     size_t panel = at_once * r16_unit_bytes(matrix->kind, R16_UNIT_BLOCKS);
     const unsigned char *start = matrix->data + first * matrix->group_bytes;
-    struct ahead ahead = { .next = start, .end = start };
+    struct ahead ahead = {.next = start, .end = start};
     if (has_few_tiles(m)) {
         ahead.end = start + groups * matrix->group_bytes;
         ahead.bytes = panel;
@@ -196,8 +206,8 @@ static void matmul_task(void *context, size_t task, size_t thread)
     size_t left = r16_groups(p->matrix->rows) - first;
     size_t groups = left < m->task_groups[i] ? left : m->task_groups[i];
     if (p->matrix->order == CPU_ORDER_LANES) {
-        m->b->kernels->multiply_lanes(&p->matrix->lanes, first, groups, m->x, p->matrix->cols, m->rows, p->y,
-                                      p->matrix->rows);
+        m->b->kernels->multiply_lanes(&p->matrix->lanes, first, groups, m->x, p->matrix->cols,
+                                      m->rows, p->y, p->matrix->rows);
     } else if (is_direct(m)) {
         multiply_direct(m, p, first, groups, thread);
     } else {
@@ -210,7 +220,8 @@ static void quantize_task(void *context, size_t task, size_t thread)
 {
     const struct matmul *m = context;
     size_t cols = m->products[0].matrix->cols;
-    q8_put(&m->b->scratch.q8, m->b->kernels, task, m->x + task * cols, cpu_thread_scratch(m->b, thread));
+    q8_put(&m->b->scratch.q8, m->b->kernels, task, m->x + task * cols,
+           cpu_thread_scratch(m->b, thread));
 }
 
 static void plan_tasks(struct matmul *m)
@@ -232,10 +243,10 @@ static void plan_tasks(struct matmul *m)
     }
 }
 
-static void multiply_all(struct backend *b, const float *x, size_t rows, const struct cpu_product *products,
-                         size_t count)
+static void multiply_all(struct backend *b, const float *x, size_t rows,
+                         const struct cpu_product *products, size_t count)
 {
-    struct matmul m = { .b = b, .x = x, .rows = rows, .products = products, .count = count };
+    struct matmul m = {.b = b, .x = x, .rows = rows, .products = products, .count = count};
     q8_start(&b->scratch.q8, b->kernels, rows, products[0].matrix->cols);
     for (size_t i = 0; i < count; i++) {
         if (products[i].matrix->order == CPU_ORDER_R16) {
@@ -248,8 +259,8 @@ static void multiply_all(struct backend *b, const float *x, size_t rows, const s
     pool_run(b->pool, matmul_task, &m, m.task_end[count - 1]);
 }
 
-void cpu_matmul(struct backend *b, const float *x, size_t rows, const struct cpu_product *products, size_t count,
-                enum cpu_operation operation)
+void cpu_matmul(struct backend *b, const float *x, size_t rows, const struct cpu_product *products,
+                size_t count, enum cpu_operation operation)
 {
     if (b->exact) {
         exact_matmul(b, x, rows, products, count);

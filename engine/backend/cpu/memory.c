@@ -7,10 +7,11 @@
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
-enum phid_status cpu_memory_open(size_t bytes, const char *what, struct cpu_memory *ret, struct phid_error *err)
+enum phid_status cpu_memory_open(size_t bytes, const char *what, struct cpu_memory *ret,
+                                 struct phid_error *err)
 {
     if (bytes == 0) {
-        *ret = (struct cpu_memory){ 0 };
+        *ret = (struct cpu_memory){0};
         return PHID_OK;
     }
     void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -21,7 +22,7 @@ enum phid_status cpu_memory_open(size_t bytes, const char *what, struct cpu_memo
         /* Only advice: without it everything works, with more misses of the TLB. */
         (void)madvise(data, bytes, MADV_HUGEPAGE);
     }
-    *ret = (struct cpu_memory){ .data = data, .bytes = bytes };
+    *ret = (struct cpu_memory){.data = data, .bytes = bytes};
     return PHID_OK;
 }
 
@@ -30,7 +31,7 @@ void cpu_memory_close(struct cpu_memory *memory)
     if (memory->data != NULL) {
         (void)munmap(memory->data, memory->bytes);
     }
-    *memory = (struct cpu_memory){ 0 };
+    *memory = (struct cpu_memory){0};
 }
 
 void *cpu_layout_part(struct cpu_layout *layout, size_t count, size_t size)

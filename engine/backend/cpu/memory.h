@@ -1,5 +1,6 @@
-/* A zeroed stretch of anonymous memory for things that live as long as the backend: weights, KV pages, scratch.
- * Pages become resident when first touched, by huge pages where the system allows. The caller owns the struct. */
+/* A zeroed stretch of anonymous memory for things that live as long as the backend: weights, KV
+ * pages, scratch. Pages become resident when first touched, by huge pages where the system allows.
+ * The caller owns the struct. */
 #ifndef PHID_BACKEND_CPU_MEMORY_H
 #define PHID_BACKEND_CPU_MEMORY_H
 
@@ -15,7 +16,8 @@ struct cpu_memory {
 };
 
 /* `what` names the purpose in the message. PHID_ERR_MEMORY when the system refuses. */
-enum phid_status cpu_memory_open(size_t bytes, const char *what, struct cpu_memory *ret, struct phid_error *err);
+enum phid_status cpu_memory_open(size_t bytes, const char *what, struct cpu_memory *ret,
+                                 struct phid_error *err);
 
 /* Safe on a zeroed struct and twice. */
 void cpu_memory_close(struct cpu_memory *memory);
@@ -26,8 +28,9 @@ static inline size_t cpu_round_up(size_t n, size_t to)
     return (n + to - 1) & ~(to - 1);
 }
 
-/* Parts of one stretch, laid out one after the other: first all are counted with `data` NULL, then handed out in the
- * same order. `failed` is set when the sum of sizes does not fit; parts are then NULL. */
+/* Parts of one stretch, laid out one after the other: first all are counted with `data` NULL, then
+ * handed out in the same order. `failed` is set when the sum of sizes does not fit; parts are then
+ * NULL. */
 struct cpu_layout {
     unsigned char *data;
     size_t used;

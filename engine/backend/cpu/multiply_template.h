@@ -1,5 +1,6 @@
-/* Products of weights and activations for any instruction set, in terms of vec_*.h. Included by one file for each, after
- * its vec header. `kind` and `tokens` are constants wherever a function here is used, so that everything unrolls. */
+/* Products of weights and activations for any instruction set, in terms of vec_*.h. Included by one
+ * file for each, after its vec header. `kind` and `tokens` are constants wherever a function here
+ * is used, so that everything unrolls. */
 
 INLINE bool kind_is_signed(enum r16_kind kind)
 {
@@ -43,7 +44,8 @@ INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *bloc
     if (high_bits == 1) {
         codes = c_or(codes, c_bits(c_load(high), g - low_bits, 1 << low_bits));
     } else if (high_bits == 2) {
-        codes = c_or(codes, c_bits(c_load(high + g / 4 * R16_VECTOR), 2 * (g % 4) - low_bits, 3 << low_bits));
+        codes = c_or(codes, c_bits(c_load(high + g / 4 * R16_VECTOR), 2 * (g % 4) - low_bits,
+                                   3 << low_bits));
     }
     if (r16_types[kind].levels) {
         codes = c_from_signed(c_lookup(quant_iq4_values, codes));
@@ -51,12 +53,12 @@ INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *bloc
     return codes;
 }
 
-/* Products of `steps` steps, from `first`, of one or two row groups with all tokens: acc [groups][tokens]. Two groups
- * share the loads of the activations. x: activations of the block. */
+/* Products of `steps` steps, from `first`, of one or two row groups with all tokens: acc
+ * [groups][tokens]. Two groups share the loads of the activations. x: activations of the block. */
 #if VEC_HAS_DOT4
 
-INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *const *blocks, int groups, int first,
-                      int steps, const int8_t *x, int tokens, v16i *acc)
+INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *const *blocks,
+                      int groups, int first, int steps, const int8_t *x, int tokens, v16i *acc)
 {
     UNROLL for (int g = first; g < first + steps; g++)
     {
@@ -69,7 +71,8 @@ INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *cons
         {
             UNROLL for (int i = 0; i < groups; i++)
             {
-                acc[i * tokens + t] = i_dot4(acc[i * tokens + t], codes[i], x + (g * tokens + t) * 4);
+                acc[i * tokens + t] =
+                    i_dot4(acc[i * tokens + t], codes[i], x + (g * tokens + t) * 4);
             }
         }
     }
@@ -84,8 +87,8 @@ INLINE int kind_narrow_steps(enum r16_kind kind)
     return bits <= 4 ? 8 : bits == 5 ? 4 : 2;
 }
 
-INLINE void dot_steps_signed(enum r16_kind kind, bool opened, const unsigned char *block, int first, int steps,
-                             const int8_t *x, int tokens, v16i *acc)
+INLINE void dot_steps_signed(enum r16_kind kind, bool opened, const unsigned char *block, int first,
+                             int steps, const int8_t *x, int tokens, v16i *acc)
 {
     UNROLL for (int g = first; g < first + steps; g++)
     {
@@ -98,8 +101,8 @@ INLINE void dot_steps_signed(enum r16_kind kind, bool opened, const unsigned cha
     }
 }
 
-INLINE void dot_steps_unsigned(enum r16_kind kind, bool opened, const unsigned char *block, int first, int steps,
-                               const int8_t *x, int tokens, v16i *acc)
+INLINE void dot_steps_unsigned(enum r16_kind kind, bool opened, const unsigned char *block,
+                               int first, int steps, const int8_t *x, int tokens, v16i *acc)
 {
     const int narrow = kind_narrow_steps(kind) < steps ? kind_narrow_steps(kind) : steps;
     UNROLL for (int from = first; from < first + steps; from += narrow)
@@ -112,8 +115,8 @@ INLINE void dot_steps_unsigned(enum r16_kind kind, bool opened, const unsigned c
         UNROLL for (int g = from; g < from + narrow; g++)
         {
             v64 codes = step_codes(kind, opened, block, g);
-            /* Two by two: four multiplications, then four additions. Zen 3 issues that nearly twice as fast as
-             * an addition right after each multiplication. */
+            /* Two by two: four multiplications, then four additions. Zen 3 issues that nearly twice
+             * as fast as an addition right after each multiplication. */
             UNROLL for (int t = 0; t < tokens; t += 2)
             {
                 const int other = t + 1 < tokens ? t + 1 : t;
@@ -132,8 +135,8 @@ INLINE void dot_steps_unsigned(enum r16_kind kind, bool opened, const unsigned c
     }
 }
 
-INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *const *blocks, int groups, int first,
-                      int steps, const int8_t *x, int tokens, v16i *acc)
+INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *const *blocks,
+                      int groups, int first, int steps, const int8_t *x, int tokens, v16i *acc)
 {
     UNROLL for (int i = 0; i < groups; i++)
     {
@@ -148,9 +151,9 @@ INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *cons
 #endif
 
 /* One term of the sums [groups][tokens]: a block, or half of one. `block` is its number in x. */
-INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *const *codes, int groups, int half,
-                     const v16f *scale, const v16f *bias, const struct q8_tile *x, size_t block, int tokens,
-                     v16f *sums)
+INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *const *codes, int groups,
+                     int half, const v16f *scale, const v16f *bias, const struct q8_tile *x,
+                     size_t block, int tokens, v16f *sums)
 {
     const bool halves = r16_has_halves(kind);
     const int steps = halves ? R16_STEPS / 2 : R16_STEPS;
@@ -168,7 +171,8 @@ INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *const
             acc[i * tokens + t] = start;
         }
     }
-    dot_steps(kind, opened, codes, groups, half * steps, steps, x->codes + at * R16_BLOCK, tokens, acc);
+    dot_steps(kind, opened, codes, groups, half * steps, steps, x->codes + at * R16_BLOCK, tokens,
+              acc);
     UNROLL for (int t = 0; t < tokens; t++)
     {
         v16f x_scale = f_set1(x->scale[at + (size_t)t]);
@@ -191,7 +195,7 @@ struct unit_scales {
 
 INLINE struct unit_scales unit_scales_load(enum r16_kind kind, const unsigned char *unit)
 {
-    struct unit_scales u = { .d = f_zero(), .minus_dmin = f_zero() };
+    struct unit_scales u = {.d = f_zero(), .minus_dmin = f_zero()};
     const int scales = r16_types[kind].scales;
     if (scales != R16_SCALES_D && scales != R16_SCALES_DM) {
         u.d = f_load_f16(unit);
@@ -202,8 +206,8 @@ INLINE struct unit_scales unit_scales_load(enum r16_kind kind, const unsigned ch
     return u;
 }
 
-INLINE void term_scales(enum r16_kind kind, const unsigned char *unit, const struct unit_scales *u, size_t blocks,
-                        size_t block, size_t half, v16f *scale, v16f *bias)
+INLINE void term_scales(enum r16_kind kind, const unsigned char *unit, const struct unit_scales *u,
+                        size_t blocks, size_t block, size_t half, v16f *scale, v16f *bias)
 {
     const unsigned char *after_d = unit + R16_ROWS * 2;
     const unsigned char *after_dmin = after_d + R16_ROWS * 2;
@@ -235,10 +239,11 @@ INLINE void term_scales(enum r16_kind kind, const unsigned char *unit, const str
     }
 }
 
-#define PREFETCH_BYTES 2048 /* ahead in the stream of weights: past the next page's edge before it is reached */
+#define PREFETCH_BYTES                                                                             \
+    2048 /* ahead in the stream of weights: past the next page's edge before it is reached */
 
-INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t blocks, const struct q8_tile *x,
-                          size_t first_block, int tokens, v16f *sums)
+INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t blocks,
+                          const struct q8_tile *x, size_t first_block, int tokens, v16f *sums)
 {
     const size_t block_bytes = r16_block_bytes(kind);
     const unsigned char *codes = unit + r16_header_bytes(kind, blocks);
@@ -269,8 +274,9 @@ INLINE void store_rows(v16f x, float *y, size_t count)
     memcpy(y, lanes, count * sizeof(*y));
 }
 
-INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size_t first, size_t groups,
-                            const struct q8_tile *x, int tokens, float *y, size_t y_stride)
+INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size_t first,
+                            size_t groups, const struct q8_tile *x, int tokens, float *y,
+                            size_t y_stride)
 {
     const size_t all = m->cols / R16_BLOCK;
     for (size_t group = first; group < first + groups; group++) {
@@ -290,17 +296,19 @@ INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size
         }
         UNROLL for (int t = 0; t < tokens; t++)
         {
-            store_rows(sums[t], y + (size_t)t * y_stride + group * R16_ROWS, m->rows - group * R16_ROWS);
+            store_rows(sums[t], y + (size_t)t * y_stride + group * R16_ROWS,
+                       m->rows - group * R16_ROWS);
         }
     }
 }
 
-INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size_t group, size_t first_block,
-                            size_t count, struct r16_panel *panel)
+INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size_t group,
+                            size_t first_block, size_t count, struct r16_panel *panel)
 {
     const size_t halves = r16_has_halves(kind) ? 2 : 1;
-    const unsigned char *unit = m->data + group * m->group_bytes +
-                                first_block / R16_UNIT_BLOCKS * r16_unit_bytes(kind, R16_UNIT_BLOCKS);
+    const unsigned char *unit =
+        m->data + group * m->group_bytes +
+        first_block / R16_UNIT_BLOCKS * r16_unit_bytes(kind, R16_UNIT_BLOCKS);
     for (size_t done = 0; done < count; done += R16_UNIT_BLOCKS) {
         size_t blocks = count - done < R16_UNIT_BLOCKS ? count - done : R16_UNIT_BLOCKS;
         const unsigned char *codes = unit + r16_header_bytes(kind, blocks);
@@ -328,8 +336,9 @@ INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size
 }
 
 /* sums: [groups][tokens] */
-INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, int groups, size_t blocks,
-                            const struct q8_tile *x, size_t first_block, int tokens, v16f *sums)
+INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, int groups,
+                            size_t blocks, const struct q8_tile *x, size_t first_block, int tokens,
+                            v16f *sums)
 {
     const int halves = r16_has_halves(kind) ? 2 : 1;
     for (size_t b = 0; b < blocks; b++) {
@@ -345,14 +354,16 @@ INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, 
                 scale[i] = f_load(panels[i].scale + at);
                 bias[i] = r16_has_bias(kind) ? f_load(panels[i].bias + at) : f_zero();
             }
-            add_term(kind, true, codes, groups, half, scale, bias, x, first_block + b, tokens, sums);
+            add_term(kind, true, codes, groups, half, scale, bias, x, first_block + b, tokens,
+                     sums);
         }
     }
 }
 
 /* `groups` is a constant here; out: [tokens][groups][R16_ROWS] */
-INLINE void multiply_panels_groups(enum r16_kind kind, const struct r16_panel *panels, int groups, size_t blocks,
-                                   const struct q8_tile *x, size_t first_block, int tokens, float *out, bool start)
+INLINE void multiply_panels_groups(enum r16_kind kind, const struct r16_panel *panels, int groups,
+                                   size_t blocks, const struct q8_tile *x, size_t first_block,
+                                   int tokens, float *out, bool start)
 {
     v16f sums[CPU_PANEL_GROUPS * CPU_TILE_TOKENS_MAX];
     UNROLL for (int i = 0; i < groups; i++)
@@ -372,8 +383,9 @@ INLINE void multiply_panels_groups(enum r16_kind kind, const struct r16_panel *p
     }
 }
 
-INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *panels, size_t groups, size_t blocks,
-                                   const struct q8_tile *x, size_t first_block, int tokens, float *out, bool start)
+INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *panels,
+                                   size_t groups, size_t blocks, const struct q8_tile *x,
+                                   size_t first_block, int tokens, float *out, bool start)
 {
     if (VEC_PANEL_GROUPS == 2 && groups == 2) {
         multiply_panels_groups(kind, panels, 2, blocks, x, first_block, tokens, out, start);
@@ -382,46 +394,57 @@ INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *p
     }
 }
 
-/* Every kind with every number of tokens of a tile, as functions of its own; then tables of them. */
-#define EACH_KIND(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
+/* Every kind with every number of tokens of a tile, as functions of its own; then tables of them.
+ */
+#define EACH_KIND(X)                                                                               \
+    X(Q4_0)                                                                                        \
+    X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
 
-typedef void (*multiply_fn)(const struct r16_matrix *m, size_t first, size_t groups, const struct q8_tile *x, float *y,
-                            size_t y_stride);
-typedef void (*panels_fn)(const struct r16_panel *panels, size_t groups, size_t blocks, const struct q8_tile *x,
-                          size_t first_block, float *out, bool start);
+typedef void (*multiply_fn)(const struct r16_matrix *m, size_t first, size_t groups,
+                            const struct q8_tile *x, float *y, size_t y_stride);
+typedef void (*panels_fn)(const struct r16_panel *panels, size_t groups, size_t blocks,
+                          const struct q8_tile *x, size_t first_block, float *out, bool start);
 typedef void (*open_fn)(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
                         struct r16_panel *panel);
 
-#define DEFINE_TOKENS(KIND, N)                                                                                     \
-    static void multiply_##KIND##_##N(const struct r16_matrix *m, size_t first, size_t groups,                     \
-                                      const struct q8_tile *x, float *y, size_t y_stride)                          \
-    {                                                                                                              \
-        multiply_tokens(R16_##KIND, m, first, groups, x, N, y, y_stride);                                          \
-    }                                                                                                              \
-    static void panels_##KIND##_##N(const struct r16_panel *panels, size_t groups, size_t blocks,                  \
-                                    const struct q8_tile *x, size_t first_block, float *out, bool start)           \
-    {                                                                                                              \
-        multiply_panels_tokens(R16_##KIND, panels, groups, blocks, x, first_block, N, out, start);                 \
+#define DEFINE_TOKENS(KIND, N)                                                                     \
+    static void multiply_##KIND##_##N(const struct r16_matrix *m, size_t first, size_t groups,     \
+                                      const struct q8_tile *x, float *y, size_t y_stride)          \
+    {                                                                                              \
+        multiply_tokens(R16_##KIND, m, first, groups, x, N, y, y_stride);                          \
+    }                                                                                              \
+    static void panels_##KIND##_##N(const struct r16_panel *panels, size_t groups, size_t blocks,  \
+                                    const struct q8_tile *x, size_t first_block, float *out,       \
+                                    bool start)                                                    \
+    {                                                                                              \
+        multiply_panels_tokens(R16_##KIND, panels, groups, blocks, x, first_block, N, out, start); \
     }
 
-#define DEFINE_OPEN(KIND)                                                                                          \
-    static void open_##KIND(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,           \
-                            struct r16_panel *panel)                                                               \
-    {                                                                                                              \
-        open_panel_kind(R16_##KIND, m, group, first_block, blocks, panel);                                         \
+#define DEFINE_OPEN(KIND)                                                                          \
+    static void open_##KIND(const struct r16_matrix *m, size_t group, size_t first_block,          \
+                            size_t blocks, struct r16_panel *panel)                                \
+    {                                                                                              \
+        open_panel_kind(R16_##KIND, m, group, first_block, blocks, panel);                         \
     }
 
 #if VEC_TILE_TOKENS == 4
-#define DEFINE_KIND(KIND)                                                                                          \
-    DEFINE_OPEN(KIND) DEFINE_TOKENS(KIND, 1) DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4)
-#define EACH_TOKENS(NAME, KIND) { NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3, NAME##_##KIND##_4 }
+#define DEFINE_KIND(KIND)                                                                          \
+    DEFINE_OPEN(KIND)                                                                              \
+    DEFINE_TOKENS(KIND, 1) DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4)
+#define EACH_TOKENS(NAME, KIND)                                                                    \
+    {                                                                                              \
+        NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3, NAME##_##KIND##_4                 \
+    }
 #elif VEC_TILE_TOKENS == 6
-#define DEFINE_KIND(KIND)                                                                                          \
-    DEFINE_OPEN(KIND) DEFINE_TOKENS(KIND, 1) DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4)  \
-    DEFINE_TOKENS(KIND, 5) DEFINE_TOKENS(KIND, 6)
-#define EACH_TOKENS(NAME, KIND)                                                                                    \
-    { NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3,                                                     \
-      NAME##_##KIND##_4, NAME##_##KIND##_5, NAME##_##KIND##_6 }
+#define DEFINE_KIND(KIND)                                                                          \
+    DEFINE_OPEN(KIND)                                                                              \
+    DEFINE_TOKENS(KIND, 1) DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4)    \
+        DEFINE_TOKENS(KIND, 5) DEFINE_TOKENS(KIND, 6)
+#define EACH_TOKENS(NAME, KIND)                                                                    \
+    {                                                                                              \
+        NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3, NAME##_##KIND##_4,                \
+            NAME##_##KIND##_5, NAME##_##KIND##_6                                                   \
+    }
 #endif
 
 EACH_KIND(DEFINE_KIND)
@@ -430,23 +453,24 @@ EACH_KIND(DEFINE_KIND)
 #define PANELS_ENTRY(KIND)   [R16_##KIND] = EACH_TOKENS(panels, KIND),
 #define OPEN_ENTRY(KIND)     [R16_##KIND] = open_##KIND,
 
-static void multiply(const struct r16_matrix *m, size_t first, size_t groups, const struct q8_tile *x, float *y,
-                     size_t y_stride)
+static void multiply(const struct r16_matrix *m, size_t first, size_t groups,
+                     const struct q8_tile *x, float *y, size_t y_stride)
 {
-    static const multiply_fn table[R16_KINDS][VEC_TILE_TOKENS] = { EACH_KIND(MULTIPLY_ENTRY) };
+    static const multiply_fn table[R16_KINDS][VEC_TILE_TOKENS] = {EACH_KIND(MULTIPLY_ENTRY)};
     table[m->kind][x->tokens - 1](m, first, groups, x, y, y_stride);
 }
 
 static void open_panel(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
                        struct r16_panel *panel)
 {
-    static const open_fn table[R16_KINDS] = { EACH_KIND(OPEN_ENTRY) };
+    static const open_fn table[R16_KINDS] = {EACH_KIND(OPEN_ENTRY)};
     table[m->kind](m, group, first_block, blocks, panel);
 }
 
-static void multiply_panels(enum r16_kind kind, const struct r16_panel *panels, size_t groups, size_t blocks,
-                            const struct q8_tile *x, size_t first_block, float *sums, bool start)
+static void multiply_panels(enum r16_kind kind, const struct r16_panel *panels, size_t groups,
+                            size_t blocks, const struct q8_tile *x, size_t first_block, float *sums,
+                            bool start)
 {
-    static const panels_fn table[R16_KINDS][VEC_TILE_TOKENS] = { EACH_KIND(PANELS_ENTRY) };
+    static const panels_fn table[R16_KINDS][VEC_TILE_TOKENS] = {EACH_KIND(PANELS_ENTRY)};
     table[kind][x->tokens - 1](panels, groups, blocks, x, first_block, sums, start);
 }

@@ -1,10 +1,12 @@
-/* The fastest this instruction set goes, for calibration: multiply-adds between registers, and reading. See
- * multiply_template.h. */
+/* The fastest this instruction set goes, for calibration: multiply-adds between registers, and
+ * reading. See multiply_template.h. */
 
 /* Keeps the compiler from seeing that nothing changes between rounds. */
 #define HIDE(x) __asm__ volatile("" : "+m"(x))
 
-#define PEAK_SUMS 12 /* enough sums in flight for any latency, few enough for 16 registers of two-register vectors */
+#define PEAK_SUMS                                                                                  \
+    12 /* enough sums in flight for any latency, few enough for 16 registers of two-register       \
+          vectors */
 
 static double spin_f32(size_t rounds)
 {

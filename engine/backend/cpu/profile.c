@@ -35,10 +35,12 @@ void cpu_profile_begin(struct cpu_profile *p)
 
 static void add(_Atomic uint64_t *sum, uint64_t more)
 {
-    atomic_store_explicit(sum, atomic_load_explicit(sum, memory_order_relaxed) + more, memory_order_relaxed);
+    atomic_store_explicit(sum, atomic_load_explicit(sum, memory_order_relaxed) + more,
+                          memory_order_relaxed);
 }
 
-void cpu_profile_end(struct cpu_profile *p, enum cpu_operation operation, uint64_t bytes, uint64_t macs)
+void cpu_profile_end(struct cpu_profile *p, enum cpu_operation operation, uint64_t bytes,
+                     uint64_t macs)
 {
     if (p->pool == NULL) {
         return;

@@ -1,7 +1,8 @@
-/* Where the time of a step goes: each operation's time on the step thread, the time its threads were busy, and what it
- * read and multiplied. Operations follow each other without gaps, so their times add up to the time in the backend. Off
- * unless opened with `profile`; then a few clock readings for each operation and task. Written by the step thread; the
- * numbers may be read by any thread. */
+/* Where the time of a step goes: each operation's time on the step thread, the time its threads
+ * were busy, and what it read and multiplied. Operations follow each other without gaps, so their
+ * times add up to the time in the backend. Off unless opened with `profile`; then a few clock
+ * readings for each operation and task. Written by the step thread; the numbers may be read by any
+ * thread. */
 #ifndef PHID_BACKEND_CPU_PROFILE_H
 #define PHID_BACKEND_CPU_PROFILE_H
 
@@ -32,13 +33,14 @@ enum cpu_operation {
 
 _Static_assert((int)CPU_OPS <= (int)BACKEND_OPERATIONS_MAX, "a caller's array holds them");
 
-/* Relaxed atomics, one writer: each number is whole, together they may be from the middle of a step. */
+/* Relaxed atomics, one writer: each number is whole, together they may be from the middle of a
+ * step. */
 struct cpu_profile_sums {
     _Atomic uint64_t runs, ns, busy_ns, bytes, macs;
 };
 
 struct cpu_profile {
-    struct pool *pool; /* NULL: off */
+    struct pool *pool;              /* NULL: off */
     uint64_t mark_ns, mark_busy_ns; /* the end of the last operation */
     struct cpu_profile_sums sums[CPU_OPS];
 };
@@ -50,7 +52,8 @@ void cpu_profile_open(struct cpu_profile *p, struct pool *pool);
 void cpu_profile_begin(struct cpu_profile *p);
 
 /* All since the last call was this operation. */
-void cpu_profile_end(struct cpu_profile *p, enum cpu_operation operation, uint64_t bytes, uint64_t macs);
+void cpu_profile_end(struct cpu_profile *p, enum cpu_operation operation, uint64_t bytes,
+                     uint64_t macs);
 
 /* As backend_api.profile. */
 size_t cpu_profile_read(const struct cpu_profile *p, struct backend_operation *ret);

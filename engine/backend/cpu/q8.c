@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max_tokens, size_t max_cols)
+void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max_tokens,
+              size_t max_cols)
 {
     size_t rows = max_tokens * terms;
     size_t blocks = max_cols / R16_BLOCK;
@@ -80,25 +81,28 @@ static void interleave(struct q8 *q8, size_t row, const struct q8_row *from)
         q8->scaled_sum[at] = from->scale[b] * (float)sum;
         for (size_t half = 0; half < 2; half++) {
             q8->minus_half_sum[first + half * stride] = -from->halves[2 * b + half];
-            q8->scaled_half_sum[first + half * stride] = from->scale[b] * (float)from->halves[2 * b + half];
+            q8->scaled_half_sum[first + half * stride] =
+                from->scale[b] * (float)from->halves[2 * b + half];
         }
     }
 }
 
-void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t token, const float *x, void *scratch)
+void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t token, const float *x,
+            void *scratch)
 {
     size_t blocks = q8->blocks;
     size_t cols = blocks * R16_BLOCK;
-    struct q8_row row = { .codes = scratch };
+    struct q8_row row = {.codes = scratch};
     row.scale = (float *)(void *)(row.codes + cpu_round_up(cols, CPU_ALIGN));
-    row.halves = (int32_t *)(void *)((unsigned char *)row.scale + cpu_round_up(blocks * sizeof(float), CPU_ALIGN));
+    row.halves = (int32_t *)(void *)((unsigned char *)row.scale +
+                                     cpu_round_up(blocks * sizeof(float), CPU_ALIGN));
     kernels->quantize(x, cols, row.codes, row.scale, row.halves);
     interleave(q8, token, &row);
     if (q8->terms == 1) {
         return;
     }
-    float *left =
-        (float *)(void *)((unsigned char *)row.halves + cpu_round_up(2 * blocks * sizeof(int32_t), CPU_ALIGN));
+    float *left = (float *)(void *)((unsigned char *)row.halves +
+                                    cpu_round_up(2 * blocks * sizeof(int32_t), CPU_ALIGN));
     for (size_t i = 0; i < cols; i++) {
         left[i] = x[i] - row.scale[i / R16_BLOCK] * (float)row.codes[i];
     }

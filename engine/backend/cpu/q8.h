@@ -1,8 +1,9 @@
-/* Activations of a batch as int8 with one scale for each block of 32, cut into the tiles that kernels take (struct
- * q8_tile in kernels.h). Part of the scratch memory; tasks of the pool fill it row by row.
+/* Activations of a batch as int8 with one scale for each block of 32, cut into the tiles that
+ * kernels take (struct q8_tile in kernels.h). Part of the scratch memory; tasks of the pool fill it
+ * row by row.
  *
- * With two terms, x = first + second: what int8 leaves over of a row is a row of its own, `tokens` rows behind the first, and
- * the products of both are added. The kernels do not know. */
+ * With two terms, x = first + second: what int8 leaves over of a row is a row of its own, `tokens`
+ * rows behind the first, and the products of both are added. The kernels do not know. */
 #ifndef PHID_BACKEND_CPU_Q8_H
 #define PHID_BACKEND_CPU_Q8_H
 
@@ -21,7 +22,8 @@ struct q8 {
 };
 
 /* Takes its memory for up to max_tokens tokens of up to max_cols columns from the layout. */
-void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max_tokens, size_t max_cols);
+void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max_tokens,
+              size_t max_cols);
 
 /* What q8_put needs of a thread, in bytes. */
 size_t q8_put_bytes(size_t max_cols);
@@ -29,9 +31,10 @@ size_t q8_put_bytes(size_t max_cols);
 /* Prepares for `tokens` tokens of cols (a multiple of 32) columns. */
 void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, size_t cols);
 
-/* Quantizes x, the activations of `token`. Tokens may be put by different threads at once. scratch: q8_put_bytes,
- * 64-byte aligned. */
-void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t token, const float *x, void *scratch);
+/* Quantizes x, the activations of `token`. Tokens may be put by different threads at once. scratch:
+ * q8_put_bytes, 64-byte aligned. */
+void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t token, const float *x,
+            void *scratch);
 
 static inline size_t q8_tiles(const struct q8 *q8)
 {

@@ -5,10 +5,12 @@
 #include "quant/format/block.h"
 #include "quant/format/format.h"
 
-int r16_value(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block, size_t lane, size_t k)
+int r16_value(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block,
+              size_t lane, size_t k)
 {
     const struct r16_type *type = &r16_types[kind];
-    const unsigned char *low = unit + r16_header_bytes(kind, blocks) + block * r16_block_bytes(kind);
+    const unsigned char *low =
+        unit + r16_header_bytes(kind, blocks) + block * r16_block_bytes(kind);
     const unsigned char *high = low + (size_t)R16_VECTOR * type->low_bits;
     size_t step = k / 4;
     size_t byte = 4 * lane + k % 4;
@@ -40,7 +42,8 @@ static float half_at(const unsigned char *header, size_t index)
     return quant_f16_to_f32(bits);
 }
 
-float r16_scale(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block, size_t lane, size_t half)
+float r16_scale(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block,
+                size_t lane, size_t half)
 {
     (void)blocks;
     const unsigned char *after_d = unit + R16_ROWS * sizeof(uint16_t);
@@ -62,7 +65,8 @@ float r16_scale(enum r16_kind kind, const unsigned char *unit, size_t blocks, si
     return 0.0f;
 }
 
-float r16_bias(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block, size_t lane, size_t half)
+float r16_bias(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block,
+               size_t lane, size_t half)
 {
     const unsigned char *after_dmin = unit + 2 * R16_ROWS * sizeof(uint16_t);
     float dmin = half_at(unit, R16_ROWS + lane);

@@ -1,21 +1,22 @@
-/* R16, the order in which quantized weights lie in memory for the kernels: 16 rows side by side, in groups of 4
- * consecutive weights, so that 64 bytes of codes are one 4-weight step of 16 rows. That is what a dot-product
- * instruction takes (four products of bytes summed into a 32-bit lane), with the activations broadcast from memory:
- * no shuffle, no sum across lanes. Rows are padded to a multiple of 16 with zeros.
+/* R16, the order in which quantized weights lie in memory for the kernels: 16 rows side by side, in
+ * groups of 4 consecutive weights, so that 64 bytes of codes are one 4-weight step of 16 rows. That
+ * is what a dot-product instruction takes (four products of bytes summed into a 32-bit lane), with
+ * the activations broadcast from memory: no shuffle, no sum across lanes. Rows are padded to a
+ * multiple of 16 with zeros.
  *
- *   matrix   row groups of 16 rows, one after the other: whoever multiplies a range of rows reads one stream
- *   group    units of up to 8 blocks (256 columns; the last one of a group may have fewer)
- *   unit     a header with the scales of its blocks, then the codes of its blocks; all 64-byte aligned
- *   block    32 columns: planes of 64-byte vectors. In a vector, byte 4 * lane + j belongs to row `lane` and to
- *            column 4 * g + j of the block, where g (0..7) is the step:
- *              4-bit plane  4 vectors: vector i holds step i in its low and step i + 4 in its high halves
- *              2-bit plane  2 vectors: vector i holds steps 4 i .. 4 i + 3, lowest bits first
- *              1-bit plane  1 vector: bit g belongs to step g
- *              8-bit plane  8 vectors, one a step
- *            Types of 3, 5 and 6 bits have a plane of low bits and, after it, a plane of the bits above.
- *   header   by R16_SCALES_*, see below; arrays in the order given, [.. ][16 rows]
+ *   matrix   row groups of 16 rows, one after the other: whoever multiplies a range of rows reads
+ * one stream group    units of up to 8 blocks (256 columns; the last one of a group may have fewer)
+ *   unit     a header with the scales of its blocks, then the codes of its blocks; all 64-byte
+ * aligned block    32 columns: planes of 64-byte vectors. In a vector, byte 4 * lane + j belongs to
+ * row `lane` and to column 4 * g + j of the block, where g (0..7) is the step: 4-bit plane  4
+ * vectors: vector i holds step i in its low and step i + 4 in its high halves 2-bit plane  2
+ * vectors: vector i holds steps 4 i .. 4 i + 3, lowest bits first 1-bit plane  1 vector: bit g
+ * belongs to step g 8-bit plane  8 vectors, one a step Types of 3, 5 and 6 bits have a plane of low
+ * bits and, after it, a plane of the bits above. header   by R16_SCALES_*, see below; arrays in the
+ * order given, [.. ][16 rows]
  *
- * The size is that of the file's blocks, within 3 % (6 % for Q3_K), because sub-scales of 6 bits take a byte. */
+ * The size is that of the file's blocks, within 3 % (6 % for Q3_K), because sub-scales of 6 bits
+ * take a byte. */
 #ifndef PHID_BACKEND_CPU_R16_H
 #define PHID_BACKEND_CPU_R16_H
 
@@ -47,12 +48,13 @@ enum r16_kind {
 
 /* f16 unless another type is given. A weight is scale * value + bias. */
 enum r16_scales {
-    R16_SCALES_D,    /* d[blocks]                                    scale d */
-    R16_SCALES_DM,   /* d[blocks], m[blocks]                         scale d, bias m */
-    R16_SCALES_DS,   /* d, s8 s[blocks]                              scale d * s */
-    R16_SCALES_DSM,  /* d, dmin, u8 s[blocks], u8 m[blocks]          scale d * s, bias -(dmin * m) */
-    R16_SCALES_DH,   /* d, s8 s[2 * blocks]                          as DS for each half of a block */
-    R16_SCALES_DHM,  /* d, dmin, u8 (s | m << 4)[2 * blocks]         as DSM for each half of a block */
+    R16_SCALES_D,   /* d[blocks]                                    scale d */
+    R16_SCALES_DM,  /* d[blocks], m[blocks]                         scale d, bias m */
+    R16_SCALES_DS,  /* d, s8 s[blocks]                              scale d * s */
+    R16_SCALES_DSM, /* d, dmin, u8 s[blocks], u8 m[blocks]          scale d * s, bias -(dmin * m) */
+    R16_SCALES_DH, /* d, s8 s[2 * blocks]                          as DS for each half of a block */
+    R16_SCALES_DHM, /* d, dmin, u8 (s | m << 4)[2 * blocks]         as DSM for each half of a block
+                     */
 };
 
 struct r16_type {
@@ -64,18 +66,18 @@ struct r16_type {
 };
 
 static const struct r16_type r16_types[R16_KINDS] = {
-    [R16_Q4_0] = { .low_bits = 4, .offset = 8, .scales = R16_SCALES_D },
-    [R16_Q4_1] = { .low_bits = 4, .scales = R16_SCALES_DM },
-    [R16_Q5_0] = { .low_bits = 4, .high_bits = 1, .offset = 16, .scales = R16_SCALES_D },
-    [R16_Q5_1] = { .low_bits = 4, .high_bits = 1, .scales = R16_SCALES_DM },
-    [R16_Q8_0] = { .low_bits = 8, .scales = R16_SCALES_D }, /* signed bytes */
-    [R16_Q2_K] = { .low_bits = 2, .scales = R16_SCALES_DHM },
-    [R16_Q3_K] = { .low_bits = 2, .high_bits = 1, .offset = 4, .scales = R16_SCALES_DH },
-    [R16_Q4_K] = { .low_bits = 4, .scales = R16_SCALES_DSM },
-    [R16_Q5_K] = { .low_bits = 4, .high_bits = 1, .scales = R16_SCALES_DSM },
-    [R16_Q6_K] = { .low_bits = 4, .high_bits = 2, .offset = 32, .scales = R16_SCALES_DH },
-    [R16_IQ4_NL] = { .low_bits = 4, .levels = true, .scales = R16_SCALES_D },
-    [R16_IQ4_XS] = { .low_bits = 4, .levels = true, .scales = R16_SCALES_DS },
+    [R16_Q4_0] = {.low_bits = 4, .offset = 8, .scales = R16_SCALES_D},
+    [R16_Q4_1] = {.low_bits = 4, .scales = R16_SCALES_DM},
+    [R16_Q5_0] = {.low_bits = 4, .high_bits = 1, .offset = 16, .scales = R16_SCALES_D},
+    [R16_Q5_1] = {.low_bits = 4, .high_bits = 1, .scales = R16_SCALES_DM},
+    [R16_Q8_0] = {.low_bits = 8, .scales = R16_SCALES_D}, /* signed bytes */
+    [R16_Q2_K] = {.low_bits = 2, .scales = R16_SCALES_DHM},
+    [R16_Q3_K] = {.low_bits = 2, .high_bits = 1, .offset = 4, .scales = R16_SCALES_DH},
+    [R16_Q4_K] = {.low_bits = 4, .scales = R16_SCALES_DSM},
+    [R16_Q5_K] = {.low_bits = 4, .high_bits = 1, .scales = R16_SCALES_DSM},
+    [R16_Q6_K] = {.low_bits = 4, .high_bits = 2, .offset = 32, .scales = R16_SCALES_DH},
+    [R16_IQ4_NL] = {.low_bits = 4, .levels = true, .scales = R16_SCALES_D},
+    [R16_IQ4_XS] = {.low_bits = 4, .levels = true, .scales = R16_SCALES_DS},
 };
 
 static inline bool r16_has_halves(enum r16_kind kind)
@@ -96,8 +98,8 @@ static inline size_t r16_block_bytes(enum r16_kind kind)
 
 static inline size_t r16_header_bytes(enum r16_kind kind, size_t blocks)
 {
-    static const uint8_t fixed[] = { 0, 0, 2, 4, 2, 4 };     /* bytes of a row, by r16_scales */
-    static const uint8_t per_block[] = { 2, 4, 1, 2, 2, 2 }; /* bytes of a row and block */
+    static const uint8_t fixed[] = {0, 0, 2, 4, 2, 4};     /* bytes of a row, by r16_scales */
+    static const uint8_t per_block[] = {2, 4, 1, 2, 2, 2}; /* bytes of a row and block */
     size_t row = fixed[r16_types[kind].scales] + blocks * per_block[r16_types[kind].scales];
     return (row * R16_ROWS + 63) & ~(size_t)63;
 }
@@ -129,11 +131,14 @@ struct r16_matrix {
     const unsigned char *data; /* 64-byte aligned; r16_groups(rows) * group_bytes */
 };
 
-/* The specification of the layout, one weight at a time. `unit` has `blocks` blocks; block and column k (0..31) name
- * the weight of row `lane`. */
-int r16_value(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block, size_t lane, size_t k);
-float r16_scale(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block, size_t lane, size_t half);
-float r16_bias(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block, size_t lane, size_t half);
+/* The specification of the layout, one weight at a time. `unit` has `blocks` blocks; block and
+ * column k (0..31) name the weight of row `lane`. */
+int r16_value(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block,
+              size_t lane, size_t k);
+float r16_scale(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block,
+                size_t lane, size_t half);
+float r16_bias(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block,
+               size_t lane, size_t half);
 
 /* Row `row` decoded, bit-equal to the decode of the format it was packed from. */
 void r16_row(const struct r16_matrix *matrix, size_t row, float *dst);
@@ -141,9 +146,9 @@ void r16_row(const struct r16_matrix *matrix, size_t row, float *dst);
 /* The kind a tensor type is packed to; false for types that are not (F32, F16, BF16). */
 bool r16_kind_of(uint32_t quant_type, enum r16_kind *ret);
 
-/* Packs one group of rows from rows of blocks as a file has them. src: the first row; `rows` (1..16) rows of row_bytes
- * each, unaligned; the missing ones become zeros. */
-void r16_pack_group(enum r16_kind kind, const unsigned char *src, size_t row_bytes, size_t rows, size_t cols,
-                    unsigned char *dst);
+/* Packs one group of rows from rows of blocks as a file has them. src: the first row; `rows`
+ * (1..16) rows of row_bytes each, unaligned; the missing ones become zeros. */
+void r16_pack_group(enum r16_kind kind, const unsigned char *src, size_t row_bytes, size_t rows,
+                    size_t cols, unsigned char *dst);
 
 #endif

@@ -5,13 +5,14 @@
 #include "quant/format/block.h"
 #include "quant/format/format.h"
 
-/* One row's part of a unit, opened up: codes in ascending column, scales as the header wants them. */
+/* One row's part of a unit, opened up: codes in ascending column, scales as the header wants them.
+ */
 struct opened {
     uint8_t codes[R16_UNIT_BLOCKS * R16_BLOCK];
-    uint16_t d[R16_UNIT_BLOCKS];     /* [0] alone where the unit has one */
-    uint16_t m[R16_UNIT_BLOCKS];     /* m or dmin */
-    uint8_t s[2 * R16_UNIT_BLOCKS];  /* sub-scales, signed ones as bits */
-    uint8_t sm[R16_UNIT_BLOCKS];     /* sub-minima */
+    uint16_t d[R16_UNIT_BLOCKS];    /* [0] alone where the unit has one */
+    uint16_t m[R16_UNIT_BLOCKS];    /* m or dmin */
+    uint8_t s[2 * R16_UNIT_BLOCKS]; /* sub-scales, signed ones as bits */
+    uint8_t sm[R16_UNIT_BLOCKS];    /* sub-minima */
 };
 
 /* Weights 0..15 from the low halves of 16 bytes, 16..31 from the high ones. */
@@ -200,18 +201,18 @@ struct packer {
 };
 
 static const struct packer packers[R16_KINDS] = {
-    [R16_Q4_0] = { QUANT_Q4_0, sizeof(struct block_q4_0), 8, open_q4_0 },
-    [R16_Q4_1] = { QUANT_Q4_1, sizeof(struct block_q4_1), 8, open_q4_1 },
-    [R16_Q5_0] = { QUANT_Q5_0, sizeof(struct block_q5_0), 8, open_q5_0 },
-    [R16_Q5_1] = { QUANT_Q5_1, sizeof(struct block_q5_1), 8, open_q5_1 },
-    [R16_Q8_0] = { QUANT_Q8_0, sizeof(struct block_q8_0), 8, open_q8_0 },
-    [R16_Q2_K] = { QUANT_Q2_K, sizeof(struct block_q2_k), 1, open_q2_k },
-    [R16_Q3_K] = { QUANT_Q3_K, sizeof(struct block_q3_k), 1, open_q3_k },
-    [R16_Q4_K] = { QUANT_Q4_K, sizeof(struct block_q4_k), 1, open_q4_k },
-    [R16_Q5_K] = { QUANT_Q5_K, sizeof(struct block_q5_k), 1, open_q5_k },
-    [R16_Q6_K] = { QUANT_Q6_K, sizeof(struct block_q6_k), 1, open_q6_k },
-    [R16_IQ4_NL] = { QUANT_IQ4_NL, sizeof(struct block_iq4_nl), 8, open_iq4_nl },
-    [R16_IQ4_XS] = { QUANT_IQ4_XS, sizeof(struct block_iq4_xs), 1, open_iq4_xs },
+    [R16_Q4_0] = {QUANT_Q4_0, sizeof(struct block_q4_0), 8, open_q4_0},
+    [R16_Q4_1] = {QUANT_Q4_1, sizeof(struct block_q4_1), 8, open_q4_1},
+    [R16_Q5_0] = {QUANT_Q5_0, sizeof(struct block_q5_0), 8, open_q5_0},
+    [R16_Q5_1] = {QUANT_Q5_1, sizeof(struct block_q5_1), 8, open_q5_1},
+    [R16_Q8_0] = {QUANT_Q8_0, sizeof(struct block_q8_0), 8, open_q8_0},
+    [R16_Q2_K] = {QUANT_Q2_K, sizeof(struct block_q2_k), 1, open_q2_k},
+    [R16_Q3_K] = {QUANT_Q3_K, sizeof(struct block_q3_k), 1, open_q3_k},
+    [R16_Q4_K] = {QUANT_Q4_K, sizeof(struct block_q4_k), 1, open_q4_k},
+    [R16_Q5_K] = {QUANT_Q5_K, sizeof(struct block_q5_k), 1, open_q5_k},
+    [R16_Q6_K] = {QUANT_Q6_K, sizeof(struct block_q6_k), 1, open_q6_k},
+    [R16_IQ4_NL] = {QUANT_IQ4_NL, sizeof(struct block_iq4_nl), 8, open_iq4_nl},
+    [R16_IQ4_XS] = {QUANT_IQ4_XS, sizeof(struct block_iq4_xs), 1, open_iq4_xs},
 };
 
 bool r16_kind_of(uint32_t quant_type, enum r16_kind *ret)
@@ -226,7 +227,8 @@ bool r16_kind_of(uint32_t quant_type, enum r16_kind *ret)
 }
 
 /* One row's codes of a block into the planes; a word is a step's four codes. */
-static void place_codes(const struct r16_type *type, const uint8_t codes[R16_BLOCK], size_t lane, unsigned char *block)
+static void place_codes(const struct r16_type *type, const uint8_t codes[R16_BLOCK], size_t lane,
+                        unsigned char *block)
 {
     uint32_t word[R16_STEPS];
     uint32_t *low = (uint32_t *)(void *)block + lane; /* blocks are 64-byte aligned */
@@ -245,7 +247,8 @@ static void place_codes(const struct r16_type *type, const uint8_t codes[R16_BLO
     } else {
         for (size_t i = 0; i < 2; i++) {
             low[i * R16_ROWS] = (word[4 * i] & 0x03030303u) | (word[4 * i + 1] & 0x03030303u) << 2 |
-                                (word[4 * i + 2] & 0x03030303u) << 4 | (word[4 * i + 3] & 0x03030303u) << 6;
+                                (word[4 * i + 2] & 0x03030303u) << 4 |
+                                (word[4 * i + 3] & 0x03030303u) << 6;
         }
     }
     if (type->high_bits == 1) {
@@ -295,8 +298,8 @@ static void place_scales(enum r16_scales scales, const struct opened *o, size_t 
     }
 }
 
-void r16_pack_group(enum r16_kind kind, const unsigned char *src, size_t row_bytes, size_t rows, size_t cols,
-                    unsigned char *dst)
+void r16_pack_group(enum r16_kind kind, const unsigned char *src, size_t row_bytes, size_t rows,
+                    size_t cols, unsigned char *dst)
 {
     const struct r16_type *type = &r16_types[kind];
     const struct packer *packer = &packers[kind];
@@ -304,7 +307,7 @@ void r16_pack_group(enum r16_kind kind, const unsigned char *src, size_t row_byt
     if (rows < R16_ROWS) {
         memset(dst, 0, group_bytes);
     }
-    struct opened o = { 0 };
+    struct opened o = {0};
     size_t left = cols / R16_BLOCK;
     size_t src_offset = 0;
     while (left > 0) {

@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-void cpu_rope_table(const struct block_model *model, enum block_rope_set set, int32_t position, float *table)
+void cpu_rope_table(const struct block_model *model, enum block_rope_set set, int32_t position,
+                    float *table)
 {
     size_t half = model->rope_dims / 2;
     const double *frequency = model->rope_inverse_frequency[set];
@@ -17,7 +18,8 @@ void cpu_rope_table(const struct block_model *model, enum block_rope_set set, in
 void cpu_rope_apply(const struct block_model *model, const float *table, float *x, size_t heads)
 {
     size_t half = model->rope_dims / 2;
-    size_t step = model->rope_pairs == BLOCK_ROPE_NEOX ? 1 : 2;   /* between the firsts of two pairs */
+    size_t step =
+        model->rope_pairs == BLOCK_ROPE_NEOX ? 1 : 2; /* between the firsts of two pairs */
     size_t apart = model->rope_pairs == BLOCK_ROPE_NEOX ? half : 1; /* between the two of a pair */
     const float *cosine = table;
     const float *sine = table + half;

@@ -17,7 +17,7 @@ INLINE v16f f_exp(v16f x)
 /* The last n % 16 elements, with zeros behind them. */
 INLINE v16f load_tail(const float *x, size_t count)
 {
-    float lanes[CPU_LANES] = { 0 };
+    float lanes[CPU_LANES] = {0};
     memcpy(lanes, x, count * sizeof(*x));
     return f_load(lanes);
 }
@@ -73,7 +73,8 @@ static void silu_mul(float *gate, const float *up, size_t n)
     for (size_t i = 0; i < whole; i += CPU_LANES) {
         f_store(gate + i, silu_mul_vector(f_load(gate + i), f_load(up + i)));
     }
-    v16f tail = silu_mul_vector(load_tail(gate + whole, n - whole), load_tail(up + whole, n - whole));
+    v16f tail =
+        silu_mul_vector(load_tail(gate + whole, n - whole), load_tail(up + whole, n - whole));
     store_tail(gate + whole, tail, n - whole);
 }
 

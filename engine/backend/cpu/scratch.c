@@ -15,7 +15,8 @@ static void place(struct backend *b, struct cpu_layout *layout)
     const struct block_model *model = b->model;
     struct cpu_scratch *s = &b->scratch;
     size_t rows = b->max_rows;
-    size_t q = model->n_heads * model->head_dim; /* both bounded by the query matrix, which fits memory */
+    size_t q =
+        model->n_heads * model->head_dim; /* both bounded by the query matrix, which fits memory */
     size_t kv = model->n_kv_heads * model->head_dim;
     size_t f = sizeof(float);
     s->normed = cpu_layout_part(layout, rows, model->n_embd * f);
@@ -31,7 +32,8 @@ static void place(struct backend *b, struct cpu_layout *layout)
     s->page = cpu_layout_part(layout, rows, sizeof(*s->page));
     attention_plan_place(&s->plan, layout, rows, model, pool_threads(b->pool));
     q8_place(&s->q8, layout, b->terms, rows, b->weights.max_r16_cols);
-    size_t bytes = larger(exact_thread_bytes(b->weights.max_cols, model->head_dim), cpu_attention_thread_bytes(model));
+    size_t bytes = larger(exact_thread_bytes(b->weights.max_cols, model->head_dim),
+                          cpu_attention_thread_bytes(model));
     bytes = larger(bytes, cpu_matmul_thread_bytes(b));
     bytes = larger(bytes, model->head_dim * (sizeof(float) + 1)); /* cpu_kv_store */
     s->thread_bytes = cpu_round_up(bytes, CPU_ALIGN);
@@ -40,14 +42,16 @@ static void place(struct backend *b, struct cpu_layout *layout)
 
 enum phid_status cpu_scratch_open(struct backend *b, struct phid_error *err)
 {
-    struct cpu_layout layout = { 0 };
+    struct cpu_layout layout = {0};
     place(b, &layout);
     if (layout.failed) {
-        return phid_fail(err, PHID_ERR_MEMORY, "scratch memory for batches of %zu rows is more than fits", b->max_rows);
+        return phid_fail(err, PHID_ERR_MEMORY,
+                         "scratch memory for batches of %zu rows is more than fits", b->max_rows);
     }
-    enum phid_status status = cpu_memory_open(layout.used, "scratch of a step", &b->scratch.memory, err);
+    enum phid_status status =
+        cpu_memory_open(layout.used, "scratch of a step", &b->scratch.memory, err);
     if (status == PHID_OK) {
-        layout = (struct cpu_layout){ .data = b->scratch.memory.data };
+        layout = (struct cpu_layout){.data = b->scratch.memory.data};
         place(b, &layout);
     }
     return status;
@@ -56,5 +60,5 @@ enum phid_status cpu_scratch_open(struct backend *b, struct phid_error *err)
 void cpu_scratch_close(struct cpu_scratch *s)
 {
     cpu_memory_close(&s->memory);
-    *s = (struct cpu_scratch){ 0 };
+    *s = (struct cpu_scratch){0};
 }

@@ -17,37 +17,42 @@ struct operation {
     const size_t *rows;  /* of a norm: which rows of source; NULL: all in order */
 };
 
-static enum phid_status batch_check(const struct backend *b, const struct backend_batch *batch, struct phid_error *err)
+static enum phid_status batch_check(const struct backend *b, const struct backend_batch *batch,
+                                    struct phid_error *err)
 {
     if (batch->rows > b->max_rows) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "a batch of %zu rows; the backend was opened for %zu", batch->rows,
+        return phid_fail(err, PHID_ERR_ARGUMENT,
+                         "a batch of %zu rows; the backend was opened for %zu", batch->rows,
                          b->max_rows);
     }
     return PHID_OK;
 }
 
-static enum phid_status batch_check_pages(const struct backend *b, const struct backend_batch *batch,
-                                          struct phid_error *err)
+static enum phid_status batch_check_pages(const struct backend *b,
+                                          const struct backend_batch *batch, struct phid_error *err)
 {
     size_t next = 0;
     for (size_t i = 0; i < batch->sequence_count; i++) {
         const struct backend_sequence *s = &batch->sequences[i];
         if (s->first_row != next || s->rows > batch->rows - next || s->start < 0 ||
             s->rows > (size_t)(INT32_MAX - s->start) || (unsigned)s->rope_set >= BLOCK_ROPE_SETS) {
-            return phid_fail(err, PHID_ERR_ARGUMENT, "sequence %zu of the batch: rows %zu + %zu at position %d", i,
+            return phid_fail(err, PHID_ERR_ARGUMENT,
+                             "sequence %zu of the batch: rows %zu + %zu at position %d", i,
                              s->first_row, s->rows, (int)s->start);
         }
         next += s->rows;
         size_t tokens = (size_t)s->start + s->rows;
         for (size_t page = 0; page * BACKEND_PAGE_TOKENS < tokens; page++) {
             if (s->pages[page] >= b->kv.pages) {
-                return phid_fail(err, PHID_ERR_ARGUMENT, "sequence %zu of the batch: page %u of %zu", i,
+                return phid_fail(err, PHID_ERR_ARGUMENT,
+                                 "sequence %zu of the batch: page %u of %zu", i,
                                  (unsigned)s->pages[page], b->kv.pages);
             }
         }
     }
     if (next != batch->rows) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "the batch's sequences have %zu rows of %zu", next, batch->rows);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "the batch's sequences have %zu rows of %zu", next,
+                         batch->rows);
     }
     return PHID_OK;
 }
@@ -56,10 +61,12 @@ static void embed_task(void *context, size_t task, size_t thread)
 {
     (void)thread;
     const struct operation *o = context;
-    cpu_matrix_row(&o->b->weights.embedding, (size_t)o->batch->tokens[task], o->hidden + task * o->b->model->n_embd);
+    cpu_matrix_row(&o->b->weights.embedding, (size_t)o->batch->tokens[task],
+                   o->hidden + task * o->b->model->n_embd);
 }
 
-enum phid_status cpu_embed(struct backend *b, const struct backend_batch *batch, float *hidden, struct phid_error *err)
+enum phid_status cpu_embed(struct backend *b, const struct backend_batch *batch, float *hidden,
+                           struct phid_error *err)
 {
     if (b->weights.embedding.format == NULL) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "no embedding was loaded");
@@ -73,7 +80,7 @@ enum phid_status cpu_embed(struct backend *b, const struct backend_batch *batch,
     if (status != PHID_OK) {
         return status;
     }
-    struct operation o = { .b = b, .batch = batch, .hidden = hidden };
+    struct operation o = {.b = b, .batch = batch, .hidden = hidden};
     cpu_profile_begin(&b->profile);
     pool_run(b->pool, embed_task, &o, batch->rows);
     cpu_profile_end(&b->profile, CPU_OP_EMBED, 0, 0);
@@ -117,8 +124,9 @@ static void rope_store_task(void *context, size_t task, size_t thread)
     cpu_rope_apply(model, table, k, model->n_kv_heads);
     size_t slot = (size_t)s->position[task] % BACKEND_PAGE_TOKENS;
     for (size_t head = 0; head < model->n_kv_heads; head++) {
-        cpu_kv_store(&b->kv, b->kernels, s->page[task], o->layer_index, head, slot, k + head * model->head_dim,
-                     v + head * model->head_dim, cpu_thread_scratch(b, thread));
+        cpu_kv_store(&b->kv, b->kernels, s->page[task], o->layer_index, head, slot,
+                     k + head * model->head_dim, v + head * model->head_dim,
+                     cpu_thread_scratch(b, thread));
     }
 }
 
@@ -150,7 +158,8 @@ static void add_residual(struct operation *o)
     cpu_profile_end(&o->b->profile, CPU_OP_RESIDUAL, 0, 0);
 }
 
-/* Keys and values are counted once a sequence, products once a row and key: what it takes at least. */
+/* Keys and values are counted once a sequence, products once a row and key: what it takes at least.
+ */
 static void profile_attention(struct operation *o)
 {
     const struct block_model *model = o->b->model;
@@ -162,7 +171,8 @@ static void profile_attention(struct operation *o)
         pairs += s->rows * (uint64_t)s->start + s->rows * (s->rows + 1) / 2;
     }
     uint64_t key_bytes = o->b->kv.page_bytes / (BACKEND_PAGE_TOKENS * (o->b->last - o->b->first));
-    cpu_profile_end(&o->b->profile, CPU_OP_ATTENTION, keys * key_bytes, 2 * pairs * model->n_heads * model->head_dim);
+    cpu_profile_end(&o->b->profile, CPU_OP_ATTENTION, keys * key_bytes,
+                    2 * pairs * model->n_heads * model->head_dim);
 }
 
 static void attention_block(struct operation *o)
@@ -173,16 +183,17 @@ static void attention_block(struct operation *o)
     const struct cpu_layer *layer = o->layer;
     norm(o, o->hidden, layer->attn_norm, rows);
     const struct cpu_product in[] = {
-        { .matrix = &layer->q, .bias = layer->q_bias, .y = s->q },
-        { .matrix = &layer->k, .bias = layer->k_bias, .y = s->k },
-        { .matrix = &layer->v, .bias = layer->v_bias, .y = s->v },
+        {.matrix = &layer->q, .bias = layer->q_bias, .y = s->q},
+        {.matrix = &layer->k, .bias = layer->k_bias, .y = s->k},
+        {.matrix = &layer->v, .bias = layer->v_bias, .y = s->v},
     };
     cpu_matmul(b, s->normed, rows, in, 3, CPU_OP_QKV);
     pool_run(b->pool, rope_store_task, o, rows);
     cpu_profile_end(&b->profile, CPU_OP_ROPE_STORE, 0, 0);
     cpu_attention(b, o->batch, o->layer_index);
     profile_attention(o);
-    const struct cpu_product out = { .matrix = &layer->attn_out, .bias = layer->attn_out_bias, .y = s->out };
+    const struct cpu_product out = {
+        .matrix = &layer->attn_out, .bias = layer->attn_out_bias, .y = s->out};
     cpu_matmul(b, s->attended, rows, &out, 1, CPU_OP_ATTN_OUT);
     add_residual(o);
 }
@@ -195,13 +206,13 @@ static void feed_forward_block(struct operation *o)
     const struct cpu_layer *layer = o->layer;
     norm(o, o->hidden, layer->ffn_norm, rows);
     const struct cpu_product in[] = {
-        { .matrix = &layer->gate, .y = s->gate },
-        { .matrix = &layer->up, .y = s->up },
+        {.matrix = &layer->gate, .y = s->gate},
+        {.matrix = &layer->up, .y = s->up},
     };
     cpu_matmul(b, s->normed, rows, in, 2, CPU_OP_GATE_UP);
     pool_run(b->pool, silu_task, o, rows);
     cpu_profile_end(&b->profile, CPU_OP_ACTIVATION, 0, 0);
-    const struct cpu_product out = { .matrix = &layer->down, .y = s->out };
+    const struct cpu_product out = {.matrix = &layer->down, .y = s->out};
     cpu_matmul(b, s->gate, rows, &out, 1, CPU_OP_DOWN);
     add_residual(o);
 }
@@ -220,15 +231,16 @@ static void place_task(void *context, size_t task, size_t thread)
     int32_t position = r->sequence->start + (int32_t)task;
     s->position[row] = position;
     s->page[row] = r->sequence->pages[position / BACKEND_PAGE_TOKENS];
-    cpu_rope_table(r->b->model, r->sequence->rope_set, position, s->rope + row * r->b->model->rope_dims);
+    cpu_rope_table(r->b->model, r->sequence->rope_set, position,
+                   s->rope + row * r->b->model->rope_dims);
 }
 
-enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, size_t first, size_t last,
-                          float *hidden, struct phid_error *err)
+enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, size_t first,
+                          size_t last, float *hidden, struct phid_error *err)
 {
     if (first < b->first || last > b->last || first > last) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "layers %zu to %zu; %zu to %zu are loaded", first, last, b->first,
-                         b->last);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "layers %zu to %zu; %zu to %zu are loaded", first,
+                         last, b->first, b->last);
     }
     enum phid_status status = batch_check(b, batch, err);
     if (status == PHID_OK) {
@@ -239,7 +251,7 @@ enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, 
     }
     cpu_profile_begin(&b->profile);
     for (size_t i = 0; i < batch->sequence_count; i++) {
-        struct rows_of rows = { .b = b, .sequence = &batch->sequences[i] };
+        struct rows_of rows = {.b = b, .sequence = &batch->sequences[i]};
         pool_run(b->pool, place_task, &rows, rows.sequence->rows);
     }
     cpu_attention_start(b, batch);
@@ -265,8 +277,8 @@ enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, 
     return PHID_OK;
 }
 
-enum phid_status cpu_head(struct backend *b, const float *hidden, const size_t *rows, size_t count, float *logits,
-                          struct phid_error *err)
+enum phid_status cpu_head(struct backend *b, const float *hidden, const size_t *rows, size_t count,
+                          float *logits, struct phid_error *err)
 {
     if (b->weights.output.format == NULL) {
         return phid_fail(err, PHID_ERR_ARGUMENT, "no head was loaded");
@@ -280,9 +292,9 @@ enum phid_status cpu_head(struct backend *b, const float *hidden, const size_t *
     cpu_profile_begin(&b->profile);
     for (size_t done = 0; done < count; done += b->max_rows) {
         size_t part = count - done < b->max_rows ? count - done : b->max_rows;
-        struct operation o = { .b = b, .rows = rows + done };
+        struct operation o = {.b = b, .rows = rows + done};
         norm(&o, hidden, b->weights.output_norm, part);
-        const struct cpu_product out = { .matrix = &b->weights.output, .y = logits + done * n_vocab };
+        const struct cpu_product out = {.matrix = &b->weights.output, .y = logits + done * n_vocab};
         cpu_matmul(b, b->scratch.normed, part, &out, 1, CPU_OP_HEAD);
     }
     return PHID_OK;

@@ -1,5 +1,6 @@
-/* The vectors that the kernel templates are written in, as AVX2 (with FMA and F16C) has them: 16 lanes are two registers.
- * Included by one file only, compiled for that instruction set; vec_avx512.h gives the same names. */
+/* The vectors that the kernel templates are written in, as AVX2 (with FMA and F16C) has them: 16
+ * lanes are two registers. Included by one file only, compiled for that instruction set;
+ * vec_avx512.h gives the same names. */
 #ifndef PHID_BACKEND_CPU_VEC_AVX2_H
 #define PHID_BACKEND_CPU_VEC_AVX2_H
 
@@ -13,14 +14,15 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
 
-#define VEC_REGISTERS 2 /* of 16 lanes */
-#define VEC_TILE_TOKENS 4 /* 16 rows by 4 tokens: 8 of 16 registers hold sums */
+#define VEC_REGISTERS    2 /* of 16 lanes */
+#define VEC_TILE_TOKENS  4 /* 16 rows by 4 tokens: 8 of 16 registers hold sums */
 #define VEC_DIRECT_TILES 1
 #define VEC_PANEL_GROUPS 1
 #define VEC_PANEL_BLOCKS 32 /* 16 KiB of codes, half of a 32 KiB first-level cache */
-#define VEC_FLOAT_TILE  4  /* vectors of f32 sums that hide the latency of multiply-adds */
+#define VEC_FLOAT_TILE   4  /* vectors of f32 sums that hide the latency of multiply-adds */
 
-/* Defined by the file of a processor that has the dot product of AVX-512 VNNI in these registers. */
+/* Defined by the file of a processor that has the dot product of AVX-512 VNNI in these registers.
+ */
 #ifdef VEC_AVXVNNI
 #define VEC_HAS_DOT4 1
 #else
@@ -48,17 +50,17 @@ typedef struct {
 
 INLINE v16f f_zero(void)
 {
-    return (v16f){ _mm256_setzero_ps(), _mm256_setzero_ps() };
+    return (v16f){_mm256_setzero_ps(), _mm256_setzero_ps()};
 }
 
 INLINE v16f f_set1(float x)
 {
-    return (v16f){ _mm256_set1_ps(x), _mm256_set1_ps(x) };
+    return (v16f){_mm256_set1_ps(x), _mm256_set1_ps(x)};
 }
 
 INLINE v16f f_load(const float *p)
 {
-    return (v16f){ _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8) };
+    return (v16f){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
 }
 
 INLINE void f_store(float *p, v16f x)
@@ -70,7 +72,7 @@ INLINE void f_store(float *p, v16f x)
 INLINE v16f f_load_f16(const void *p)
 {
     const __m128i *h = p;
-    return (v16f){ _mm256_cvtph_ps(_mm_loadu_si128(h)), _mm256_cvtph_ps(_mm_loadu_si128(h + 1)) };
+    return (v16f){_mm256_cvtph_ps(_mm_loadu_si128(h)), _mm256_cvtph_ps(_mm_loadu_si128(h + 1))};
 }
 
 INLINE v16f f_load_bf16(const void *p)
@@ -78,21 +80,21 @@ INLINE v16f f_load_bf16(const void *p)
     const __m128i *h = p;
     __m256i a = _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(h)), 16);
     __m256i b = _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(h + 1)), 16);
-    return (v16f){ _mm256_castsi256_ps(a), _mm256_castsi256_ps(b) };
+    return (v16f){_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)};
 }
 
 INLINE v16f f_load_u8(const void *p)
 {
     __m128i bytes = _mm_loadu_si128(p);
-    return (v16f){ _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
-                   _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))) };
+    return (v16f){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
+                  _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
 }
 
 INLINE v16f f_load_s8(const void *p)
 {
     __m128i bytes = _mm_loadu_si128(p);
-    return (v16f){ _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
-                   _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))) };
+    return (v16f){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+                  _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
 }
 
 /* Low and high halves of 16 bytes. */
@@ -101,10 +103,10 @@ INLINE void f_load_nibbles(const void *p, v16f *low, v16f *high)
     __m128i bytes = _mm_loadu_si128(p);
     __m128i lo = _mm_and_si128(bytes, _mm_set1_epi8(15));
     __m128i hi = _mm_and_si128(_mm_srli_epi16(bytes, 4), _mm_set1_epi8(15));
-    *low = (v16f){ _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(lo)),
-                   _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(lo, 8))) };
-    *high = (v16f){ _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(hi)),
-                    _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(hi, 8))) };
+    *low = (v16f){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(lo)),
+                  _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(lo, 8)))};
+    *high = (v16f){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(hi)),
+                   _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(hi, 8)))};
 }
 
 INLINE void f_store_f16(uint16_t *p, v16f x)
@@ -116,44 +118,44 @@ INLINE void f_store_f16(uint16_t *p, v16f x)
 
 INLINE v16f f_add(v16f x, v16f y)
 {
-    return (v16f){ _mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b) };
+    return (v16f){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
 }
 
 INLINE v16f f_sub(v16f x, v16f y)
 {
-    return (v16f){ _mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b) };
+    return (v16f){_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)};
 }
 
 INLINE v16f f_mul(v16f x, v16f y)
 {
-    return (v16f){ _mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b) };
+    return (v16f){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
 }
 
 INLINE v16f f_div(v16f x, v16f y)
 {
-    return (v16f){ _mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b) };
+    return (v16f){_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
 }
 
 /* x * y + z */
 INLINE v16f f_fma(v16f x, v16f y, v16f z)
 {
-    return (v16f){ _mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b) };
+    return (v16f){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
 
 INLINE v16f f_min(v16f x, v16f y)
 {
-    return (v16f){ _mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b) };
+    return (v16f){_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)};
 }
 
 INLINE v16f f_max(v16f x, v16f y)
 {
-    return (v16f){ _mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b) };
+    return (v16f){_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)};
 }
 
 INLINE v16f f_abs(v16f x)
 {
     __m256 sign = _mm256_set1_ps(-0.0f);
-    return (v16f){ _mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b) };
+    return (v16f){_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
 }
 
 /* A macro, because clang takes no variable for an immediate. */
@@ -161,7 +163,7 @@ INLINE v16f f_abs(v16f x)
 
 INLINE v16f f_rint(v16f x)
 {
-    return (v16f){ _mm256_round_ps(x.a, VEC_ROUND_EVEN), _mm256_round_ps(x.b, VEC_ROUND_EVEN) };
+    return (v16f){_mm256_round_ps(x.a, VEC_ROUND_EVEN), _mm256_round_ps(x.b, VEC_ROUND_EVEN)};
 }
 
 /* Lanes 8, 4, 2 and 1 apart, as CPU_LANES says. */
@@ -188,18 +190,20 @@ INLINE v16f f_select_range(v16f x, v16f y, int from, int to)
     const __m256i lane_b = _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15);
     __m256i low = _mm256_set1_epi32(from - 1);
     __m256i high = _mm256_set1_epi32(to);
-    __m256i in_a = _mm256_and_si256(_mm256_cmpgt_epi32(lane_a, low), _mm256_cmpgt_epi32(high, lane_a));
-    __m256i in_b = _mm256_and_si256(_mm256_cmpgt_epi32(lane_b, low), _mm256_cmpgt_epi32(high, lane_b));
-    return (v16f){ _mm256_blendv_ps(y.a, x.a, _mm256_castsi256_ps(in_a)),
-                   _mm256_blendv_ps(y.b, x.b, _mm256_castsi256_ps(in_b)) };
+    __m256i in_a =
+        _mm256_and_si256(_mm256_cmpgt_epi32(lane_a, low), _mm256_cmpgt_epi32(high, lane_a));
+    __m256i in_b =
+        _mm256_and_si256(_mm256_cmpgt_epi32(lane_b, low), _mm256_cmpgt_epi32(high, lane_b));
+    return (v16f){_mm256_blendv_ps(y.a, x.a, _mm256_castsi256_ps(in_a)),
+                  _mm256_blendv_ps(y.b, x.b, _mm256_castsi256_ps(in_b))};
 }
 
 /* y where x < limit, else z. */
 INLINE v16f f_select_below(v16f x, float limit, v16f y, v16f z)
 {
     __m256 l = _mm256_set1_ps(limit);
-    return (v16f){ _mm256_blendv_ps(z.a, y.a, _mm256_cmp_ps(x.a, l, _CMP_LT_OQ)),
-                   _mm256_blendv_ps(z.b, y.b, _mm256_cmp_ps(x.b, l, _CMP_LT_OQ)) };
+    return (v16f){_mm256_blendv_ps(z.a, y.a, _mm256_cmp_ps(x.a, l, _CMP_LT_OQ)),
+                  _mm256_blendv_ps(z.b, y.b, _mm256_cmp_ps(x.b, l, _CMP_LT_OQ))};
 }
 
 /* x * 2^n for whole numbers n in f32, when the result is a normal number. */
@@ -207,13 +211,13 @@ INLINE v16f f_scale_by_power(v16f x, v16f n)
 {
     __m256i a = _mm256_slli_epi32(_mm256_cvtps_epi32(n.a), 23);
     __m256i b = _mm256_slli_epi32(_mm256_cvtps_epi32(n.b), 23);
-    return (v16f){ _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.a), a)),
-                   _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.b), b)) };
+    return (v16f){_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.a), a)),
+                  _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.b), b))};
 }
 
 INLINE v16f f_from_i(v16i x)
 {
-    return (v16f){ _mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b) };
+    return (v16f){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)};
 }
 
 /* Rounds to nearest even, to bytes; returns the sum of the 16. */
@@ -222,7 +226,8 @@ INLINE int32_t f_store_s8(int8_t *p, v16f x)
     __m256i a = _mm256_cvtps_epi32(x.a);
     __m256i b = _mm256_cvtps_epi32(x.b);
     __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
-    __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128((__m128i *)(void *)p, bytes);
     __m256i sums = _mm256_add_epi32(a, b);
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
@@ -242,7 +247,8 @@ INLINE void f_store_s16(int16_t *p, v16f x)
 INLINE v16i i_load_s8_pairs(const int8_t *p)
 {
     const __m128i *v = (const __m128i *)(const void *)p;
-    return (v16i){ _mm256_cvtepi8_epi16(_mm_loadu_si128(v)), _mm256_cvtepi8_epi16(_mm_loadu_si128(v + 1)) };
+    return (v16i){_mm256_cvtepi8_epi16(_mm_loadu_si128(v)),
+                  _mm256_cvtepi8_epi16(_mm_loadu_si128(v + 1))};
 }
 
 /* x + the two products of each lane's 16-bit numbers and those at p. */
@@ -251,9 +257,10 @@ INLINE v16i i_dot2(v16i x, v16i pairs, const int16_t *p)
     int32_t word;
     memcpy(&word, p, sizeof(word));
     __m256i y = _mm256_set1_epi32(word);
-    v16i sum = { _mm256_add_epi32(x.a, _mm256_madd_epi16(pairs.a, y)),
-                 _mm256_add_epi32(x.b, _mm256_madd_epi16(pairs.b, y)) };
-    /* One sum after the other: otherwise all broadcasts come first and one of eight sums goes to memory. */
+    v16i sum = {_mm256_add_epi32(x.a, _mm256_madd_epi16(pairs.a, y)),
+                _mm256_add_epi32(x.b, _mm256_madd_epi16(pairs.b, y))};
+    /* One sum after the other: otherwise all broadcasts come first and one of eight sums goes to
+     * memory. */
     __asm__ volatile("" : "+x"(sum.a), "+x"(sum.b));
     return sum;
 }
@@ -261,7 +268,7 @@ INLINE v16i i_dot2(v16i x, v16i pairs, const int16_t *p)
 INLINE v64 c_load(const unsigned char *p)
 {
     const __m256i *v = (const __m256i *)(const void *)p;
-    return (v64){ _mm256_load_si256(v), _mm256_load_si256(v + 1) };
+    return (v64){_mm256_load_si256(v), _mm256_load_si256(v + 1)};
 }
 
 INLINE void c_store(unsigned char *p, v64 x)
@@ -273,27 +280,27 @@ INLINE void c_store(unsigned char *p, v64 x)
 
 INLINE v64 c_or(v64 x, v64 y)
 {
-    return (v64){ _mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b) };
+    return (v64){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
 }
 
-/* The bits of `mask` in every byte, after shifting right (left when negative); bits that cross bytes must be masked
- * out. */
+/* The bits of `mask` in every byte, after shifting right (left when negative); bits that cross
+ * bytes must be masked out. */
 INLINE v64 c_bits(v64 x, int right, int mask)
 {
     __m256i m = _mm256_set1_epi8((char)mask);
     if (right > 0) {
-        x = (v64){ _mm256_srli_epi16(x.a, right), _mm256_srli_epi16(x.b, right) };
+        x = (v64){_mm256_srli_epi16(x.a, right), _mm256_srli_epi16(x.b, right)};
     } else if (right < 0) {
-        x = (v64){ _mm256_slli_epi16(x.a, -right), _mm256_slli_epi16(x.b, -right) };
+        x = (v64){_mm256_slli_epi16(x.a, -right), _mm256_slli_epi16(x.b, -right)};
     }
-    return (v64){ _mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m) };
+    return (v64){_mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m)};
 }
 
 /* table[byte] for bytes below 16 */
 INLINE v64 c_lookup(const int8_t table[16], v64 x)
 {
     __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)table));
-    return (v64){ _mm256_shuffle_epi8(t, x.a), _mm256_shuffle_epi8(t, x.b) };
+    return (v64){_mm256_shuffle_epi8(t, x.a), _mm256_shuffle_epi8(t, x.b)};
 }
 
 /* Signed codes as the products want them: unsigned for a dot product, else as they are. */
@@ -301,7 +308,7 @@ INLINE v64 c_from_signed(v64 x)
 {
 #if VEC_HAS_DOT4
     const __m256i half = _mm256_set1_epi8((char)0x80);
-    return (v64){ _mm256_xor_si256(x.a, half), _mm256_xor_si256(x.b, half) };
+    return (v64){_mm256_xor_si256(x.a, half), _mm256_xor_si256(x.b, half)};
 #else
     return x;
 #endif
@@ -309,14 +316,14 @@ INLINE v64 c_from_signed(v64 x)
 
 INLINE v16i i_zero(void)
 {
-    return (v16i){ _mm256_setzero_si256(), _mm256_setzero_si256() };
+    return (v16i){_mm256_setzero_si256(), _mm256_setzero_si256()};
 }
 
 /* x + y * 2^shift in all lanes */
 INLINE v16i i_add_shifted(v16i x, int32_t y, int shift)
 {
     __m256i v = _mm256_slli_epi32(_mm256_set1_epi32(y), shift);
-    return (v16i){ _mm256_add_epi32(x.a, v), _mm256_add_epi32(x.b, v) };
+    return (v16i){_mm256_add_epi32(x.a, v), _mm256_add_epi32(x.b, v)};
 }
 
 INLINE __m256i broadcast4(const int8_t *p)
@@ -338,49 +345,52 @@ INLINE void c_hide(v64 *x)
 INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p)
 {
     __m256i y = broadcast4(p);
-    return (v16i){ _mm256_dpbusd_avx_epi32(x.a, codes.a, y), _mm256_dpbusd_avx_epi32(x.b, codes.b, y) };
+    return (v16i){_mm256_dpbusd_avx_epi32(x.a, codes.a, y),
+                  _mm256_dpbusd_avx_epi32(x.b, codes.b, y)};
 }
 
 #else
 
-/* There is no instruction that sums four products of bytes into 32 bits; products of pairs are summed in 16. */
+/* There is no instruction that sums four products of bytes into 32 bits; products of pairs are
+ * summed in 16. */
 
 /* Pairs of products of unsigned codes and the four bytes at p, in 16 bits. */
 INLINE v64 w_products(v64 codes, const int8_t *p)
 {
     __m256i y = broadcast4(p);
-    return (v64){ _mm256_maddubs_epi16(codes.a, y), _mm256_maddubs_epi16(codes.b, y) };
+    return (v64){_mm256_maddubs_epi16(codes.a, y), _mm256_maddubs_epi16(codes.b, y)};
 }
 
 INLINE v64 w_add(v64 x, v64 y)
 {
-    return (v64){ _mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b) };
+    return (v64){_mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b)};
 }
 
-/* Pairs of products of signed codes and the four bytes at p: the codes' signs move to the bytes. sizes: |codes|. */
+/* Pairs of products of signed codes and the four bytes at p: the codes' signs move to the bytes.
+ * sizes: |codes|. */
 INLINE v64 w_signed_products(v64 sizes, v64 codes, const int8_t *p)
 {
     __m256i y = broadcast4(p);
-    return (v64){ _mm256_maddubs_epi16(sizes.a, _mm256_sign_epi8(y, codes.a)),
-                  _mm256_maddubs_epi16(sizes.b, _mm256_sign_epi8(y, codes.b)) };
+    return (v64){_mm256_maddubs_epi16(sizes.a, _mm256_sign_epi8(y, codes.a)),
+                 _mm256_maddubs_epi16(sizes.b, _mm256_sign_epi8(y, codes.b))};
 }
 
 INLINE v64 c_abs(v64 x)
 {
-    return (v64){ _mm256_abs_epi8(x.a), _mm256_abs_epi8(x.b) };
+    return (v64){_mm256_abs_epi8(x.a), _mm256_abs_epi8(x.b)};
 }
 
 INLINE v64 w_zero(void)
 {
-    return (v64){ _mm256_setzero_si256(), _mm256_setzero_si256() };
+    return (v64){_mm256_setzero_si256(), _mm256_setzero_si256()};
 }
 
 /* x + the sums of two 16-bit sums a lane. */
 INLINE v16i i_add_pairs(v16i x, v64 pairs)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    return (v16i){ _mm256_add_epi32(x.a, _mm256_madd_epi16(pairs.a, ones)),
-                   _mm256_add_epi32(x.b, _mm256_madd_epi16(pairs.b, ones)) };
+    return (v16i){_mm256_add_epi32(x.a, _mm256_madd_epi16(pairs.a, ones)),
+                  _mm256_add_epi32(x.b, _mm256_madd_epi16(pairs.b, ones))};
 }
 
 #endif

@@ -1,11 +1,12 @@
-/* The vectors that the kernel templates are written in, as AVX-512 with VNNI has them: 16 lanes are one register.
- * The same names as vec_avx2.h, see there. The kernel tests compile this a second time with VEC_EMULATED, where the
- * instructions come from a header that imitates them. */
+/* The vectors that the kernel templates are written in, as AVX-512 with VNNI has them: 16 lanes are
+ * one register. The same names as vec_avx2.h, see there. The kernel tests compile this a second
+ * time with VEC_EMULATED, where the instructions come from a header that imitates them. */
 #ifndef PHID_BACKEND_CPU_VEC_AVX512_H
 #define PHID_BACKEND_CPU_VEC_AVX512_H
 
 #ifdef VEC_EMULATED
-#define INLINE static /* a template's constants are then ordinary arguments: slow, and quick to compile */
+#define INLINE                                                                                     \
+    static /* a template's constants are then ordinary arguments: slow, and quick to compile */
 #define UNROLL
 #else
 #include <immintrin.h>
@@ -19,12 +20,14 @@
 #include "engine/backend/cpu/kernels.h"
 
 #define VEC_REGISTERS 1 /* of 16 lanes */
-#define VEC_TILE_TOKENS  6 /* 32 rows by 6 tokens: 12 sums of products and 12 f32 sums in 32 registers */
+#define VEC_TILE_TOKENS                                                                            \
+    6 /* 32 rows by 6 tokens: 12 sums of products and 12 f32 sums in 32 registers */
 #define VEC_DIRECT_TILES 2
 #define VEC_PANEL_GROUPS 2
-#define VEC_PANEL_BLOCKS 16 /* two panels of 8 KiB of codes, a third of a 48 KiB first-level cache */
-#define VEC_FLOAT_TILE   8  /* f32 sums that hide the latency of multiply-adds */
-#define VEC_SIGNED_SHIFT 7  /* signed codes become unsigned by adding 128 */
+#define VEC_PANEL_BLOCKS                                                                           \
+    16                     /* two panels of 8 KiB of codes, a third of a 48 KiB first-level cache */
+#define VEC_FLOAT_TILE   8 /* f32 sums that hide the latency of multiply-adds */
+#define VEC_SIGNED_SHIFT 7 /* signed codes become unsigned by adding 128 */
 #define VEC_HAS_DOT4     1
 
 typedef __m512 v16f;
@@ -179,7 +182,8 @@ INLINE int32_t f_store_s8(int8_t *p, v16f x)
 {
     __m512i whole = _mm512_cvtps_epi32(x);
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtsepi32_epi8(whole));
-    __m256i sums = _mm256_add_epi32(_mm512_castsi512_si256(whole), _mm512_extracti64x4_epi64(whole, 1));
+    __m256i sums =
+        _mm256_add_epi32(_mm512_castsi512_si256(whole), _mm512_extracti64x4_epi64(whole, 1));
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));

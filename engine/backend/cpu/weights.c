@@ -7,8 +7,8 @@
 #include "engine/backend/cpu/lanes.h"
 #include "engine/base/checked.h"
 
-/* One matrix to move: where it comes from and where it goes. The flags are set by any task and read when pool_run has
- * returned, which orders it. */
+/* One matrix to move: where it comes from and where it goes. The flags are set by any task and read
+ * when pool_run has returned, which orders it. */
 struct move {
     const struct block_matrix *from;
     struct cpu_matrix *to;
@@ -23,11 +23,13 @@ struct cpu_loading {
     size_t move_count;
     size_t next;    /* all before it are done */
     size_t pending; /* not done */
-    unsigned char *desk; /* for each thread the rows of a part; NULL when they are read where they lie */
+    unsigned char
+        *desk; /* for each thread the rows of a part; NULL when they are read where they lie */
     size_t desk_bytes;
 };
 
-/* The load in progress: the same walk over the model first counts bytes, then hands out memory and collects moves. */
+/* The load in progress: the same walk over the model first counts bytes, then hands out memory and
+ * collects moves. */
 struct plan {
     struct cpu_layout layout;
     const struct cpu_load *load;
@@ -57,18 +59,20 @@ static size_t plan_order(struct cpu_matrix *m, bool exact, size_t row_bytes)
     return m->part_bytes == 0 ? 0 : groups;
 }
 
-static enum phid_status plan_matrix(struct plan *p, const struct block_matrix *from, struct cpu_matrix *to,
-                                    struct phid_error *err)
+static enum phid_status plan_matrix(struct plan *p, const struct block_matrix *from,
+                                    struct cpu_matrix *to, struct phid_error *err)
 {
     size_t row_bytes = quant_row_bytes(from->format, from->cols);
     if (from->data == NULL || from->rows == 0 || row_bytes == 0) {
-        return phid_fail(err, PHID_ERR_ARGUMENT, "%s: no matrix of [%zu, %zu]", from->name, from->rows, from->cols);
+        return phid_fail(err, PHID_ERR_ARGUMENT, "%s: no matrix of [%zu, %zu]", from->name,
+                         from->rows, from->cols);
     }
-    *to = (struct cpu_matrix){ .format = from->format, .name = from->name, .rows = from->rows, .cols = from->cols };
+    *to = (struct cpu_matrix){
+        .format = from->format, .name = from->name, .rows = from->rows, .cols = from->cols};
     size_t parts = plan_order(to, p->load->exact, row_bytes);
     if (parts == 0 || !checked_mul(parts, to->part_bytes, &to->bytes)) {
-        return phid_fail(err, PHID_ERR_UNSUPPORTED, "%s: no kernel for %s [%zu, %zu]", from->name, from->format->name,
-                         from->rows, from->cols);
+        return phid_fail(err, PHID_ERR_UNSUPPORTED, "%s: no kernel for %s [%zu, %zu]", from->name,
+                         from->format->name, from->rows, from->cols);
     }
     to->data = cpu_layout_part(&p->layout, to->bytes, 1);
     to->r16.rows = to->lanes.rows = to->rows;
@@ -102,13 +106,14 @@ static const float *plan_vector(struct plan *p, const float *from, size_t count)
     return to;
 }
 
-static enum phid_status plan_layer(struct plan *p, const struct block_layer *from, struct cpu_layer *to,
-                                   struct phid_error *err)
+static enum phid_status plan_layer(struct plan *p, const struct block_layer *from,
+                                   struct cpu_layer *to, struct phid_error *err)
 {
     const struct block_model *model = p->load->model;
-    const struct block_matrix *const matrices[] = { &from->q,    &from->k,  &from->v,   &from->attn_out,
-                                                    &from->gate, &from->up, &from->down };
-    struct cpu_matrix *const places[] = { &to->q, &to->k, &to->v, &to->attn_out, &to->gate, &to->up, &to->down };
+    const struct block_matrix *const matrices[] = {
+        &from->q, &from->k, &from->v, &from->attn_out, &from->gate, &from->up, &from->down};
+    struct cpu_matrix *const places[] = {&to->q,    &to->k,  &to->v,   &to->attn_out,
+                                         &to->gate, &to->up, &to->down};
     for (size_t i = 0; i < sizeof(matrices) / sizeof(matrices[0]); i++) {
         enum phid_status status = plan_matrix(p, matrices[i], places[i], err);
         if (status != PHID_OK) {
@@ -156,9 +161,10 @@ struct moving {
     struct move *move;
 };
 
-/* The rows of a part, in place or copied to the thread's desk; NULL when the file does not have them any more. */
-static const unsigned char *fetch(const struct moving *m, size_t first_row, size_t bytes, size_t row_bytes,
-                                  size_t thread)
+/* The rows of a part, in place or copied to the thread's desk; NULL when the file does not have
+ * them any more. */
+static const unsigned char *fetch(const struct moving *m, size_t first_row, size_t bytes,
+                                  size_t row_bytes, size_t thread)
 {
     const struct cpu_loading *l = m->loading;
     const unsigned char *src = (const unsigned char *)m->move->from->data + first_row * row_bytes;
@@ -176,7 +182,8 @@ static void move_task(void *context, size_t task, size_t thread)
     struct cpu_matrix *to = move->to;
     size_t part_rows = to->order == CPU_ORDER_FILE ? 1 : R16_ROWS;
     size_t row_bytes = quant_row_bytes(to->format, to->cols);
-    for (size_t i = task * TASK_PARTS; i < (task + 1) * TASK_PARTS && i * part_rows < to->rows; i++) {
+    for (size_t i = task * TASK_PARTS; i < (task + 1) * TASK_PARTS && i * part_rows < to->rows;
+         i++) {
         size_t left = to->rows - i * part_rows;
         size_t rows = left < part_rows ? left : part_rows;
         const unsigned char *src = fetch(m, i * part_rows, rows * row_bytes, row_bytes, thread);
@@ -212,20 +219,23 @@ static void loading_free(struct cpu_loading *l)
     }
 }
 
-static enum phid_status move_one(struct cpu_loading *l, size_t index, struct pool *pool, struct phid_error *err)
+static enum phid_status move_one(struct cpu_loading *l, size_t index, struct pool *pool,
+                                 struct phid_error *err)
 {
     struct move *move = &l->moves[index];
-    struct moving m = { .loading = l, .move = move };
+    struct moving m = {.loading = l, .move = move};
     pool_run(pool, move_task, &m, move->to->bytes / move->to->part_bytes / TASK_PARTS + 1);
     if (l->load.release != NULL) {
         l->load.release(l->load.user, move->from);
     }
     if (move->not_there) {
-        return phid_fail(err, PHID_ERR_IO, "tensor %s: the file has changed or was cut off since it was opened",
+        return phid_fail(err, PHID_ERR_IO,
+                         "tensor %s: the file has changed or was cut off since it was opened",
                          move->from->name);
     }
     if (move->not_finite) {
-        return phid_fail(err, PHID_ERR_FORMAT, "tensor %s: a weight is not a finite number", move->from->name);
+        return phid_fail(err, PHID_ERR_FORMAT, "tensor %s: a weight is not a finite number",
+                         move->from->name);
     }
     move->done = true;
     l->pending--;
@@ -240,8 +250,9 @@ static void forget_when_done(struct cpu_weights *w)
     }
 }
 
-enum phid_status cpu_weights_need(struct cpu_weights *w, struct pool *pool, const struct cpu_matrix *const *matrices,
-                                  size_t count, struct phid_error *err)
+enum phid_status cpu_weights_need(struct cpu_weights *w, struct pool *pool,
+                                  const struct cpu_matrix *const *matrices, size_t count,
+                                  struct phid_error *err)
 {
     for (size_t i = 0; i < count && w->loading != NULL; i++) {
         if (w->loading->moves[matrices[i]->move].done) {
@@ -256,14 +267,18 @@ enum phid_status cpu_weights_need(struct cpu_weights *w, struct pool *pool, cons
     return PHID_OK;
 }
 
-enum phid_status cpu_weights_need_layer(struct cpu_weights *w, struct pool *pool, size_t layer, struct phid_error *err)
+enum phid_status cpu_weights_need_layer(struct cpu_weights *w, struct pool *pool, size_t layer,
+                                        struct phid_error *err)
 {
     const struct cpu_layer *l = &w->layers[layer];
-    const struct cpu_matrix *const all[] = { &l->q, &l->k, &l->v, &l->attn_out, &l->gate, &l->up, &l->down };
-    return w->loading == NULL ? PHID_OK : cpu_weights_need(w, pool, all, sizeof(all) / sizeof(all[0]), err);
+    const struct cpu_matrix *const all[] = {&l->q,    &l->k,  &l->v,   &l->attn_out,
+                                            &l->gate, &l->up, &l->down};
+    return w->loading == NULL ? PHID_OK
+                              : cpu_weights_need(w, pool, all, sizeof(all) / sizeof(all[0]), err);
 }
 
-enum phid_status cpu_weights_next(struct cpu_weights *w, struct pool *pool, bool *ret_done, struct phid_error *err)
+enum phid_status cpu_weights_next(struct cpu_weights *w, struct pool *pool, bool *ret_done,
+                                  struct phid_error *err)
 {
     struct cpu_loading *l = w->loading;
     if (l != NULL) {
@@ -281,14 +296,16 @@ enum phid_status cpu_weights_next(struct cpu_weights *w, struct pool *pool, bool
 }
 
 /* The load's own memory, for a plan whose moves are counted. */
-static struct cpu_loading *loading_new(const struct plan *plan, const struct cpu_load *load, size_t threads)
+static struct cpu_loading *loading_new(const struct plan *plan, const struct cpu_load *load,
+                                       size_t threads)
 {
     struct cpu_loading *l = calloc(1, sizeof(*l));
     size_t desk;
     if (l == NULL) {
         return NULL;
     }
-    *l = (struct cpu_loading){ .load = *load, .move_count = plan->move_count, .pending = plan->move_count };
+    *l = (struct cpu_loading){
+        .load = *load, .move_count = plan->move_count, .pending = plan->move_count};
     l->moves = calloc(plan->move_count + 1, sizeof(*l->moves));
     l->desk_bytes = plan->max_row_bytes;
     if (load->read != NULL && checked_mul(l->desk_bytes, R16_ROWS, &l->desk_bytes) &&
@@ -302,11 +319,11 @@ static struct cpu_loading *loading_new(const struct plan *plan, const struct cpu
     return l;
 }
 
-enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *load, struct pool *pool,
-                                  struct phid_error *err)
+enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *load,
+                                  struct pool *pool, struct phid_error *err)
 {
-    *w = (struct cpu_weights){ .layer_count = load->last - load->first };
-    struct plan plan = { .load = load };
+    *w = (struct cpu_weights){.layer_count = load->last - load->first};
+    struct plan plan = {.load = load};
     if (w->layer_count != 0) {
         w->layers = calloc(w->layer_count, sizeof(*w->layers));
         if (w->layers == NULL) {
@@ -325,7 +342,7 @@ enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *
         status = phid_fail(err, PHID_ERR_MEMORY, "no memory to load %zu matrices", plan.move_count);
         goto fail;
     }
-    plan.layout = (struct cpu_layout){ .data = w->memory.data };
+    plan.layout = (struct cpu_layout){.data = w->memory.data};
     plan.moves = w->loading->moves;
     plan.move_count = 0;
     status = plan_all(&plan, w, err);
@@ -352,7 +369,7 @@ void cpu_weights_close(struct cpu_weights *w)
     loading_free(w->loading);
     free(w->layers);
     cpu_memory_close(&w->memory);
-    *w = (struct cpu_weights){ 0 };
+    *w = (struct cpu_weights){0};
 }
 
 void cpu_matrix_row(const struct cpu_matrix *matrix, size_t row, float *dst)

@@ -1,5 +1,5 @@
-/* Weights in memory of the backend's own, so that the model file may go away, change or shrink after the load.
- * Written during the load, read by all threads afterwards. */
+/* Weights in memory of the backend's own, so that the model file may go away, change or shrink
+ * after the load. Written during the load, read by all threads afterwards. */
 #ifndef PHID_BACKEND_CPU_WEIGHTS_H
 #define PHID_BACKEND_CPU_WEIGHTS_H
 
@@ -62,17 +62,20 @@ struct cpu_load {
 };
 
 /* A lazy load takes memory and nothing else; cpu_weights_need and cpu_weights_next do the rest. */
-enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *load, struct pool *pool,
-                                  struct phid_error *err);
+enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *load,
+                                  struct pool *pool, struct phid_error *err);
 
-/* Sees to it that these matrices are there. PHID_ERR_IO when the file is gone or has changed, PHID_ERR_FORMAT for weights
- * that are not finite; an error is final. */
-enum phid_status cpu_weights_need(struct cpu_weights *w, struct pool *pool, const struct cpu_matrix *const *matrices,
-                                  size_t count, struct phid_error *err);
-enum phid_status cpu_weights_need_layer(struct cpu_weights *w, struct pool *pool, size_t layer, struct phid_error *err);
+/* Sees to it that these matrices are there. PHID_ERR_IO when the file is gone or has changed,
+ * PHID_ERR_FORMAT for weights that are not finite; an error is final. */
+enum phid_status cpu_weights_need(struct cpu_weights *w, struct pool *pool,
+                                  const struct cpu_matrix *const *matrices, size_t count,
+                                  struct phid_error *err);
+enum phid_status cpu_weights_need_layer(struct cpu_weights *w, struct pool *pool, size_t layer,
+                                        struct phid_error *err);
 
 /* The next one that is not there; *ret_done when there is none left. */
-enum phid_status cpu_weights_next(struct cpu_weights *w, struct pool *pool, bool *ret_done, struct phid_error *err);
+enum phid_status cpu_weights_next(struct cpu_weights *w, struct pool *pool, bool *ret_done,
+                                  struct phid_error *err);
 void cpu_weights_close(struct cpu_weights *w);
 
 /* Row `row` as f32, equal to what the format's decode gives. */

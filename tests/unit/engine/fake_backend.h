@@ -26,8 +26,8 @@ struct fake_backend_control {
     atomic_int fail_step; /* the step with this number fails, -1: none */
     enum phid_status failure;
     size_t page_bytes; /* as said, not as used */
-    bool fail_copies; /* kv_copy fails */
-    bool gated; /* each step waits for a fake_backend_let */
+    bool fail_copies;  /* kv_copy fails */
+    bool gated;        /* each step waits for a fake_backend_let */
 
     atomic_int faults; /* rows that did not continue what is in their pages */
     atomic_int steps;

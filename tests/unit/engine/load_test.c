@@ -130,7 +130,8 @@ static void test_load_of_a_changed_file(void **state)
         assert_non_null(strstr(err.message, "changed or was cut off"));
         if (engine != NULL) {
             float *logits = calloc(phid_model_info(model)->vocab_size, sizeof(*logits));
-            assert_int_equal(phid_engine_logits(engine, prompt, COUNT, false, logits, &err), PHID_ERR_IO);
+            assert_int_equal(phid_engine_logits(engine, prompt, COUNT, false, logits, &err),
+                             PHID_ERR_IO);
             free(logits);
         }
         phid_engine_free(engine);

@@ -46,9 +46,9 @@ static void make_wanted(const struct phid_model *model, struct wanted *w, size_t
     for (size_t n = 0; n < stories; n++) {
         used += (size_t)snprintf(text + used, sizeof(text) - used, "%s", story);
     }
-    used += (size_t)snprintf(text + used, sizeof(text) - used, "What is %zu and %zu?", i % 7, i % 11);
-    struct phid_message message = {
-        .role = PHID_ROLE_USER, .content = text, .content_size = used};
+    used +=
+        (size_t)snprintf(text + used, sizeof(text) - used, "What is %zu and %zu?", i % 7, i % 11);
+    struct phid_message message = {.role = PHID_ROLE_USER, .content = text, .content_size = used};
     struct phid_error error = {0};
     memset(w, 0, sizeof(*w));
     if (phid_chat_tokens(model, &message, 1, &w->prompt, &w->prompt_count, &error) != PHID_OK) {

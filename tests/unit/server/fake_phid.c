@@ -243,8 +243,11 @@ void phid_engine_histogram(struct phid_engine *engine, enum phid_histogram_id id
                            struct phid_histogram *ret)
 {
     static const uint64_t bounds[] = {100000000, 2500000000};
-    *ret = (struct phid_histogram){
-        .is_time = true, .bounds = bounds, .bound_count = 2, .counts = {1, 2, 3}, .sum = 4500000000};
+    *ret = (struct phid_histogram){.is_time = true,
+                                   .bounds = bounds,
+                                   .bound_count = 2,
+                                   .counts = {1, 2, 3},
+                                   .sum = 4500000000};
 }
 
 void fake_set_load(struct phid_engine *engine, const struct phid_engine_load *load)

@@ -149,10 +149,8 @@ int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_probes),
-        cmocka_unit_test(test_a_hanging_step_is_seen),
-        cmocka_unit_test(test_loading),
-        cmocka_unit_test(test_a_server_that_never_loads),
+        cmocka_unit_test(test_probes),           cmocka_unit_test(test_a_hanging_step_is_seen),
+        cmocka_unit_test(test_loading),          cmocka_unit_test(test_a_server_that_never_loads),
         cmocka_unit_test(test_metrics_and_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* The thread pool: every task once, by a thread below the count, seen by the caller; also after sleeping. */
+/* The thread pool: every task once, by a thread below the count, seen by the caller; also after
+ * sleeping. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,12 +29,14 @@ static void count_task(void *context, size_t task, size_t thread)
     }
     r->runs[task]++;
     size_t highest = atomic_load(&r->highest_thread);
-    while (thread > highest && !atomic_compare_exchange_weak(&r->highest_thread, &highest, thread)) {
+    while (thread > highest &&
+           !atomic_compare_exchange_weak(&r->highest_thread, &highest, thread)) {
     }
     atomic_fetch_sub(&r->inside[thread], 1);
 }
 
-static void run_many(size_t threads, const size_t *counts, size_t runs, const struct timespec *pause)
+static void run_many(size_t threads, const size_t *counts, size_t runs,
+                     const struct timespec *pause)
 {
     struct phid_error err;
     struct pool *pool;
@@ -63,7 +66,7 @@ static void run_many(size_t threads, const size_t *counts, size_t runs, const st
 static void test_pool_every_task_once(void **state)
 {
     (void)state;
-    static const size_t counts[] = { 0, 1, 2, 3, 7, 64, 1000, TASKS_MAX, 1, 2 };
+    static const size_t counts[] = {0, 1, 2, 3, 7, 64, 1000, TASKS_MAX, 1, 2};
     for (size_t threads = 1; threads <= 9; threads += 2) {
         run_many(threads, counts, sizeof(counts) / sizeof(counts[0]), NULL);
     }
@@ -83,8 +86,8 @@ static void test_pool_short_runs_in_a_row(void **state)
 static void test_pool_wakes_after_sleep(void **state)
 {
     (void)state;
-    static const size_t counts[] = { 8, 8, 8, 8, 8 };
-    const struct timespec pause = { .tv_nsec = 2000000 }; /* far longer than threads spin */
+    static const size_t counts[] = {8, 8, 8, 8, 8};
+    const struct timespec pause = {.tv_nsec = 2000000}; /* far longer than threads spin */
     run_many(3, counts, sizeof(counts) / sizeof(counts[0]), &pause);
 }
 
@@ -93,7 +96,7 @@ static void nap_task(void *context, size_t task, size_t thread)
     (void)context;
     (void)task;
     (void)thread;
-    const struct timespec nap = { .tv_nsec = 2000000 };
+    const struct timespec nap = {.tv_nsec = 2000000};
     nanosleep(&nap, NULL);
 }
 

@@ -136,9 +136,12 @@ static void test_cpuid_detect(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tokens_grow),   cmocka_unit_test(test_str_compares),
-        cmocka_unit_test(test_checked_edges), cmocka_unit_test(test_clock_moves_forward),
-        cmocka_unit_test(test_cpuid_names),   cmocka_unit_test(test_cpuid_detect),
+        cmocka_unit_test(test_tokens_grow),
+        cmocka_unit_test(test_str_compares),
+        cmocka_unit_test(test_checked_edges),
+        cmocka_unit_test(test_clock_moves_forward),
+        cmocka_unit_test(test_cpuid_names),
+        cmocka_unit_test(test_cpuid_detect),
         cmocka_unit_test(test_cpuid_has_avxvnni_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

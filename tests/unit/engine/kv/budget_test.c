@@ -43,10 +43,10 @@ static void test_kv_budget_stated(void **state)
 static void test_kv_budget_default(void **state)
 {
     const uint64_t gib = UINT64_C(1) << 30;
-    expect_pages(budget(0, 0), 8 * 16);                  /* the system does not say */
-    expect_pages(budget(0, 20 * gib), 2 * 32 * 16);      /* twice all sequences, and no more */
-    expect_pages(budget(0, gib + 500000), 500);          /* what is left after the reserve */
-    expect_pages(budget(0, gib + 5000), 16);             /* but one context */
+    expect_pages(budget(0, 0), 8 * 16);             /* the system does not say */
+    expect_pages(budget(0, 20 * gib), 2 * 32 * 16); /* twice all sequences, and no more */
+    expect_pages(budget(0, gib + 500000), 500);     /* what is left after the reserve */
+    expect_pages(budget(0, gib + 5000), 16);        /* but one context */
     expect_pages(budget(0, 16000), 16);
     struct kv_budget large = budget(0, 20 * gib);
     large.page_bytes = 1 << 26;

@@ -67,7 +67,8 @@ static uint32_t use_page(struct page_pool *pool, int32_t text)
     for (int i = 0; i < BACKEND_PAGE_TOKENS; i++) {
         tokens[i] = text + i;
     }
-    struct prefix_hash link = prefix_hash_next(&pool->prefixes->secret, (struct prefix_hash){0}, tokens);
+    struct prefix_hash link =
+        prefix_hash_next(&pool->prefixes->secret, (struct prefix_hash){0}, tokens);
     prefix_put(pool->prefixes, &(struct prefix_page){.page = id,
                                                      .parent = PREFIX_NONE,
                                                      .link = link,

@@ -102,8 +102,8 @@ static bool take(struct twin *w, struct seq *s)
     uint32_t expected = PREFIX_NONE;
     if (w->pool.free_count == 0) {
         for (uint32_t p = 0; p < PAGES; p++) {
-            if (w->pool.references[p] == 0 && (expected == PREFIX_NONE ||
-                                               w->pages[p].rested_at < w->pages[expected].rested_at)) {
+            if (w->pool.references[p] == 0 &&
+                (expected == PREFIX_NONE || w->pages[p].rested_at < w->pages[expected].rested_at)) {
                 expected = p;
             }
         }
@@ -129,9 +129,9 @@ static void share_beginning(struct twin *w, struct seq *s)
 {
     size_t i = s->published, same = 0;
     size_t room = s->count - 1 - i * PAGE;
-    uint32_t page = prefix_find_beginning(&w->tree, parent_of(s, i), s->links[i],
-                                          s->tokens + i * PAGE, room < PAGE ? room : PAGE,
-                                          PREFIX_NONE, &same);
+    uint32_t page =
+        prefix_find_beginning(&w->tree, parent_of(s, i), s->links[i], s->tokens + i * PAGE,
+                              room < PAGE ? room : PAGE, PREFIX_NONE, &same);
     if (page == PREFIX_NONE) {
         return;
     }
@@ -173,8 +173,8 @@ static void publish(struct twin *w, struct seq *s)
 {
     for (; (s->published + 1) * PAGE <= s->done; s->published++) {
         size_t i = s->published;
-        uint32_t known = prefix_find(&w->tree, parent_of(s, i), s->links[i + 1],
-                                     s->tokens + i * PAGE);
+        uint32_t known =
+            prefix_find(&w->tree, parent_of(s, i), s->links[i + 1], s->tokens + i * PAGE);
         assert_int_equal(known, search(w, s, i));
         if (known != PREFIX_NONE) {
             w->pages[s->pages.ids[i]].rested_at = w->now++;
@@ -317,9 +317,9 @@ static void test_prefix_compares_tokens(void **state)
                                            PREFIX_NONE, &same),
                      4);
     assert_int_equal(same, PAGE - 1);
-    assert_int_equal(prefix_find_beginning(&t, PREFIX_NONE, (struct prefix_hash){0}, tokens, PAGE,
-                                           4, &same),
-                     PREFIX_NONE);
+    assert_int_equal(
+        prefix_find_beginning(&t, PREFIX_NONE, (struct prefix_hash){0}, tokens, PAGE, 4, &same),
+        PREFIX_NONE);
     prefix_fini(&t);
 }
 
@@ -340,7 +340,8 @@ static void test_prefix_beginnings_grow(void **state)
     assert_int_equal(prefix_find_beginning(&t, PREFIX_NONE, root, tokens, PAGE, PREFIX_NONE, &same),
                      2);
     assert_int_equal(same, 5);
-    assert_int_equal(prefix_find_beginning(&t, PREFIX_NONE, root, tokens, 4, PREFIX_NONE, &same), 2);
+    assert_int_equal(prefix_find_beginning(&t, PREFIX_NONE, root, tokens, 4, PREFIX_NONE, &same),
+                     2);
     assert_int_equal(same, 4);
     assert_int_equal(prefix_find_beginning(&t, PREFIX_NONE, root, tokens, 3, PREFIX_NONE, &same),
                      PREFIX_NONE);

@@ -1,6 +1,7 @@
 /* Chat templates as published with their models, and what Jinja2 makes of them with the settings of
- * the transformers package (trim_blocks, lstrip_blocks) for the two conversations of chat_test.c and
- * an answer wanted. An empty rendering: the template refuses the conversation or drops part of it. */
+ * the transformers package (trim_blocks, lstrip_blocks) for the two conversations of chat_test.c
+ * and an answer wanted. An empty rendering: the template refuses the conversation or drops part of
+ * it. */
 #ifndef PHID_TEST_CHAT_VECTORS_H
 #define PHID_TEST_CHAT_VECTORS_H
 

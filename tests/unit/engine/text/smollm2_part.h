@@ -1,5 +1,5 @@
-/* A part of SmolLM2's vocabulary: the single bytes, and every token and merge that can play a part in
- * the texts below, with the ids the `tokenizers` package gives those texts with the whole of it.
+/* A part of SmolLM2's vocabulary: the single bytes, and every token and merge that can play a part
+ * in the texts below, with the ids the `tokenizers` package gives those texts with the whole of it.
  * Ids are the whole vocabulary's; smollm2_ids maps them to places in smollm2_tokens. */
 #ifndef PHID_TEST_SMOLLM2_PART_H
 #define PHID_TEST_SMOLLM2_PART_H

@@ -172,13 +172,14 @@ static void test_settings_reach_the_engine(void **state)
 {
     struct world w;
     open_world(&w, (struct fake_options){.answer = "x"});
-    struct generation *g = start(&w, generation_start_chat,
-                                 CHAT(",\"temperature\":0.5,\"top_p\":0.25,\"top_k\":-1,\"min_p\":"
-                                      "0.125,\"repetition_penalty\":1.5,"
-                                      "\"frequency_penalty\":-1,\"presence_penalty\":2,\"max_"
-                                      "tokens\":9,\"max_completion_tokens\":5,"
-                                      "\"priority\":-4,\"min_tokens\":2,\"ignore_eos\":true,\"stop\":[\"a\",\"b\"],"
-                                      "\"logit_bias\":{\"3\":-100}"));
+    struct generation *g =
+        start(&w, generation_start_chat,
+              CHAT(",\"temperature\":0.5,\"top_p\":0.25,\"top_k\":-1,\"min_p\":"
+                   "0.125,\"repetition_penalty\":1.5,"
+                   "\"frequency_penalty\":-1,\"presence_penalty\":2,\"max_"
+                   "tokens\":9,\"max_completion_tokens\":5,"
+                   "\"priority\":-4,\"min_tokens\":2,\"ignore_eos\":true,\"stop\":[\"a\",\"b\"],"
+                   "\"logit_bias\":{\"3\":-100}"));
     const struct phid_request_params *p = fake_last_params(w.engine);
     assert_true(p->sampling.temperature == 0.5f && p->sampling.top_p == 0.25f &&
                 p->sampling.min_p == 0.125f);

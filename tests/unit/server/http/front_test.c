@@ -189,8 +189,8 @@ static void test_keys(void **state)
         assert_false(keys_allow(&keys, str_of(wrong[i]), none, &caller));
     }
     assert_int_equal(keys_set(&keys, empty, NULL, 1, NULL), PHID_ERR_ARGUMENT);
-    assert_true(
-        keys_allow(&keys, STR("Bearer sk-one"), none, &caller)); /* a failed change changes nothing */
+    assert_true(keys_allow(&keys, STR("Bearer sk-one"), none,
+                           &caller)); /* a failed change changes nothing */
     assert_int_equal(keys_set(&keys, NULL, NULL, 0, NULL), PHID_OK);
     assert_true(keys_allow(&keys, none, none, &caller));
     keys_fini(&keys);

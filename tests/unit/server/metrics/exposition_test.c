@@ -42,9 +42,9 @@ static void test_histogram(void **state)
     struct buf out;
     buf_init(&out, 1u << 16);
     exposition_histogram(&out, "t", "m=\"x\"", &h);
-    assert_string_equal(out.data,
-                        "t_bucket{m=\"x\",le=\"0.001\"} 1\nt_bucket{m=\"x\",le=\"2.5\"} 3\n"
-                        "t_bucket{m=\"x\",le=\"+Inf\"} 6\nt_sum{m=\"x\"} 0.0015\nt_count{m=\"x\"} 6\n");
+    assert_string_equal(
+        out.data, "t_bucket{m=\"x\",le=\"0.001\"} 1\nt_bucket{m=\"x\",le=\"2.5\"} 3\n"
+                  "t_bucket{m=\"x\",le=\"+Inf\"} 6\nt_sum{m=\"x\"} 0.0015\nt_count{m=\"x\"} 6\n");
     buf_clear(&out);
     h.is_time = false;
     h.bound_count = 0;

@@ -1,5 +1,5 @@
-/* The CPU backend against a second forward pass in f64, and against itself: however rows are batched, cut into chunks
- * or paged, the same numbers must come out. */
+/* The CPU backend against a second forward pass in f64, and against itself: however rows are
+ * batched, cut into chunks or paged, the same numbers must come out. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,8 +17,16 @@
 #define MAX_PAGES 80
 
 static const struct model_shape plain = {
-    .layers = 2, .embd = 64, .heads = 4, .kv_heads = 2, .head_dim = 16, .ff = 96, .vocab = 70, .rope_dims = 16,
-    .type = QUANT_F32, .head_type = QUANT_F32,
+    .layers = 2,
+    .embd = 64,
+    .heads = 4,
+    .kv_heads = 2,
+    .head_dim = 16,
+    .ff = 96,
+    .vocab = 70,
+    .rope_dims = 16,
+    .type = QUANT_F32,
+    .head_type = QUANT_F32,
 };
 
 struct fixture {
@@ -36,7 +44,7 @@ struct settings {
     size_t threads;
 };
 
-static const struct settings exact = { .exact = true, .kv = BACKEND_KV_F32, .threads = 2 };
+static const struct settings exact = {.exact = true, .kv = BACKEND_KV_F32, .threads = 2};
 
 static void release_counts(void *user, const struct block_matrix *matrix)
 {
@@ -44,7 +52,8 @@ static void release_counts(void *user, const struct block_matrix *matrix)
     ++*(size_t *)user;
 }
 
-static void start(struct fixture *f, const struct model_shape *shape, const struct settings *settings)
+static void start(struct fixture *f, const struct model_shape *shape,
+                  const struct settings *settings)
 {
     struct phid_error err;
     f->api = backend_cpu();
@@ -60,8 +69,8 @@ static void start(struct fixture *f, const struct model_shape *shape, const stru
     };
     assert_int_equal(f->api->open(&options, &f->backend, &err), PHID_OK);
     size_t released = 0;
-    enum phid_status status = f->api->load(f->backend, &f->model.model, 0, shape->layers, true, true, release_counts,
-                                           &released, &err);
+    enum phid_status status = f->api->load(f->backend, &f->model.model, 0, shape->layers, true,
+                                           true, release_counts, &released, &err);
     assert_int_equal(status, PHID_OK);
     assert_int_equal(released, 7 * shape->layers + (shape->tied ? 1 : 2));
     assert_int_equal(f->api->kv_create(f->backend, settings->kv, MAX_PAGES, &err), PHID_OK);
@@ -74,33 +83,36 @@ static void stop(struct fixture *f)
 }
 
 /* Runs a batch and stores the logits of all its rows. */
-static void run(struct fixture *f, const struct backend_sequence *sequences, size_t count, const int32_t *tokens,
-                float *logits)
+static void run(struct fixture *f, const struct backend_sequence *sequences, size_t count,
+                const int32_t *tokens, float *logits)
 {
     struct phid_error err;
     size_t rows = 0;
     for (size_t i = 0; i < count; i++) {
         rows += sequences[i].rows;
     }
-    struct backend_batch batch = { .tokens = tokens, .rows = rows, .sequences = sequences, .sequence_count = count };
+    struct backend_batch batch = {
+        .tokens = tokens, .rows = rows, .sequences = sequences, .sequence_count = count};
     float *hidden = calloc(rows * f->n_embd, sizeof(float));
     size_t list[MAX_ROWS];
     for (size_t i = 0; i < rows; i++) {
         list[i] = i;
     }
     assert_int_equal(f->api->embed(f->backend, &batch, hidden, &err), PHID_OK);
-    assert_int_equal(f->api->step(f->backend, &batch, 0, f->model.model.n_layers, hidden, &err), PHID_OK);
+    assert_int_equal(f->api->step(f->backend, &batch, 0, f->model.model.n_layers, hidden, &err),
+                     PHID_OK);
     assert_int_equal(f->api->head(f->backend, hidden, list, rows, logits, &err), PHID_OK);
     free(hidden);
 }
 
 /* One sequence in chunks of at most `chunk` rows, from its beginning. */
-static void run_chunks(struct fixture *f, const int32_t *tokens, size_t count, size_t chunk, enum block_rope_set set,
-                       const uint32_t *pages, float *logits)
+static void run_chunks(struct fixture *f, const int32_t *tokens, size_t count, size_t chunk,
+                       enum block_rope_set set, const uint32_t *pages, float *logits)
 {
     for (size_t done = 0; done < count; done += chunk) {
         size_t rows = count - done < chunk ? count - done : chunk;
-        struct backend_sequence s = { .rows = rows, .start = (int32_t)done, .pages = pages, .rope_set = set };
+        struct backend_sequence s = {
+            .rows = rows, .start = (int32_t)done, .pages = pages, .rope_set = set};
         run(f, &s, 1, tokens + done, logits + done * f->n_vocab);
     }
 }
@@ -114,10 +126,10 @@ static void random_tokens(int32_t *tokens, size_t count, size_t vocab, uint64_t 
     }
 }
 
-static const uint32_t mixed_pages[] = { 5, 0, 9, 3, 12, 7 };
+static const uint32_t mixed_pages[] = {5, 0, 9, 3, 12, 7};
 
-static double error_of(const struct model_shape *shape, const struct settings *settings, size_t count, size_t chunk,
-                       enum block_rope_set set)
+static double error_of(const struct model_shape *shape, const struct settings *settings,
+                       size_t count, size_t chunk, enum block_rope_set set)
 {
     struct fixture f;
     start(&f, shape, settings);
@@ -151,11 +163,13 @@ static void test_backend_exact_shapes(void **state)
         shapes[i] = plain;
     }
     shapes[1].kv_heads = 1, shapes[1].rope_dims = 8; /* MQA, partial rotary */
-    shapes[2].head_dim = 96, shapes[2].rope_dims = 96, shapes[2].kv_heads = 4, shapes[2].tied = true;
+    shapes[2].head_dim = 96, shapes[2].rope_dims = 96, shapes[2].kv_heads = 4,
+    shapes[2].tied = true;
     shapes[3].pairs = BLOCK_ROPE_INTERLEAVED, shapes[3].head_dim = 10, shapes[3].rope_dims = 10;
     shapes[4].window = 20;
     shapes[5].biases = true, shapes[5].ff = 50, shapes[5].embd = 40;
-    shapes[6].type = QUANT_Q4_K, shapes[6].head_type = QUANT_Q6_K, shapes[6].embd = 256, shapes[6].ff = 512;
+    shapes[6].type = QUANT_Q4_K, shapes[6].head_type = QUANT_Q6_K, shapes[6].embd = 256,
+    shapes[6].ff = 512;
     shapes[6].heads = 8, shapes[6].head_dim = 32, shapes[6].rope_dims = 32, shapes[6].layers = 1;
     shapes[7].type = QUANT_Q8_0, shapes[7].head_type = QUANT_BF16, shapes[7].rope_dims = 0;
     for (size_t i = 0; i < 8; i++) {
@@ -167,13 +181,13 @@ static void test_backend_exact_shapes(void **state)
 }
 
 /* Every instruction set this machine has; the scalar one always. */
-static const char *const tiers[] = { "scalar", "avx2", "avxvnni", "avx512", "avx512vnni" };
+static const char *const tiers[] = {"scalar", "avx2", "avxvnni", "avx512", "avx512vnni"};
 
 static bool tier_runs(const char *isa)
 {
     struct phid_error err;
     struct backend *b;
-    struct backend_options options = { .threads = 1, .isa = isa, .max_rows = 1 };
+    struct backend_options options = {.threads = 1, .isa = isa, .max_rows = 1};
     if (backend_cpu()->open(&options, &b, &err) != PHID_OK) {
         assert_int_equal(err.status, PHID_ERR_UNSUPPORTED);
         return false;
@@ -184,7 +198,14 @@ static bool tier_runs(const char *isa)
 
 /* 256 columns everywhere, so that every type fits; the query/key/value widths differ. */
 static const struct model_shape wide = {
-    .layers = 1, .embd = 256, .heads = 8, .kv_heads = 2, .head_dim = 32, .ff = 512, .vocab = 100, .rope_dims = 32,
+    .layers = 1,
+    .embd = 256,
+    .heads = 8,
+    .kv_heads = 2,
+    .head_dim = 32,
+    .ff = 512,
+    .vocab = 100,
+    .rope_dims = 32,
 };
 
 static void test_backend_types_near_reference(void **state)
@@ -201,9 +222,10 @@ static void test_backend_types_near_reference(void **state)
             shape.type = format->type;
             shape.head_type = format->type;
             shape.tied = i % 2 == 0;
-            struct settings settings = {
-                .isa = tiers[t], .kv = BACKEND_KV_F32, .activations = BACKEND_ACTIVATIONS_INT8, .threads = 2
-            };
+            struct settings settings = {.isa = tiers[t],
+                                        .kv = BACKEND_KV_F32,
+                                        .activations = BACKEND_ACTIVATIONS_INT8,
+                                        .threads = 2};
             char what[64];
             snprintf(what, sizeof(what), "%s, %s", tiers[t], format->name);
             double limit = format->block_weights == 1 ? 1e-5 : 0.05;
@@ -223,12 +245,12 @@ static void test_backend_types_near_reference(void **state)
 static void test_backend_int8_pages(void **state)
 {
     (void)state;
-    struct model_shape shapes[4] = { plain, plain, plain, plain };
+    struct model_shape shapes[4] = {plain, plain, plain, plain};
     shapes[0].kv_heads = 1, shapes[0].rope_dims = 8;
     shapes[1].head_dim = 96, shapes[1].rope_dims = 96;
     shapes[2].head_dim = 33, shapes[2].rope_dims = 32;
     shapes[3].window = 20;
-    struct settings settings = { .kv = BACKEND_KV_INT8, .threads = 2 };
+    struct settings settings = {.kv = BACKEND_KV_INT8, .threads = 2};
     for (size_t i = 0; i < 4; i++) {
         char what[32];
         snprintf(what, sizeof(what), "shape %zu", i);
@@ -240,7 +262,7 @@ static void test_backend_int8_pages(void **state)
 static void same_bits_however_cut(const struct model_shape *shape, const struct settings *settings)
 {
     enum { count = 150 };
-    static const size_t chunks[] = { 1, 2, 7, 64, 65, 80 };
+    static const size_t chunks[] = {1, 2, 7, 64, 65, 80};
     struct fixture f;
     start(&f, shape, settings);
     int32_t tokens[count];
@@ -259,7 +281,7 @@ static void same_bits_however_cut(const struct model_shape *shape, const struct 
 
 static void each_ordinary(void (*check)(const struct model_shape *, const struct settings *))
 {
-    static const enum quant_type types[] = { QUANT_F16, QUANT_Q4_K, QUANT_Q6_K, QUANT_Q8_0 };
+    static const enum quant_type types[] = {QUANT_F16, QUANT_Q4_K, QUANT_Q6_K, QUANT_Q8_0};
     for (size_t t = 0; t < sizeof(tiers) / sizeof(tiers[0]); t++) {
         if (!tier_runs(tiers[t])) {
             continue;
@@ -270,9 +292,10 @@ static void each_ordinary(void (*check)(const struct model_shape *, const struct
             shape.tied = true;
             shape.window = i % 2 == 0 ? 0 : 37;
             shape.kv_heads = i % 2 == 0 ? 2 : 8;
-            struct settings settings = {
-                .isa = tiers[t], .kv = BACKEND_KV_F16, .activations = BACKEND_ACTIVATIONS_INT8, .threads = 2
-            };
+            struct settings settings = {.isa = tiers[t],
+                                        .kv = BACKEND_KV_F16,
+                                        .activations = BACKEND_ACTIVATIONS_INT8,
+                                        .threads = 2};
             check(&shape, &settings);
             settings.activations = BACKEND_ACTIVATIONS_INT8X2;
             settings.kv = BACKEND_KV_INT8;
@@ -287,12 +310,13 @@ static void test_backend_chunks_same_bits(void **state)
     each_ordinary(same_bits_however_cut);
 }
 
-/* Three sequences of different lengths and rotary sets, alone and in one ragged batch, one of them decoding. */
+/* Three sequences of different lengths and rotary sets, alone and in one ragged batch, one of them
+ * decoding. */
 static void same_bits_in_a_crowd(const struct model_shape *shape, const struct settings *settings)
 {
-    static const uint32_t pages[3][2] = { { 4, 1 }, { 8, 2 }, { 6, 10 } };
-    static const size_t lengths[3] = { 30, 1, 41 };
-    static const int32_t starts[3] = { 0, 63, 40 };
+    static const uint32_t pages[3][2] = {{4, 1}, {8, 2}, {6, 10}};
+    static const size_t lengths[3] = {30, 1, 41};
+    static const int32_t starts[3] = {0, 63, 40};
     struct fixture f;
     start(&f, shape, settings);
     int32_t tokens[3][128];
@@ -307,8 +331,7 @@ static void same_bits_in_a_crowd(const struct model_shape *shape, const struct s
         enum block_rope_set set = i == 1 ? BLOCK_ROPE_LONG : BLOCK_ROPE_SHORT;
         run_chunks(&f, tokens[i], (size_t)starts[i], 64, set, pages[i], ignored);
         sequences[i] = (struct backend_sequence){
-            .rows = lengths[i], .start = starts[i], .pages = pages[i], .rope_set = set
-        };
+            .rows = lengths[i], .start = starts[i], .pages = pages[i], .rope_set = set};
         run(&f, &sequences[i], 1, tokens[i] + starts[i], alone + rows * shape->vocab);
         memcpy(batch + rows, tokens[i] + starts[i], lengths[i] * sizeof(*batch));
         sequences[i].first_row = rows;
@@ -328,8 +351,9 @@ static void test_backend_crowd_same_bits(void **state)
     each_ordinary(same_bits_in_a_crowd);
 }
 
-/* Long sequences: several ranges of keys, shared ones among them. Four continuations of one text, which share its whole
- * pages, and a stranger, each with rows of its own; in one batch and alone, with any number of threads. */
+/* Long sequences: several ranges of keys, shared ones among them. Four continuations of one text,
+ * which share its whole pages, and a stranger, each with rows of its own; in one batch and alone,
+ * with any number of threads. */
 enum { COMMON = 9 * 64 + 20, TAILS = 5, TAIL = 300, LONG_PAGES = 15 };
 
 static void long_pages(uint32_t pages[TAILS][LONG_PAGES])
@@ -344,14 +368,15 @@ static void long_pages(uint32_t pages[TAILS][LONG_PAGES])
 }
 
 /* Prefills the text and what each sequence has after it, in chunks of at most `chunk` rows. */
-static void long_prefill(struct fixture *f, uint32_t pages[TAILS][LONG_PAGES], int32_t tokens[TAILS][COMMON + TAIL],
-                         const size_t lengths[TAILS], size_t chunk)
+static void long_prefill(struct fixture *f, uint32_t pages[TAILS][LONG_PAGES],
+                         int32_t tokens[TAILS][COMMON + TAIL], const size_t lengths[TAILS],
+                         size_t chunk)
 {
     float *ignored = calloc(MAX_ROWS * f->n_vocab, sizeof(*ignored));
     for (size_t i = 0; i < TAILS; i++) {
         for (size_t done = i == 0 || i == 3 ? 0 : 9 * 64; done < lengths[i];) {
             size_t rows = lengths[i] - done < chunk ? lengths[i] - done : chunk;
-            struct backend_sequence s = { .rows = rows, .start = (int32_t)done, .pages = pages[i] };
+            struct backend_sequence s = {.rows = rows, .start = (int32_t)done, .pages = pages[i]};
             run(f, &s, 1, tokens[i] + done, ignored);
             done += rows;
         }
@@ -361,8 +386,8 @@ static void long_prefill(struct fixture *f, uint32_t pages[TAILS][LONG_PAGES], i
 
 static void same_bits_when_long(const struct model_shape *shape, const struct settings *settings)
 {
-    static const size_t lengths[TAILS] = { COMMON + 3, COMMON + 290, COMMON, COMMON + 40, 9 * 64 };
-    static const size_t rows[TAILS] = { 1, 1, 3, 30, 1 };
+    static const size_t lengths[TAILS] = {COMMON + 3, COMMON + 290, COMMON, COMMON + 40, 9 * 64};
+    static const size_t rows[TAILS] = {1, 1, 3, 30, 1};
     static int32_t tokens[TAILS][COMMON + TAIL];
     uint32_t pages[TAILS][LONG_PAGES];
     long_pages(pages);
@@ -384,8 +409,7 @@ static void same_bits_when_long(const struct model_shape *shape, const struct se
         size_t row = 0;
         for (size_t i = 0; i < TAILS; i++) {
             batch[i] = (struct backend_sequence){
-                .first_row = row, .rows = rows[i], .start = (int32_t)lengths[i], .pages = pages[i]
-            };
+                .first_row = row, .rows = rows[i], .start = (int32_t)lengths[i], .pages = pages[i]};
             memcpy(ids + row, tokens[i] + lengths[i], rows[i] * sizeof(*ids));
             struct backend_sequence alone = batch[i];
             alone.first_row = 0;
@@ -408,13 +432,13 @@ static void same_bits_when_long(const struct model_shape *shape, const struct se
 static void test_backend_long_same_bits(void **state)
 {
     (void)state;
-    static const enum backend_kv_type types[] = { BACKEND_KV_F16, BACKEND_KV_INT8, BACKEND_KV_F32 };
+    static const enum backend_kv_type types[] = {BACKEND_KV_F16, BACKEND_KV_INT8, BACKEND_KV_F32};
     for (size_t i = 0; i < 3; i++) {
         struct model_shape shape = plain;
         shape.kv_heads = i == 0 ? 2 : i == 1 ? 1 : 4;
         shape.window = i == 2 ? 400 : 0;
         shape.layers = 1;
-        struct settings settings = { .kv = types[i] };
+        struct settings settings = {.kv = types[i]};
         same_bits_when_long(&shape, &settings);
     }
 }
@@ -423,12 +447,14 @@ static void test_backend_long_same_bits(void **state)
 static void test_backend_long_near_reference(void **state)
 {
     (void)state;
-    struct settings settings = { .kv = BACKEND_KV_F32, .threads = 2 };
+    struct settings settings = {.kv = BACKEND_KV_F32, .threads = 2};
     struct model_shape shape = plain;
     assert_error_below(error_of(&shape, &settings, 384, 80, BLOCK_ROPE_SHORT), 1e-5, "long");
-    assert_error_below(error_of(&shape, &settings, 384, 3, BLOCK_ROPE_SHORT), 1e-5, "long, few rows");
+    assert_error_below(error_of(&shape, &settings, 384, 3, BLOCK_ROPE_SHORT), 1e-5,
+                       "long, few rows");
     shape.window = 300;
-    assert_error_below(error_of(&shape, &settings, 384, 50, BLOCK_ROPE_SHORT), 1e-5, "long, window");
+    assert_error_below(error_of(&shape, &settings, 384, 50, BLOCK_ROPE_SHORT), 1e-5,
+                       "long, window");
 }
 
 /* All instruction sets give the bits of the scalar kernels. */
@@ -448,10 +474,11 @@ static void test_backend_tiers_same_bits(void **state)
                 continue;
             }
             enum backend_kv_type kv = i % 2 == 0 ? BACKEND_KV_F16 : BACKEND_KV_INT8;
-            struct settings settings = { .isa = tiers[t], .kv = kv, .threads = 1 };
+            struct settings settings = {.isa = tiers[t], .kv = kv, .threads = 1};
             struct fixture f;
             start(&f, &shape, &settings);
-            run_chunks(&f, tokens, count, t == 0 ? 64 : 50, BLOCK_ROPE_SHORT, mixed_pages, t == 0 ? expected : logits);
+            run_chunks(&f, tokens, count, t == 0 ? 64 : 50, BLOCK_ROPE_SHORT, mixed_pages,
+                       t == 0 ? expected : logits);
             if (t > 0) {
                 assert_memory_equal(logits, expected, count * wide.vocab * sizeof(*logits));
             }
@@ -466,9 +493,9 @@ static void test_backend_tiers_same_bits(void **state)
 static void test_backend_kv_copy(void **state)
 {
     (void)state;
-    static const uint32_t original[] = { 3, 4 };
-    static const uint32_t copied[] = { 3, 9 };
-    struct settings settings = { .kv = BACKEND_KV_F16, .threads = 2 };
+    static const uint32_t original[] = {3, 4};
+    static const uint32_t copied[] = {3, 9};
+    struct settings settings = {.kv = BACKEND_KV_F16, .threads = 2};
     struct fixture f;
     struct phid_error err;
     start(&f, &plain, &settings);
@@ -478,7 +505,7 @@ static void test_backend_kv_copy(void **state)
     float *again = calloc(plain.vocab, sizeof(*again));
     run_chunks(&f, tokens, 100, 50, BLOCK_ROPE_SHORT, original, logits);
     assert_int_equal(f.api->kv_copy(f.backend, 4, 9, &err), PHID_OK);
-    struct backend_sequence s = { .rows = 1, .start = 100, .pages = original };
+    struct backend_sequence s = {.rows = 1, .start = 100, .pages = original};
     run(&f, &s, 1, tokens + 100, logits);
     s.pages = copied;
     run(&f, &s, 1, tokens + 100, again);
@@ -492,15 +519,16 @@ static void test_backend_kv_copy(void **state)
 static void test_backend_rejects(void **state)
 {
     (void)state;
-    struct settings settings = { .kv = BACKEND_KV_F16, .threads = 1 };
+    struct settings settings = {.kv = BACKEND_KV_F16, .threads = 1};
     struct fixture f;
     struct phid_error err;
     start(&f, &plain, &settings);
-    int32_t tokens[MAX_ROWS + 1] = { 0 };
+    int32_t tokens[MAX_ROWS + 1] = {0};
     float *hidden = calloc((MAX_ROWS + 1) * plain.embd, sizeof(*hidden));
-    uint32_t pages[2] = { 0, MAX_PAGES };
-    struct backend_sequence s = { .rows = MAX_ROWS + 1, .pages = pages };
-    struct backend_batch batch = { .tokens = tokens, .rows = MAX_ROWS + 1, .sequences = &s, .sequence_count = 1 };
+    uint32_t pages[2] = {0, MAX_PAGES};
+    struct backend_sequence s = {.rows = MAX_ROWS + 1, .pages = pages};
+    struct backend_batch batch = {
+        .tokens = tokens, .rows = MAX_ROWS + 1, .sequences = &s, .sequence_count = 1};
     assert_int_equal(f.api->embed(f.backend, &batch, hidden, &err), PHID_ERR_ARGUMENT);
     assert_int_equal(f.api->step(f.backend, &batch, 0, 2, hidden, &err), PHID_ERR_ARGUMENT);
     batch.rows = s.rows = 65; /* reaches into the page that does not exist */
@@ -513,10 +541,10 @@ static void test_backend_rejects(void **state)
     batch.rows = batch.sequence_count = 0;
     assert_int_equal(f.api->step(f.backend, &batch, 0, 2, hidden, &err), PHID_OK);
     assert_int_equal(f.api->kv_create(f.backend, BACKEND_KV_F16, 1, &err), PHID_ERR_ARGUMENT);
-    struct backend_options options = { .isa = "mmx", .max_rows = 1 };
+    struct backend_options options = {.isa = "mmx", .max_rows = 1};
     struct backend *b;
     assert_int_equal(f.api->open(&options, &b, &err), PHID_ERR_ARGUMENT);
-    options = (struct backend_options){ .max_rows = 0 };
+    options = (struct backend_options){.max_rows = 0};
     assert_int_equal(f.api->open(&options, &b, &err), PHID_ERR_ARGUMENT);
     free(hidden);
     stop(&f);
@@ -530,14 +558,15 @@ static void test_backend_out_of_memory(void **state)
     const struct backend_api *api = backend_cpu();
     model_fixture_init(&model, &plain, 1);
     struct backend *b;
-    struct backend_options options = { .threads = 1, .max_rows = 8 };
+    struct backend_options options = {.threads = 1, .max_rows = 8};
     assert_int_equal(api->open(&options, &b, &err), PHID_OK);
     assert_int_equal(api->kv_page_bytes(b, BACKEND_KV_F16), 0); /* before the load */
     assert_int_equal(api->load(b, &model.model, 0, 2, true, true, NULL, NULL, &err), PHID_OK);
     size_t page = api->kv_page_bytes(b, BACKEND_KV_F16);
     assert_int_equal(page, 2 * 2 * 64 * 16 * 2 * 2);
     assert_int_equal(api->kv_page_bytes(b, BACKEND_KV_F32), 2 * page);
-    assert_int_equal(api->kv_page_bytes(b, BACKEND_KV_INT8), page / 2 + 2 * 2 * 64 * 2 * sizeof(float));
+    assert_int_equal(api->kv_page_bytes(b, BACKEND_KV_INT8),
+                     page / 2 + 2 * 2 * 64 * 2 * sizeof(float));
     assert_int_equal(api->kv_create(b, BACKEND_KV_F16, (size_t)1 << 60, &err), PHID_ERR_MEMORY);
     assert_int_equal(api->kv_create(b, BACKEND_KV_F16, UINT32_MAX, &err), PHID_ERR_MEMORY);
     assert_int_equal(api->kv_create(b, BACKEND_KV_F16, 4, &err), PHID_OK);
@@ -552,9 +581,11 @@ static void test_backend_out_of_memory(void **state)
     options.max_rows = 1 << 20;
     assert_int_equal(api->open(&options, &b, &err), PHID_OK);
     model.model.n_ff = (size_t)1 << 28;
-    assert_int_equal(api->load(b, &model.model, 0, 2, true, true, NULL, NULL, &err), PHID_ERR_MEMORY);
+    assert_int_equal(api->load(b, &model.model, 0, 2, true, true, NULL, NULL, &err),
+                     PHID_ERR_MEMORY);
     model.model.n_ff = SIZE_MAX / 8;
-    assert_int_equal(api->load(b, &model.model, 0, 2, true, true, NULL, NULL, &err), PHID_ERR_MEMORY);
+    assert_int_equal(api->load(b, &model.model, 0, 2, true, true, NULL, NULL, &err),
+                     PHID_ERR_MEMORY);
     api->close(b);
     api->close(NULL);
     model_fixture_fini(&model);

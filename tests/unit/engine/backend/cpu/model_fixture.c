@@ -39,10 +39,12 @@ static struct block_matrix random_matrix(struct model_fixture *f, struct rng *rn
         format->encode(row, data + i * row_bytes, cols);
     }
     free(row);
-    return (struct block_matrix){ .name = name, .format = format, .data = data, .rows = rows, .cols = cols };
+    return (struct block_matrix){
+        .name = name, .format = format, .data = data, .rows = rows, .cols = cols};
 }
 
-static float *random_vector(struct model_fixture *f, struct rng *rng, size_t n, float mean, float spread)
+static float *random_vector(struct model_fixture *f, struct rng *rng, size_t n, float mean,
+                            float spread)
 {
     float *v = take(f, n * sizeof(*v));
     for (size_t i = 0; i < n; i++) {
@@ -55,7 +57,7 @@ void model_fixture_init(struct model_fixture *f, const struct model_shape *s, ui
 {
     struct rng rng;
     rng_init(&rng, seed);
-    *f = (struct model_fixture){ .blocks = calloc(BLOCKS_MAX, sizeof(void *)) };
+    *f = (struct model_fixture){.blocks = calloc(BLOCKS_MAX, sizeof(void *))};
     f->layers = take(f, s->layers * sizeof(*f->layers));
     struct block_model *m = &f->model;
     *m = (struct block_model){
@@ -71,7 +73,7 @@ void model_fixture_init(struct model_fixture *f, const struct model_shape *s, ui
         .sliding_window = s->window,
         .rope_pairs = s->pairs,
         .rope_dims = s->rope_dims,
-        .rope_magnitude = { 1.0f, 1.19f },
+        .rope_magnitude = {1.0f, 1.19f},
         .layers = f->layers,
     };
     double *frequency[2];
@@ -104,7 +106,8 @@ void model_fixture_init(struct model_fixture *f, const struct model_shape *s, ui
         }
     }
     m->embedding = random_matrix(f, &rng, "embedding", s->head_type, s->vocab, s->embd);
-    m->output = s->tied ? m->embedding : random_matrix(f, &rng, "output", s->head_type, s->vocab, s->embd);
+    m->output =
+        s->tied ? m->embedding : random_matrix(f, &rng, "output", s->head_type, s->vocab, s->embd);
     m->output_norm = random_vector(f, &rng, s->embd, 1.0f, 0.1f);
 }
 
@@ -125,7 +128,8 @@ void model_fixture_drop_data(struct model_fixture *f)
 {
     for (size_t i = 0; i < f->model.n_layers; i++) {
         struct block_layer *l = &f->layers[i];
-        struct block_matrix *all[] = { &l->q, &l->k, &l->v, &l->attn_out, &l->gate, &l->up, &l->down };
+        struct block_matrix *all[] = {&l->q,    &l->k,  &l->v,   &l->attn_out,
+                                      &l->gate, &l->up, &l->down};
         for (size_t j = 0; j < sizeof(all) / sizeof(all[0]); j++) {
             drop(all[j]);
         }
@@ -161,7 +165,8 @@ static void normalize(const double *x, const float *weight, size_t n, double eps
     }
 }
 
-static void rotate(const struct block_model *m, enum block_rope_set set, size_t position, double *x, size_t heads)
+static void rotate(const struct block_model *m, enum block_rope_set set, size_t position, double *x,
+                   size_t heads)
 {
     for (size_t h = 0; h < heads; h++) {
         double *head = x + h * m->head_dim;
@@ -170,7 +175,8 @@ static void rotate(const struct block_model *m, enum block_rope_set set, size_t 
             double c = cos(theta) * (double)m->rope_magnitude[set];
             double s = sin(theta) * (double)m->rope_magnitude[set];
             double *a = m->rope_pairs == BLOCK_ROPE_NEOX ? &head[i] : &head[2 * i];
-            double *b = m->rope_pairs == BLOCK_ROPE_NEOX ? &head[i + m->rope_dims / 2] : &head[2 * i + 1];
+            double *b =
+                m->rope_pairs == BLOCK_ROPE_NEOX ? &head[i + m->rope_dims / 2] : &head[2 * i + 1];
             double turned = *a * c - *b * s;
             *b = *a * s + *b * c;
             *a = turned;
@@ -179,8 +185,8 @@ static void rotate(const struct block_model *m, enum block_rope_set set, size_t 
 }
 
 /* q: one row; k, v: rows 0 .. position. */
-static void attend(const struct block_model *m, size_t position, const double *q, const double *k, const double *v,
-                   double *scores, double *out)
+static void attend(const struct block_model *m, size_t position, const double *q, const double *k,
+                   const double *v, double *scores, double *out)
 {
     size_t stride = m->n_kv_heads * m->head_dim;
     for (size_t h = 0; h < m->n_heads; h++) {
@@ -204,8 +210,8 @@ static void attend(const struct block_model *m, size_t position, const double *q
     }
 }
 
-static void run_layer(const struct block_model *m, const struct block_layer *l, enum block_rope_set set, size_t count,
-                      double *hidden)
+static void run_layer(const struct block_model *m, const struct block_layer *l,
+                      enum block_rope_set set, size_t count, double *hidden)
 {
     size_t q_size = m->n_heads * m->head_dim;
     size_t kv_size = m->n_kv_heads * m->head_dim;
@@ -242,14 +248,14 @@ static void run_layer(const struct block_model *m, const struct block_layer *l, 
             row[i] += out[i];
         }
     }
-    void *const all[] = { q, k, v, normed, attended, out, scores, gate, up };
+    void *const all[] = {q, k, v, normed, attended, out, scores, gate, up};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         free(all[i]);
     }
 }
 
-void model_reference(const struct block_model *m, enum block_rope_set set, const int32_t *tokens, size_t count,
-                     double *logits)
+void model_reference(const struct block_model *m, enum block_rope_set set, const int32_t *tokens,
+                     size_t count, double *logits)
 {
     double *hidden = calloc(count * m->n_embd, sizeof(double));
     double *normed = calloc(m->n_embd, sizeof(double));

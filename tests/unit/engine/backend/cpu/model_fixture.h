@@ -1,5 +1,5 @@
-/* A small model of random weights and its forward pass written down a second time, in f64, one token after the other
- * with whole attention rows: what the backend must compute. */
+/* A small model of random weights and its forward pass written down a second time, in f64, one
+ * token after the other with whole attention rows: what the backend must compute. */
 #ifndef PHID_TESTS_BACKEND_CPU_MODEL_FIXTURE_H
 #define PHID_TESTS_BACKEND_CPU_MODEL_FIXTURE_H
 
@@ -14,8 +14,8 @@ struct model_shape {
     enum block_rope_pairs pairs;
     int32_t window;
     bool tied, biases;
-    enum quant_type type;       /* of all matrices */
-    enum quant_type head_type;  /* of embedding and output */
+    enum quant_type type;      /* of all matrices */
+    enum quant_type head_type; /* of embedding and output */
 };
 
 struct model_fixture {
@@ -33,8 +33,8 @@ void model_fixture_fini(struct model_fixture *f);
 void model_fixture_drop_data(struct model_fixture *f);
 
 /* logits: [count, n_vocab] f64 of all positions of one sequence. Before model_fixture_drop_data. */
-void model_reference(const struct block_model *model, enum block_rope_set set, const int32_t *tokens, size_t count,
-                     double *logits);
+void model_reference(const struct block_model *model, enum block_rope_set set,
+                     const int32_t *tokens, size_t count, double *logits);
 
 /* sqrt(sum (a - b)^2 / sum b^2) */
 double relative_rms(const float *a, const double *b, size_t n);
