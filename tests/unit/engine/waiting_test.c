@@ -277,6 +277,7 @@ static void test_waiting_victims_by_priority(void **state)
     struct phid_engine_options options = world_pool(1); /* 8 pages for everybody */
     options.max_running = 2;
     world_init(&w, 0, &options);
+    fake_backend.gated = true; /* they begin together */
     int32_t prompts[2][60];
     struct client clients[2];
     for (int i = 0; i < 2; i++) {
@@ -285,6 +286,7 @@ static void test_waiting_victims_by_priority(void **state)
         params.priority = i == 0 ? 1 : 0; /* the older one is the less important */
         client_submit(&clients[i], w.engine, &params);
     }
+    fake_backend_let(-1);
     for (int i = 1; i >= 0; i--) {
         world_expect_answer(&w, &clients[i], prompts[i], 60, 200, 0);
     }
