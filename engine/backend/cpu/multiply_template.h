@@ -71,8 +71,7 @@ INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *cons
         {
             UNROLL for (int i = 0; i < groups; i++)
             {
-                acc[i * tokens + t] =
-                    i_dot4(acc[i * tokens + t], codes[i], x + (g * tokens + t) * 4);
+                acc[i * tokens + t] = i_dot4(acc[i * tokens + t], codes[i], x, g * tokens + t);
             }
         }
     }

@@ -55,7 +55,7 @@ static double spin_int8(size_t rounds)
         {
             UNROLL for (int i = 0; i < count; i++)
             {
-                sums[i] = i_dot4(sums[i], codes, y);
+                sums[i] = i_dot4(sums[i], codes, y, 0);
             }
         }
     }

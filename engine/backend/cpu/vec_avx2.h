@@ -341,10 +341,11 @@ INLINE void c_hide(v64 *x)
 
 #if VEC_HAS_DOT4
 
-/* x + the sums of four products of unsigned codes and the four bytes at p */
-INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p)
+/* x + the sums of four products of codes and four bytes: those of number `four` behind p. A block's
+ * activations are a multiple of 16 bytes from p, so that a register may be loaded from them. */
+INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p, int four)
 {
-    __m256i y = broadcast4(p);
+    __m256i y = broadcast4(p + 4 * four);
     return (v16i){_mm256_dpbusd_avx_epi32(x.a, codes.a, y),
                   _mm256_dpbusd_avx_epi32(x.b, codes.b, y)};
 }

@@ -254,11 +254,10 @@ INLINE v16i i_add_shifted(v16i x, int32_t y, int shift)
     return _mm512_add_epi32(x, _mm512_set1_epi32((int32_t)((uint32_t)y << shift)));
 }
 
-/* x + the four products of the unsigned codes of a lane and the bytes at p. */
-INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p)
+INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p, int four)
 {
     int32_t word;
-    memcpy(&word, p, sizeof(word));
+    memcpy(&word, p + 4 * four, sizeof(word));
     return _mm512_dpbusd_epi32(x, codes, _mm512_set1_epi32(word));
 }
 
