@@ -1,5 +1,7 @@
 #include "config/options.h"
 
+#include "engine/base/nearest.h"
+
 #define AT(field) offsetof(struct config, field)
 
 static const char *const activations[] = {"auto", "int8", "int8x2", NULL};
@@ -362,39 +364,6 @@ void *option_value(const struct option *option, struct config *config)
 
 /* ------------------------------------------------------------ suggestions */
 
-#define DISTANCE_MAX 64
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Levenshtein distance with neighbours' swaps counted once; words beyond DISTANCE_MAX bytes are
- * infinitely far. */
-static size_t distance(struct str a, struct str b)
-{
-    size_t rows[3][DISTANCE_MAX + 1];
-    if (a.size > DISTANCE_MAX || b.size > DISTANCE_MAX) {
-        return SIZE_MAX;
-    }
-    for (size_t j = 0; j <= b.size; j++) {
-        rows[0][j] = j;
-    }
-    for (size_t i = 1; i <= a.size; i++) {
-        size_t *now = rows[i % 3], *last = rows[(i - 1) % 3], *older = rows[(i + 1) % 3];
-        now[0] = i;
-        for (size_t j = 1; j <= b.size; j++) {
-            size_t cost = a.data[i - 1] == b.data[j - 1] ? 0 : 1;
-            now[j] = smaller(smaller(now[j - 1] + 1, last[j] + 1), last[j - 1] + cost);
-            if (i > 1 && j > 1 && a.data[i - 1] == b.data[j - 2] &&
-                a.data[i - 2] == b.data[j - 1]) {
-                now[j] = smaller(now[j], older[j - 2] + 1);
-            }
-        }
-    }
-    return rows[a.size % 3][b.size];
-}
-
 static struct str last_part(struct str key)
 {
     for (size_t i = key.size; i > 0; i--) {
@@ -409,10 +378,10 @@ static struct str last_part(struct str key)
  */
 static size_t key_distance(struct str key, struct str candidate)
 {
-    size_t whole = distance(key, candidate);
-    size_t word = distance(last_part(key), last_part(candidate));
+    size_t whole = nearest_distance(key, candidate);
+    size_t word = nearest_distance(last_part(key), last_part(candidate));
     word = word == SIZE_MAX ? word : word + 1;
-    return smaller(whole, word);
+    return word < whole ? word : whole;
 }
 
 /* The group words directly below `parent`, each once ("host, port, tls"). */
@@ -440,17 +409,12 @@ static void list_children(struct str parent, struct buf *out)
 
 void option_hint(struct str key, struct buf *out)
 {
-    size_t best = SIZE_MAX;
-    struct str nearest = {NULL, 0};
+    struct nearest nearest = {0};
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         struct str candidate = str_of(options[i].key);
         /* The key itself and the groups above it. */
         while (true) {
-            size_t d = key_distance(key, candidate);
-            if (d < best) {
-                best = d;
-                nearest = candidate;
-            }
+            nearest_offer(&nearest, candidate, key_distance(key, candidate));
             struct str word = last_part(candidate);
             if (word.size == candidate.size) {
                 break;
@@ -458,10 +422,9 @@ void option_hint(struct str key, struct buf *out)
             candidate.size -= word.size + 1;
         }
     }
-    size_t word = last_part(key).size;
-    if (nearest.size > 0 && best <= (word < 6 ? 2 : word / 3 + 1)) {
+    if (nearest_found(&nearest, last_part(key).size)) {
         buf_append_c(out, "; did you mean ");
-        buf_append_str(out, nearest);
+        buf_append_str(out, nearest.word);
         buf_append_c(out, "?");
         return;
     }

@@ -49,7 +49,7 @@ int main(int argc, char **argv)
     }
     const struct command *command = cli_command(name);
     if (command == NULL) {
-        return cli_usage("unknown command %.60s; `phid help` lists them", name);
+        return cli_unknown_command(name);
     }
     return finish(command->run(argc - 1, argv + 1));
 }

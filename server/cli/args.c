@@ -6,6 +6,7 @@
 
 #include "config/options.h"
 #include "config/scalar.h"
+#include "engine/base/nearest.h"
 #include "server/cli/cli.h"
 
 /* One flag as found in argv, with its value where it takes one. */
@@ -84,6 +85,33 @@ static bool find_letter(char letter, const struct arg *table, struct found *ret)
         return true;
     }
     return false;
+}
+
+/* Says that the command has no flag `name`, and which one may have been meant. */
+static int unknown_flag(const char *command, struct str name, const struct arg *table)
+{
+    struct nearest nearest = {0};
+    for (const struct arg *arg = table; arg->name != NULL; arg++) {
+        nearest_offer(&nearest, str_of(arg->name), nearest_distance(name, str_of(arg->name)));
+    }
+    const struct option *option;
+    for (size_t i = 0; (option = option_at(i)) != NULL; i++) {
+        if (option->flag != NULL) {
+            struct str flag = str_of(option->flag);
+            nearest_offer(&nearest, flag, nearest_distance(name, flag));
+        }
+    }
+    for (size_t i = 0; i < BUILTIN_COUNT; i++) {
+        struct str flag = str_of(builtins[i].name);
+        nearest_offer(&nearest, flag, nearest_distance(name, flag));
+    }
+    int size = name.size < 60 ? (int)name.size : 60;
+    if (nearest_found(&nearest, name.size - 2)) {
+        return cli_usage("%s: unknown flag %.*s; did you mean %.*s?", command, size, name.data,
+                         (int)nearest.word.size, nearest.word.data);
+    }
+    return cli_usage("%s: unknown flag %.*s; `phid %s --help` lists them", command, size, name.data,
+                     command);
 }
 
 /* ---------------------------------------------------------------- values */
@@ -261,8 +289,7 @@ static int walk_flag(const struct walk *w, int argc, char **argv, int *index)
         size_t size = strcspn(text, "=");
         snprintf(flag, sizeof(flag), "%.*s", (int)(size < 60 ? size : 60), text);
         if (!find_long((struct str){text, size}, w->table, &found)) {
-            return cli_usage("%s: unknown flag %s; `phid %s --help` lists them", w->command->name,
-                             flag, w->command->name);
+            return unknown_flag(w->command->name, (struct str){text, size}, w->table);
         }
         value = text[size] == '=' ? text + size + 1 : NULL;
         if (value != NULL && !found.takes_value) {

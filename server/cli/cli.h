@@ -40,6 +40,9 @@ int cli_help(int argc, char **argv);
 /* The entry of cli_commands with this name, NULL when there is none. */
 const struct command *cli_command(const char *name);
 
+/* Says that there is no such command, and which one may have been meant; CLI_USAGE. */
+int cli_unknown_command(const char *name);
+
 /* Where model.path lies: the path itself, or under models/ for a name that `phid pull` knows. Heap.
  */
 enum phid_status cli_model_path(const struct config *config, char **ret_path,

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/nearest.h"
 #include "server/cli/cli.h"
 
 const struct command cli_commands[] = {
@@ -34,6 +35,19 @@ const struct command *cli_command(const char *name)
     return NULL;
 }
 
+int cli_unknown_command(const char *name)
+{
+    struct nearest nearest = {0};
+    for (const struct command *c = cli_commands; c->name != NULL; c++) {
+        nearest_offer(&nearest, str_of(c->name), nearest_distance(str_of(name), str_of(c->name)));
+    }
+    if (nearest_found(&nearest, strlen(name))) {
+        return cli_usage("unknown command %.60s; did you mean %.*s?", name, (int)nearest.word.size,
+                         nearest.word.data);
+    }
+    return cli_usage("unknown command %.60s; `phid help` lists them", name);
+}
+
 int cli_help(int argc, char **argv)
 {
     if (argc > 2) {
@@ -42,7 +56,7 @@ int cli_help(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--help") != 0 && strcmp(argv[1], "-h") != 0) {
         const struct command *command = cli_command(argv[1]);
         if (command == NULL) {
-            return cli_usage("unknown command %.60s; `phid help` lists them", argv[1]);
+            return cli_unknown_command(argv[1]);
         }
         if (command->run == cli_help) {
             return cli_help(1, argv);

@@ -46,10 +46,13 @@ def ids_of(text, *flags):
 
 @pytest.mark.parametrize("arguments, message", [
     ([], "expected a command"),
-    (["nonsense"], "unknown command nonsense"),
+    (["nonsense"], "unknown command nonsense; `phid help` lists them"),
     (["serve"], "no model"),
     (["serve", "-m"], "-m: expected a value"),
-    (["serve", "--prot", "1"], "serve: unknown flag --prot"),
+    (["serve", "--prot", "1"], "serve: unknown flag --prot; did you mean --port?"),
+    (["serve", "--zzzzzz", "1"], "serve: unknown flag --zzzzzz; `phid serve --help` lists them"),
+    (["srve"], "unknown command srve; did you mean serve?"),
+    (["help", "benhc"], "unknown command benhc; did you mean bench?"),
     (["serve", "-x"], "unknown flag -x"),
     (["serve", "extra"], "unexpected argument extra"),
     (["serve", "-m", "x", "--port", "65536"], "--port: expected an integer from 1 to 65535"),
