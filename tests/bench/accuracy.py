@@ -2,10 +2,15 @@
 """How far a model's ordinary path is from the exact one: relative RMS and KL divergence of the logits of a text.
 
     tests/bench/accuracy.py -m MODEL.gguf [--text FILE] [--tokens N] [--json] [--variant NAME=KEY=VALUE[,KEY=VALUE..]]...
+    tests/bench/accuracy.py -m MODEL.gguf --peer NAME=FILE [--peer NAME=FILE]... [--variant ...]
 
 The exact path has f32 activations and KV and decodes weights to f32 (`phid eval --exact`). Each variant is the ordinary path
 with some keys of the configuration set; without any: as it is, with int8 KV, with one and with two int8 terms of an
 activation. Needs numpy.
+
+--peer: beside them stands another program, whose logits of the same file are in FILE, as
+`llama-perplexity -m MODEL.gguf -f TEXT -c 256 -b 256 --chunks 1 --save-all-logits FILE` writes them (TEXT of 512 tokens or more). Tokens
+and positions are then the file's. It holds log-probabilities down to 16 below the largest, so that is what is compared, of all.
 """
 import argparse
 import json
@@ -66,6 +71,47 @@ def compare(got, exact):
             "kl_max": float(np.max(divergence)), "top1": same / len(exact)}
 
 
+def peer_of(file):
+    """Tokens of the first chunk, the first position that has logits, and log-probabilities [positions, vocabulary]."""
+    raw = pathlib.Path(file).read_bytes()
+    context, vocabulary, chunks = np.frombuffer(raw, "<i4", 3, 8)
+    if raw[:8] != b"_logits_" or context < 4 or vocabulary < 1 or chunks < 1:
+        sys.exit(f"{file}: not what llama-perplexity --save-all-logits writes")
+    tokens = np.frombuffer(raw, "<i4", context, 20).tolist()
+    first = context // 2
+    # A row: the step and the least value as f32, then the vocabulary in such steps; an even number of 16-bit words.
+    row, count = 2 * ((vocabulary + 1) // 2) + 4, context - 1 - first
+    words = np.frombuffer(raw, "<u2", count * row, 20 + 4 * context * chunks).reshape(count, row)
+    scales = np.ascontiguousarray(words[:, :4]).view("<f4").astype(np.float64)
+    return tokens, int(first), scales[:, 1:] + scales[:, :1] * words[:, 4:4 + vocabulary]
+
+
+def as_kept(logits):
+    """Log-probabilities no further than 16 below the largest, as in such a file."""
+    logits = logits.astype(np.float64)
+    kept = np.maximum(logits, logits.max(axis=1, keepdims=True) - 16)
+    return kept - logits.max(axis=1, keepdims=True) - np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True))
+
+
+def measure_beside(model, files, variants):
+    """The same for our variants and for peers, on the peers' tokens and positions."""
+    peers = {name: peer_of(file) for name, file in files.items()}
+    tokens, first, _ = next(iter(peers.values()))
+    if any(other[0] != tokens for other in peers.values()):
+        sys.exit("the peers' files are not of the same text")
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        def kept(flags, name):
+            return as_kept(logits_of(model, tokens, flags, pathlib.Path(folder) / name)[first:len(tokens) - 1])
+        exact = kept(["--exact"], "exact")
+        for name, (_, _, got) in peers.items():
+            results[name] = compare(got, exact)
+        for variant in variants:
+            name, _, keys = variant.partition("=")
+            results[name] = compare(kept([part for key in keys.split(",") if key for part in ("--set", key)], "other"), exact)
+    return len(exact), results
+
+
 def measure(model, tokens, variants):
     results = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -83,14 +129,20 @@ def main():
     parser.add_argument("--text", type=pathlib.Path, default=ROOT / "README.md", help="UTF-8 (README.md)")
     parser.add_argument("--tokens", type=int, default=256, help="of the text, at most (256)")
     parser.add_argument("--variant", action="append", metavar="NAME=KEY=VALUE", help="repeatable")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=FILE", help="logits of another program; repeatable")
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
-    tokens = tokens_of(wanted.model, wanted.text.read_text(encoding="utf-8"), wanted.tokens)
-    results = measure(wanted.model, tokens, wanted.variant or VARIANTS)
+    variants = wanted.variant or VARIANTS
+    if wanted.peer:
+        count, results = measure_beside(wanted.model, dict(peer.split("=", 1) for peer in wanted.peer), variants)
+        source = "the peers' text"
+    else:
+        tokens = tokens_of(wanted.model, wanted.text.read_text(encoding="utf-8"), wanted.tokens)
+        count, source, results = len(tokens), wanted.text.name, measure(wanted.model, tokens, variants)
     if wanted.json:
-        print(json.dumps({"tokens": len(tokens), "variants": results}))
+        print(json.dumps({"tokens": count, "variants": results}))
         return
-    print(f"{len(tokens)} tokens of {wanted.text.name}, against the exact path")
+    print(f"{count} tokens of {source}, against the exact path")
     print(f"{'':16} {'relative RMS':>12} {'KL mean':>10} {'KL largest':>10} {'same first':>10}")
     for name, r in results.items():
         print(f"{name:16} {r['relative_rms']:12.2e} {r['kl_mean']:10.2e} {r['kl_max']:10.2e} {r['top1']:10.1%}")

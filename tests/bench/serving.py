@@ -130,16 +130,19 @@ def gaps_within(trace, begin, end):
     return out
 
 
+# Bytes of characters, the ids 3 to 258 of these vocabularies, come to a client only when the character is whole: without them every
+# token is seen when it is made.
+NO_BYTES = json.dumps({"logit_bias": {str(i): -100 for i in range(3, 259)}})
+
+
 def gap(b):
-    """Running streams while a long prompt arrives. Bytes of characters, the ids 3 to 258 of these vocabularies, come to a client only
-    when the character is whole: without them every token is seen when it is made."""
+    """Running streams while a long prompt arrives."""
     o = b.options
-    no_bytes = json.dumps({"logit_bias": {str(i): -100 for i in range(3, 259)}})
     with b.server("engine.speculation=off", f"engine.context={o.long_prompt + 1024}") as server:
         lone = b.load(server, "--requests", 1, "--prompt-tokens", 16, "--answer-tokens", 16, "--warmup", 1).result()
         target = max(100.0, 2 * lone["median_itl_ms"])
         streams = b.load(server, "--concurrency", o.streams, "--duration", 600, "--prompt-tokens", 16, "--answer-tokens", 900,
-                         "--extra", no_bytes, trace=True)
+                         "--extra", NO_BYTES, trace=True)
         wait_for(lambda: metrics(server)["phid_requests_running"] >= o.streams)
         time.sleep(2)
         done, begin = metrics(server)["phid_prefill_tokens_total"], time.monotonic()

@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from requantize import requantize
@@ -48,3 +49,28 @@ def test_smollm2(phid):
     variants = gate(phid, SMOL, "--tokens", "64")
     check(variants["ordinary"], 2e-3, 1e-4, 0.98)
     check(variants["kv-int8"], 2e-2, 2e-3, 0.93)
+
+
+def test_beside_another_program(phid, tmp_path):
+    """A file as llama-perplexity writes it: our exact logits in its form come out as exact as its 16 bits are."""
+    tokens = [1, *range(400, 431)]
+    rows = exact_rows(phid, tokens)[16:31]
+    most, least = rows.max(axis=1, keepdims=True), np.maximum(rows.min(axis=1, keepdims=True), rows.max(axis=1, keepdims=True) - 16)
+    scale = (most - least) / 65535
+    least_probability = least - most - np.log(np.exp(rows - most).sum(axis=1, keepdims=True))
+    head = np.concatenate([scale, least_probability], axis=1).astype("<f4").view("<u2")
+    steps = np.maximum(0, np.rint((rows - least) / scale)).astype("<u2")
+    odd = np.zeros((len(rows), rows.shape[1] % 2), "<u2")
+    file = tmp_path / "logits"
+    file.write_bytes(b"_logits_" + np.array([32, rows.shape[1], 1, *tokens], "<i4").tobytes()
+                     + np.concatenate([head, steps, odd], axis=1).tobytes())
+    variants = gate(phid, TINY, "--peer", f"same={file}", "--variant", "ordinary=")
+    assert list(variants) == ["same", "ordinary"]
+    check(variants["same"], 1e-4, 1e-6, 1)
+    check(variants["ordinary"], 2e-3, 1e-4, 0.95)
+
+
+def exact_rows(phid, tokens):
+    command = [phid.program, "eval", "-m", str(TINY), "--tokens", ",".join(map(str, tokens)), "--logits", "all", "--format", "f32", "--exact"]
+    raw = subprocess.run(command, capture_output=True, check=True, timeout=120).stdout
+    return np.frombuffer(raw, "<f4").reshape(len(tokens), -1).astype(np.float64)
