@@ -28,20 +28,20 @@
  * index but one (codes) or the fastest. */
 struct q8_tile {
     size_t tokens;
-    const int8_t *codes;           /* [cols / 4][tokens][4], -127..127 */
-    const float *scale;            /* [blocks][tokens] */
-    const int32_t *minus_sum;      /* [blocks][tokens]: minus the sum of the block's codes */
-    const int32_t *minus_half_sum; /* [2 * blocks][tokens]: of each half block */
-    const float *scaled_sum;       /* scale * (float)sum of codes */
+    const int8_t *codes;  /* [cols / 4][tokens][4], -127..127 */
+    const float *scale;   /* [blocks][tokens] */
+    const int32_t *start; /* [blocks][tokens]: sum_base - sum_step * sum of the block's codes */
+    const int32_t *half_start; /* [2 * blocks][tokens]: of each half block */
+    const float *scaled_sum;   /* scale * (float)sum of codes */
     const float *scaled_half_sum;
 };
 
-/* Some blocks of one row group, opened for use by many tokens: a code is a byte, a scale an f32. */
+/* Some blocks of one row group, opened for use by many tokens, in the kernel's own form: at most a
+ * byte for each code and three f32 for each row and half block. What belongs to a block lies
+ * together, so that a panel takes no more of the first-level cache than its size. */
+#define CPU_PANEL_BLOCK_BYTES (R16_STEPS * R16_VECTOR + 2 * 3 * R16_ROWS * sizeof(float))
 struct r16_panel {
-    unsigned char
-        codes[CPU_PANEL_BLOCKS * R16_BLOCK * R16_ROWS]; /* [blocks][R16_STEPS][R16_VECTOR] */
-    float scale[2 * CPU_PANEL_BLOCKS * R16_ROWS];       /* [blocks, or halves][R16_ROWS] */
-    float bias[2 * CPU_PANEL_BLOCKS * R16_ROWS];        /* for kinds that have one */
+    unsigned char data[CPU_PANEL_BLOCKS * CPU_PANEL_BLOCK_BYTES];
 };
 
 /* What RMSNorm multiplies with. Squares that overflowed give NaN, which the sampler reports: a
@@ -103,6 +103,8 @@ struct cpu_kernels {
     size_t panel_groups; /* row groups that multiply_panels takes at once */
     size_t panel_blocks; /* blocks in a panel, except the last of a row; a multiple of
                             R16_UNIT_BLOCKS */
+    int32_t sum_base;    /* of q8_tile's start: what it likes to begin sums with for kinds whose */
+    int32_t sum_step;    /* codes are above the values */
 
     /* Quantizes n (a multiple of 32) elements: for each block m = max |x|, scale = m / 127 and
      * code = x * (127 / m) rounded to nearest even; all 0 when m < 2^-100. half_sums: sums of 16
@@ -111,9 +113,9 @@ struct cpu_kernels {
 
     /* y[token * y_stride + row] for the rows of `groups` row groups from `first` and all tokens of
      * x; y unaligned. Per row and token, for blocks (or halves, for kinds that have them) in
-     * ascending order, from sum = 0: sum = fma((float)(sum of value * code), weight scale *
-     * activation scale, sum) sum = fma(weight bias, scaled sum of codes, sum)          only for
-     * kinds with a bias */
+     * ascending order, from sum = 0:
+     *   sum = fma((float)(sum of value * code) * weight scale, activation scale, sum)
+     *   sum = fma(weight bias, scaled sum of codes, sum)     only for kinds with a bias */
     void (*multiply)(const struct r16_matrix *m, size_t first, size_t groups,
                      const struct q8_tile *x, float *y, size_t y_stride);
 
@@ -189,6 +191,11 @@ struct cpu_kernels {
 };
 
 extern const unsigned char cpu_peak_bytes[64]; /* something to multiply */
+
+/* 1.5 * 2^23 and its bits: from there whole numbers of up to 22 bits are added to the bits of a
+ * float and to its value alike. */
+#define CPU_FLOAT_BASE 12582912.0f
+#define CPU_FLOAT_BITS 0x4b400000
 
 extern const struct cpu_kernels cpu_kernels_scalar;
 extern const struct cpu_kernels cpu_kernels_avx2;

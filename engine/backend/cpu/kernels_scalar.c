@@ -44,8 +44,7 @@ struct term {
 static float add_term(enum r16_kind kind, const struct term *t, const struct q8_tile *x,
                       size_t token, size_t block, size_t half, float sum)
 {
-    float scale = t->scale * x->scale[block * x->tokens + token];
-    sum = fmaf((float)t->dot, scale, sum);
+    sum = fmaf((float)t->dot * t->scale, x->scale[block * x->tokens + token], sum);
     if (r16_has_bias(kind)) {
         const float *sums =
             r16_has_halves(kind) ? x->scaled_half_sum + 2 * block * x->tokens : NULL;
@@ -95,7 +94,14 @@ static void multiply(const struct r16_matrix *m, size_t first, size_t groups,
     }
 }
 
-/* Opened codes are values (signed bytes). */
+/* A block of an opened panel: its values (signed bytes) as R16 orders codes, then scales and biases
+ * of its halves. */
+struct opened {
+    int8_t values[R16_BLOCK * R16_ROWS];
+    float scale[2 * R16_ROWS];
+    float bias[2 * R16_ROWS];
+};
+
 static void open_panel(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
                        struct r16_panel *panel)
 {
@@ -107,15 +113,15 @@ static void open_panel(const struct r16_matrix *m, size_t group, size_t first_bl
         size_t here = blocks - done < R16_UNIT_BLOCKS ? blocks - done : R16_UNIT_BLOCKS;
         for (size_t b = 0; b < here; b++) {
             for (size_t lane = 0; lane < R16_ROWS; lane++) {
-                unsigned char *codes = panel->codes + (done + b) * R16_BLOCK * R16_ROWS;
+                struct opened *opened = (struct opened *)(void *)panel->data + done + b;
                 for (size_t k = 0; k < R16_BLOCK; k++) {
-                    codes[k / 4 * R16_VECTOR + 4 * lane + k % 4] =
-                        (unsigned char)r16_value(m->kind, unit, here, b, lane, k);
+                    opened->values[k / 4 * R16_VECTOR + 4 * lane + k % 4] =
+                        (int8_t)r16_value(m->kind, unit, here, b, lane, k);
                 }
                 for (size_t half = 0; half < halves; half++) {
-                    size_t at = ((done + b) * halves + half) * R16_ROWS + lane;
-                    panel->scale[at] = r16_scale(m->kind, unit, here, b, lane, half);
-                    panel->bias[at] = r16_bias(m->kind, unit, here, b, lane, half);
+                    size_t at = half * R16_ROWS + lane;
+                    opened->scale[at] = r16_scale(m->kind, unit, here, b, lane, half);
+                    opened->bias[at] = r16_bias(m->kind, unit, here, b, lane, half);
                 }
             }
         }
@@ -130,12 +136,12 @@ static float continue_sum(enum r16_kind kind, const struct r16_panel *panel, siz
     size_t halves = r16_has_halves(kind) ? 2 : 1;
     size_t columns = R16_BLOCK / halves;
     for (size_t b = 0; b < blocks; b++) {
-        const unsigned char *codes = panel->codes + b * R16_BLOCK * R16_ROWS;
+        const struct opened *opened = (const struct opened *)(const void *)panel->data + b;
         for (size_t half = 0; half < halves; half++) {
-            size_t at = (b * halves + half) * R16_ROWS + lane;
-            struct term t = {.scale = panel->scale[at], .bias = panel->bias[at]};
+            size_t at = half * R16_ROWS + lane;
+            struct term t = {.scale = opened->scale[at], .bias = opened->bias[at]};
             for (size_t k = half * columns; k < (half + 1) * columns; k++) {
-                int32_t value = (int8_t)codes[k / 4 * R16_VECTOR + 4 * lane + k % 4];
+                int32_t value = opened->values[k / 4 * R16_VECTOR + 4 * lane + k % 4];
                 t.dot += value * code_at(x, token, first_block + b, k);
             }
             sum = add_term(kind, &t, x, token, first_block + b, half, sum);

@@ -7,6 +7,32 @@ INLINE bool kind_is_signed(enum r16_kind kind)
     return kind == R16_Q8_0 || r16_types[kind].levels;
 }
 
+#if VEC_SUM_BITS
+
+/* Codes of kinds with an offset lie at the top of their bytes, so that they are 128 above the
+ * values, which are then 2^kind_align times as large. Where the bits do not end up there of
+ * themselves (an offset that is not half the range), see kind_raise. */
+INLINE bool kind_has_offset(enum r16_kind kind)
+{
+    return kind_is_signed(kind) || r16_types[kind].offset != 0;
+}
+
+INLINE int kind_align(enum r16_kind kind)
+{
+    const int bits = r16_types[kind].low_bits + r16_types[kind].high_bits;
+    return !kind_is_signed(kind) && r16_types[kind].offset == 1 << (bits - 1) ? 8 - bits : 0;
+}
+
+/* What is added to the codes instead. */
+INLINE int kind_raise(enum r16_kind kind)
+{
+    return !kind_is_signed(kind) && r16_types[kind].offset != 0 && kind_align(kind) == 0
+               ? 128 - r16_types[kind].offset
+               : 0;
+}
+
+#else
+
 /* log2 of what the codes are above the values; -1: nothing. */
 INLINE int kind_offset_shift(enum r16_kind kind)
 {
@@ -27,6 +53,14 @@ INLINE int kind_offset_shift(enum r16_kind kind)
     }
 }
 
+INLINE int kind_align(enum r16_kind kind)
+{
+    (void)kind;
+    return 0;
+}
+
+#endif
+
 /* The codes of step g of a packed block, or of an opened one. */
 INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *block, int g)
 {
@@ -38,18 +72,25 @@ INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *bloc
     if (low_bits == 8) {
         return c_from_signed(c_load(block + g * R16_VECTOR));
     }
-    v64 codes = low_bits == 4 ? c_bits(c_load(block + g % 4 * R16_VECTOR), 4 * (g / 4), 15)
-                              : c_bits(c_load(block + g / 4 * R16_VECTOR), 2 * (g % 4), 3);
+    const int align = kind_align(kind);
+    v64 codes = low_bits == 4
+                    ? c_bits(c_load(block + g % 4 * R16_VECTOR), 4 * (g / 4) - align, 15 << align)
+                    : c_bits(c_load(block + g / 4 * R16_VECTOR), 2 * (g % 4) - align, 3 << align);
     const unsigned char *high = block + low_bits * R16_VECTOR;
+    const int up = low_bits + align;
     if (high_bits == 1) {
-        codes = c_or(codes, c_bits(c_load(high), g - low_bits, 1 << low_bits));
+        codes = c_or(codes, c_bits(c_load(high), g - up, 1 << up));
     } else if (high_bits == 2) {
-        codes = c_or(codes, c_bits(c_load(high + g / 4 * R16_VECTOR), 2 * (g % 4) - low_bits,
-                                   3 << low_bits));
+        codes = c_or(codes, c_bits(c_load(high + g / 4 * R16_VECTOR), 2 * (g % 4) - up, 3 << up));
     }
     if (r16_types[kind].levels) {
         codes = c_from_signed(c_lookup(quant_iq4_values, codes));
     }
+#if VEC_SUM_BITS
+    if (kind_raise(kind) != 0) {
+        codes = c_add(codes, kind_raise(kind));
+    }
+#endif
     return codes;
 }
 
@@ -149,22 +190,37 @@ INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *cons
 
 #endif
 
+/* Of the rows of a group in a block, or half of one. `shift` takes what sums of products began with
+ * away again, see f_scaled. */
+struct row_scales {
+    v16f scale, shift, bias;
+};
+
+INLINE v16i sum_start(enum r16_kind kind, const int32_t *start)
+{
+#if VEC_SUM_BITS
+    return kind_has_offset(kind) ? i_set1(*start) : i_set1(VEC_SUM_BASE);
+#else
+    const int shift = kind_offset_shift(kind);
+    return shift >= 0 ? i_add_shifted(i_zero(), *start, shift) : i_zero();
+#endif
+}
+
 /* One term of the sums [groups][tokens]: a block, or half of one. `block` is its number in x. */
 INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *const *codes, int groups,
-                     int half, const v16f *scale, const v16f *bias, const struct q8_tile *x,
+                     int half, const struct row_scales *scales, const struct q8_tile *x,
                      size_t block, int tokens, v16f *sums)
 {
     const bool halves = r16_has_halves(kind);
     const int steps = halves ? R16_STEPS / 2 : R16_STEPS;
     const size_t at = block * (size_t)tokens;
     const size_t term = halves ? (2 * block + (size_t)half) * (size_t)tokens : at;
-    const int32_t *minus = halves ? x->minus_half_sum + term : x->minus_sum + term;
+    const int32_t *starts = halves ? x->half_start + term : x->start + term;
     const float *codes_sum = halves ? x->scaled_half_sum + term : x->scaled_sum + term;
-    const int shift = kind_offset_shift(kind);
     v16i acc[CPU_PANEL_GROUPS * CPU_TILE_TOKENS_MAX];
     UNROLL for (int t = 0; t < tokens; t++)
     {
-        v16i start = shift >= 0 ? i_add_shifted(i_zero(), minus[t], shift) : i_zero();
+        v16i start = sum_start(kind, starts + t);
         UNROLL for (int i = 0; i < groups; i++)
         {
             acc[i * tokens + t] = start;
@@ -178,12 +234,21 @@ INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *const
         UNROLL for (int i = 0; i < groups; i++)
         {
             v16f *sum = &sums[i * tokens + t];
-            *sum = f_fma(f_from_i(acc[i * tokens + t]), f_mul(scale[i], x_scale), *sum);
+            v16f part = f_scaled(acc[i * tokens + t], scales[i].scale, scales[i].shift);
+            *sum = f_fma(part, x_scale, *sum);
             if (r16_has_bias(kind)) {
-                *sum = f_fma(bias[i], f_set1(codes_sum[t]), *sum);
+                *sum = f_fma(scales[i].bias, f_set1(codes_sum[t]), *sum);
             }
         }
     }
+}
+
+/* Where kind_align makes values larger their scale becomes smaller: by a power of two, which is
+ * exact. */
+INLINE v16f f_aligned(enum r16_kind kind, v16f scale)
+{
+    return kind_align(kind) == 0 ? scale
+                                 : f_mul(scale, f_set1(1.0f / (float)(1 << kind_align(kind))));
 }
 
 /* What all blocks of a unit share: d, and dmin with its sign turned. */
@@ -197,7 +262,7 @@ INLINE struct unit_scales unit_scales_load(enum r16_kind kind, const unsigned ch
     struct unit_scales u = {.d = f_zero(), .minus_dmin = f_zero()};
     const int scales = r16_types[kind].scales;
     if (scales != R16_SCALES_D && scales != R16_SCALES_DM) {
-        u.d = f_load_f16(unit);
+        u.d = f_aligned(kind, f_load_f16(unit));
     }
     if (scales == R16_SCALES_DSM || scales == R16_SCALES_DHM) {
         u.minus_dmin = f_sub(f_zero(), f_load_f16(unit + R16_ROWS * 2));
@@ -205,37 +270,40 @@ INLINE struct unit_scales unit_scales_load(enum r16_kind kind, const unsigned ch
     return u;
 }
 
-INLINE void term_scales(enum r16_kind kind, const unsigned char *unit, const struct unit_scales *u,
-                        size_t blocks, size_t block, size_t half, v16f *scale, v16f *bias)
+INLINE struct row_scales term_scales(enum r16_kind kind, const unsigned char *unit,
+                                     const struct unit_scales *u, size_t blocks, size_t block,
+                                     size_t half)
 {
     const unsigned char *after_d = unit + R16_ROWS * 2;
     const unsigned char *after_dmin = after_d + R16_ROWS * 2;
+    struct row_scales s = {.bias = f_zero()};
     v16f high;
-    *bias = f_zero();
     switch (r16_types[kind].scales) {
     case R16_SCALES_D:
-        *scale = f_load_f16(unit + block * R16_ROWS * 2);
+        s.scale = f_aligned(kind, f_load_f16(unit + block * R16_ROWS * 2));
         break;
     case R16_SCALES_DM:
-        *scale = f_load_f16(unit + block * R16_ROWS * 2);
-        *bias = f_load_f16(unit + (blocks + block) * R16_ROWS * 2);
+        s.scale = f_load_f16(unit + block * R16_ROWS * 2);
+        s.bias = f_load_f16(unit + (blocks + block) * R16_ROWS * 2);
         break;
     case R16_SCALES_DS:
-        *scale = f_mul(u->d, f_load_s8(after_d + block * R16_ROWS));
+        s.scale = f_mul(u->d, f_load_s8(after_d + block * R16_ROWS));
         break;
     case R16_SCALES_DSM:
-        *scale = f_mul(u->d, f_load_u8(after_dmin + block * R16_ROWS));
-        *bias = f_mul(u->minus_dmin, f_load_u8(after_dmin + (blocks + block) * R16_ROWS));
+        s.scale = f_mul(u->d, f_load_u8(after_dmin + block * R16_ROWS));
+        s.bias = f_mul(u->minus_dmin, f_load_u8(after_dmin + (blocks + block) * R16_ROWS));
         break;
     case R16_SCALES_DH:
-        *scale = f_mul(u->d, f_load_s8(after_d + (2 * block + half) * R16_ROWS));
+        s.scale = f_mul(u->d, f_load_s8(after_d + (2 * block + half) * R16_ROWS));
         break;
     default:
-        f_load_nibbles(after_dmin + (2 * block + half) * R16_ROWS, scale, &high);
-        *scale = f_mul(u->d, *scale);
-        *bias = f_mul(u->minus_dmin, high);
+        f_load_nibbles(after_dmin + (2 * block + half) * R16_ROWS, &s.scale, &high);
+        s.scale = f_mul(u->d, s.scale);
+        s.bias = f_mul(u->minus_dmin, high);
         break;
     }
+    s.shift = f_shift_of(s.scale);
+    return s;
 }
 
 #define PREFETCH_BYTES                                                                             \
@@ -251,13 +319,11 @@ INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t 
         for (size_t line = 0; line < block_bytes; line += 64) {
             __builtin_prefetch(codes + PREFETCH_BYTES + line);
         }
-        v16f scale;
-        v16f bias;
-        term_scales(kind, unit, &u, blocks, b, 0, &scale, &bias);
-        add_term(kind, false, &codes, 1, 0, &scale, &bias, x, first_block + b, tokens, sums);
+        struct row_scales scales = term_scales(kind, unit, &u, blocks, b, 0);
+        add_term(kind, false, &codes, 1, 0, &scales, x, first_block + b, tokens, sums);
         if (r16_has_halves(kind)) {
-            term_scales(kind, unit, &u, blocks, b, 1, &scale, &bias);
-            add_term(kind, false, &codes, 1, 1, &scale, &bias, x, first_block + b, tokens, sums);
+            scales = term_scales(kind, unit, &u, blocks, b, 1);
+            add_term(kind, false, &codes, 1, 1, &scales, x, first_block + b, tokens, sums);
         }
     }
 }
@@ -301,6 +367,43 @@ INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size
     }
 }
 
+/* A block of an opened panel: its codes, then for it, or each half, scale, shift and bias of the 16
+ * rows, without those that the kind or the instruction set does not use. */
+INLINE size_t opened_scales_bytes(enum r16_kind kind)
+{
+    const size_t vectors = 1 + (size_t)VEC_SUM_BITS + (r16_has_bias(kind) ? 1 : 0);
+    return vectors * R16_ROWS * sizeof(float);
+}
+
+INLINE size_t opened_bytes(enum r16_kind kind)
+{
+    return R16_STEPS * R16_VECTOR + (r16_has_halves(kind) ? 2 : 1) * opened_scales_bytes(kind);
+}
+
+INLINE void open_scales(enum r16_kind kind, struct row_scales s, unsigned char *opened, size_t half)
+{
+    float *p =
+        (float *)(void *)(opened + R16_STEPS * R16_VECTOR + half * opened_scales_bytes(kind));
+    f_store(p, s.scale);
+    if (r16_has_bias(kind)) {
+        f_store(p + R16_ROWS, s.bias);
+    }
+    if (VEC_SUM_BITS) {
+        f_store(p + (r16_has_bias(kind) ? 2 : 1) * R16_ROWS, s.shift);
+    }
+}
+
+INLINE struct row_scales opened_scales(enum r16_kind kind, const unsigned char *opened, size_t half)
+{
+    const float *p = (const float *)(const void *)(opened + R16_STEPS * R16_VECTOR +
+                                                   half * opened_scales_bytes(kind));
+    return (struct row_scales){
+        .scale = f_load(p),
+        .bias = r16_has_bias(kind) ? f_load(p + R16_ROWS) : f_zero(),
+        .shift = VEC_SUM_BITS ? f_load(p + (r16_has_bias(kind) ? 2 : 1) * R16_ROWS) : f_zero(),
+    };
+}
+
 INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size_t group,
                             size_t first_block, size_t count, struct r16_panel *panel)
 {
@@ -313,20 +416,13 @@ INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size
         const unsigned char *codes = unit + r16_header_bytes(kind, blocks);
         struct unit_scales u = unit_scales_load(kind, unit);
         for (size_t b = 0; b < blocks; b++) {
-            unsigned char *opened = panel->codes + (done + b) * R16_STEPS * R16_VECTOR;
+            unsigned char *opened = panel->data + (done + b) * opened_bytes(kind);
             UNROLL for (int g = 0; g < R16_STEPS; g++)
             {
                 c_store(opened + g * R16_VECTOR, step_codes(kind, false, codes, g));
             }
             for (size_t half = 0; half < halves; half++) {
-                v16f scale;
-                v16f bias;
-                size_t at = ((done + b) * halves + half) * R16_ROWS;
-                term_scales(kind, unit, &u, blocks, b, half, &scale, &bias);
-                f_store(panel->scale + at, scale);
-                if (r16_has_bias(kind)) {
-                    f_store(panel->bias + at, bias);
-                }
+                open_scales(kind, term_scales(kind, unit, &u, blocks, b, half), opened, half);
             }
             codes += r16_block_bytes(kind);
         }
@@ -344,17 +440,13 @@ INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, 
         UNROLL for (int half = 0; half < halves; half++)
         {
             const unsigned char *codes[CPU_PANEL_GROUPS];
-            v16f scale[CPU_PANEL_GROUPS];
-            v16f bias[CPU_PANEL_GROUPS];
-            const size_t at = (b * (size_t)halves + (size_t)half) * R16_ROWS;
+            struct row_scales scales[CPU_PANEL_GROUPS];
             UNROLL for (int i = 0; i < groups; i++)
             {
-                codes[i] = panels[i].codes + b * R16_STEPS * R16_VECTOR;
-                scale[i] = f_load(panels[i].scale + at);
-                bias[i] = r16_has_bias(kind) ? f_load(panels[i].bias + at) : f_zero();
+                codes[i] = panels[i].data + b * opened_bytes(kind);
+                scales[i] = opened_scales(kind, codes[i], (size_t)half);
             }
-            add_term(kind, true, codes, groups, half, scale, bias, x, first_block + b, tokens,
-                     sums);
+            add_term(kind, true, codes, groups, half, scales, x, first_block + b, tokens, sums);
         }
     }
 }
@@ -437,8 +529,9 @@ typedef void (*open_fn)(const struct r16_matrix *m, size_t group, size_t first_b
 #elif VEC_TILE_TOKENS == 6
 #define DEFINE_KIND(KIND)                                                                          \
     DEFINE_OPEN(KIND)                                                                              \
-    DEFINE_TOKENS(KIND, 1) DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4)    \
-        DEFINE_TOKENS(KIND, 5) DEFINE_TOKENS(KIND, 6)
+    DEFINE_TOKENS(KIND, 1)                                                                         \
+    DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4) DEFINE_TOKENS(KIND, 5)    \
+        DEFINE_TOKENS(KIND, 6)
 #define EACH_TOKENS(NAME, KIND)                                                                    \
     {                                                                                              \
         NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3, NAME##_##KIND##_4,                \

@@ -10,8 +10,8 @@ void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max
     q8->terms = terms;
     q8->codes = cpu_layout_part(layout, rows, max_cols);
     q8->scale = cpu_layout_part(layout, rows, blocks * sizeof(float));
-    q8->minus_sum = cpu_layout_part(layout, rows, blocks * sizeof(int32_t));
-    q8->minus_half_sum = cpu_layout_part(layout, rows, 2 * blocks * sizeof(int32_t));
+    q8->start = cpu_layout_part(layout, rows, blocks * sizeof(int32_t));
+    q8->half_start = cpu_layout_part(layout, rows, 2 * blocks * sizeof(int32_t));
     q8->scaled_sum = cpu_layout_part(layout, rows, blocks * sizeof(float));
     q8->scaled_half_sum = cpu_layout_part(layout, rows, 2 * blocks * sizeof(float));
 }
@@ -27,6 +27,8 @@ size_t q8_put_bytes(size_t max_cols)
 void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, size_t cols)
 {
     q8->tile_tokens = kernels->tile_tokens;
+    q8->sum_base = kernels->sum_base;
+    q8->sum_step = kernels->sum_step;
     q8->tokens = tokens;
     q8->rows = tokens * q8->terms;
     q8->blocks = cols / R16_BLOCK;
@@ -41,8 +43,8 @@ struct q8_tile q8_tile_view(const struct q8 *q8, size_t tile)
         .tokens = left < q8->tile_tokens ? left : q8->tile_tokens,
         .codes = q8->codes + before * q8->blocks * R16_BLOCK,
         .scale = q8->scale + before * q8->blocks,
-        .minus_sum = q8->minus_sum + before * q8->blocks,
-        .minus_half_sum = q8->minus_half_sum + before * q8->blocks * 2,
+        .start = q8->start + before * q8->blocks,
+        .half_start = q8->half_start + before * q8->blocks * 2,
         .scaled_sum = q8->scaled_sum + before * q8->blocks,
         .scaled_half_sum = q8->scaled_half_sum + before * q8->blocks * 2,
     };
@@ -77,10 +79,11 @@ static void interleave(struct q8 *q8, size_t row, const struct q8_row *from)
         size_t first = 2 * before + 2 * b * stride + token;
         int32_t sum = from->halves[2 * b] + from->halves[2 * b + 1];
         q8->scale[at] = from->scale[b];
-        q8->minus_sum[at] = -sum;
+        q8->start[at] = q8->sum_base - q8->sum_step * sum;
         q8->scaled_sum[at] = from->scale[b] * (float)sum;
         for (size_t half = 0; half < 2; half++) {
-            q8->minus_half_sum[first + half * stride] = -from->halves[2 * b + half];
+            q8->half_start[first + half * stride] =
+                q8->sum_base - q8->sum_step * from->halves[2 * b + half];
             q8->scaled_half_sum[first + half * stride] =
                 from->scale[b] * (float)from->halves[2 * b + half];
         }

@@ -12,13 +12,14 @@
 
 struct q8 {
     size_t tile_tokens;
+    int32_t sum_base, sum_step;
     size_t terms;  /* 1 or 2 */
     size_t tokens; /* of the batch now held */
     size_t rows;   /* tokens * terms */
     size_t blocks; /* of a row now held */
     int8_t *codes;
     float *scale, *scaled_sum, *scaled_half_sum;
-    int32_t *minus_sum, *minus_half_sum;
+    int32_t *start, *half_start;
 };
 
 /* Takes its memory for up to max_tokens tokens of up to max_cols columns from the layout. */

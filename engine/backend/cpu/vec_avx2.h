@@ -12,7 +12,11 @@
 #include "engine/backend/cpu/kernels.h"
 
 #define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 8")
+#endif
 
 #define VEC_REGISTERS    2 /* of 16 lanes */
 #define VEC_TILE_TOKENS  4 /* 16 rows by 4 tokens: 8 of 16 registers hold sums */
@@ -21,18 +25,20 @@
 #define VEC_PANEL_BLOCKS 32 /* 16 KiB of codes, half of a 32 KiB first-level cache */
 #define VEC_FLOAT_TILE   4  /* vectors of f32 sums that hide the latency of multiply-adds */
 
-/* Defined by the file of a processor that has the dot product of AVX-512 VNNI in these registers.
- */
+/* VEC_HAS_DOT4: there is a dot product of four bytes (VEC_AVXVNNI is defined by the file of a
+ * processor that has that of AVX-512 VNNI in these registers).
+ * VEC_SUM_BITS: sums of products begin with VEC_SUM_BASE, see f_scaled, and codes of kinds with an
+ * offset are made 128 above the values. Otherwise they begin with 0, codes stay above the values by
+ * what the kind says, and VEC_SIGNED_SHIFT is what c_from_signed adds to signed codes, as log2; -1:
+ * nothing. */
 #ifdef VEC_AVXVNNI
 #define VEC_HAS_DOT4 1
+#define VEC_SUM_BITS 1
+#define VEC_SUM_BASE CPU_FLOAT_BITS
 #else
-#define VEC_HAS_DOT4 0
-#endif
-
-/* What c_from_signed adds to signed codes, as log2; -1: nothing. */
-#if VEC_HAS_DOT4
-#define VEC_SIGNED_SHIFT 7
-#else
+#define VEC_HAS_DOT4     0
+#define VEC_SUM_BITS     0
+#define VEC_SUM_BASE     0
 #define VEC_SIGNED_SHIFT (-1)
 #endif
 
@@ -283,6 +289,13 @@ INLINE v64 c_or(v64 x, v64 y)
     return (v64){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
 }
 
+/* Adds y to every byte. */
+INLINE v64 c_add(v64 x, int y)
+{
+    __m256i v = _mm256_set1_epi8((char)y);
+    return (v64){_mm256_add_epi8(x.a, v), _mm256_add_epi8(x.b, v)};
+}
+
 /* The bits of `mask` in every byte, after shifting right (left when negative); bits that cross
  * bytes must be masked out. */
 INLINE v64 c_bits(v64 x, int right, int mask)
@@ -318,6 +331,44 @@ INLINE v16i i_zero(void)
 {
     return (v16i){_mm256_setzero_si256(), _mm256_setzero_si256()};
 }
+
+#if VEC_SUM_BITS
+
+INLINE v16i i_set1(int32_t x)
+{
+    return (v16i){_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
+}
+
+/* (float)(x - VEC_SUM_BASE) * scale, rounded once. Because a sum of less than 2^22 on top of the
+ * bits of CPU_FLOAT_BASE is the bits of that number plus the sum, and because shift =
+ * -CPU_FLOAT_BASE
+ * * scale is exact for scales of up to 22 bits (all types have fewer), this is one multiply-add
+ * instead of a conversion and a multiplication. */
+INLINE v16f f_scaled(v16i x, v16f scale, v16f shift)
+{
+    return f_fma((v16f){_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}, scale, shift);
+}
+
+INLINE v16f f_shift_of(v16f scale)
+{
+    return f_mul(scale, f_set1(-CPU_FLOAT_BASE));
+}
+
+#else
+
+INLINE v16f f_scaled(v16i x, v16f scale, v16f shift)
+{
+    (void)shift;
+    return f_mul(f_from_i(x), scale);
+}
+
+INLINE v16f f_shift_of(v16f scale)
+{
+    (void)scale;
+    return f_zero();
+}
+
+#endif
 
 /* x + y * 2^shift in all lanes */
 INLINE v16i i_add_shifted(v16i x, int32_t y, int shift)

@@ -11,7 +11,11 @@
 #else
 #include <immintrin.h>
 #define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 8")
+#endif
 #endif
 #include <stddef.h>
 #include <stdint.h>
@@ -25,10 +29,11 @@
 #define VEC_DIRECT_TILES 2
 #define VEC_PANEL_GROUPS 2
 #define VEC_PANEL_BLOCKS                                                                           \
-    16                     /* two panels of 8 KiB of codes, a third of a 48 KiB first-level cache */
-#define VEC_FLOAT_TILE   8 /* f32 sums that hide the latency of multiply-adds */
-#define VEC_SIGNED_SHIFT 7 /* signed codes become unsigned by adding 128 */
-#define VEC_HAS_DOT4     1
+    16                   /* two panels of 8 KiB of codes, a third of a 48 KiB first-level cache */
+#define VEC_FLOAT_TILE 8 /* f32 sums that hide the latency of multiply-adds */
+#define VEC_HAS_DOT4   1
+#define VEC_SUM_BITS   1
+#define VEC_SUM_BASE   CPU_FLOAT_BITS
 
 typedef __m512 v16f;
 typedef __m512i v16i;
@@ -222,6 +227,11 @@ INLINE v64 c_or(v64 x, v64 y)
     return _mm512_or_si512(x, y);
 }
 
+INLINE v64 c_add(v64 x, int y)
+{
+    return _mm512_add_epi8(x, _mm512_set1_epi8((char)y));
+}
+
 /* `right` is a constant, though not to the preprocessor: the shift by a register costs no more. */
 INLINE v64 c_bits(v64 x, int right, int mask)
 {
@@ -249,9 +259,19 @@ INLINE v16i i_zero(void)
     return _mm512_setzero_si512();
 }
 
-INLINE v16i i_add_shifted(v16i x, int32_t y, int shift)
+INLINE v16i i_set1(int32_t x)
 {
-    return _mm512_add_epi32(x, _mm512_set1_epi32((int32_t)((uint32_t)y << shift)));
+    return _mm512_set1_epi32(x);
+}
+
+INLINE v16f f_scaled(v16i x, v16f scale, v16f shift)
+{
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(x), scale, shift);
+}
+
+INLINE v16f f_shift_of(v16f scale)
+{
+    return _mm512_mul_ps(scale, _mm512_set1_ps(-CPU_FLOAT_BASE));
 }
 
 INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p, int four)
