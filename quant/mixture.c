@@ -27,6 +27,16 @@ static const struct named_mixture mixtures[] = {
     {"q6_k", {QUANT_Q6_K, QUANT_Q6_K, QUANT_Q6_K, 18}},
     {"iq4_nl", {QUANT_IQ4_NL, QUANT_IQ4_NL, QUANT_Q6_K, 25}},
     {"iq4_xs", {QUANT_IQ4_XS, QUANT_IQ4_XS, QUANT_Q6_K, 30}},
+    {"iq3_s", {QUANT_IQ3_S, QUANT_IQ3_S, QUANT_Q6_K, 26}},
+    {"iq3_xxs", {QUANT_IQ3_XXS, QUANT_IQ3_XXS, QUANT_Q6_K, 23}},
+    {"iq2_s", {QUANT_IQ2_S, QUANT_IQ2_S, QUANT_Q6_K, 28}},
+    {"iq2_xs", {QUANT_IQ2_XS, QUANT_IQ2_XS, QUANT_Q6_K, 20}},
+    {"iq2_xxs", {QUANT_IQ2_XXS, QUANT_IQ2_XXS, QUANT_Q6_K, 19}},
+    {"iq1_m", {QUANT_IQ1_M, QUANT_IQ1_M, QUANT_Q6_K, 31}},
+    {"iq1_s", {QUANT_IQ1_S, QUANT_IQ1_S, QUANT_Q6_K, 24}},
+    {"tq2_0", {QUANT_TQ2_0, QUANT_TQ2_0, QUANT_Q6_K, 37}},
+    {"tq1_0", {QUANT_TQ1_0, QUANT_TQ1_0, QUANT_Q6_K, 36}},
+    {"mxfp4", {QUANT_MXFP4, QUANT_MXFP4, QUANT_Q6_K, 38}},
 };
 
 enum { MIXTURE_COUNT = sizeof mixtures / sizeof mixtures[0] };
@@ -34,8 +44,8 @@ enum { MIXTURE_COUNT = sizeof mixtures / sizeof mixtures[0] };
 const char *mixture_names(void)
 {
     return "f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q4_k_m, q5_k, q5_k_m, "
-           "q6_k, "
-           "iq4_nl, iq4_xs";
+           "q6_k, iq4_nl, iq4_xs, iq3_s, iq3_xxs, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, tq2_0, "
+           "tq1_0, mxfp4";
 }
 
 bool mixture_find(struct str name, struct mixture *ret)
@@ -102,6 +112,13 @@ static enum quant_type smaller_blocks(enum quant_type type)
     switch (type) {
     case QUANT_Q2_K:
     case QUANT_Q3_K:
+    case QUANT_IQ1_S:
+    case QUANT_IQ1_M:
+    case QUANT_IQ2_XXS:
+    case QUANT_IQ2_XS:
+    case QUANT_IQ2_S:
+    case QUANT_TQ1_0:
+    case QUANT_TQ2_0:
         return QUANT_Q4_0;
     case QUANT_Q4_K:
         return QUANT_Q5_0;
@@ -109,6 +126,8 @@ static enum quant_type smaller_blocks(enum quant_type type)
         return QUANT_Q5_1;
     case QUANT_Q6_K:
         return QUANT_Q8_0;
+    case QUANT_IQ3_XXS:
+    case QUANT_IQ3_S:
     case QUANT_IQ4_XS:
         return QUANT_IQ4_NL;
     default:

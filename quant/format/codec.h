@@ -40,4 +40,26 @@ void iq4_nl_encode(const float *src, void *dst, size_t n);
 void iq4_xs_decode(const void *src, float *dst, size_t n);
 void iq4_xs_encode(const float *src, void *dst, size_t n);
 
+void iq1_s_decode(const void *src, float *dst, size_t n);
+void iq1_s_encode(const float *src, void *dst, size_t n);
+void iq1_m_decode(const void *src, float *dst, size_t n);
+void iq1_m_encode(const float *src, void *dst, size_t n);
+void iq2_xxs_decode(const void *src, float *dst, size_t n);
+void iq2_xxs_encode(const float *src, void *dst, size_t n);
+void iq2_xs_decode(const void *src, float *dst, size_t n);
+void iq2_xs_encode(const float *src, void *dst, size_t n);
+void iq2_s_decode(const void *src, float *dst, size_t n);
+void iq2_s_encode(const float *src, void *dst, size_t n);
+void iq3_xxs_decode(const void *src, float *dst, size_t n);
+void iq3_xxs_encode(const float *src, void *dst, size_t n);
+void iq3_s_decode(const void *src, float *dst, size_t n);
+void iq3_s_encode(const float *src, void *dst, size_t n);
+
+void tq1_0_decode(const void *src, float *dst, size_t n);
+void tq1_0_encode(const float *src, void *dst, size_t n);
+void tq2_0_decode(const void *src, float *dst, size_t n);
+void tq2_0_encode(const float *src, void *dst, size_t n);
+void mxfp4_decode(const void *src, float *dst, size_t n);
+void mxfp4_encode(const float *src, void *dst, size_t n);
+
 #endif

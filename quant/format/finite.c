@@ -2,6 +2,8 @@
  * its scales stay far below the largest float, so the scales alone decide. */
 #include "quant/format/format.h"
 
+#include <math.h>
+
 #include "quant/format/block.h"
 
 /* Every exponent bit set: an infinity or NaN. */
@@ -16,7 +18,7 @@ static bool bf16_finite(const unsigned char *bytes)
 }
 
 /* Where a block keeps its halves; `second` is the same as `first` where there is one only. False
- * for the types that are floats themselves. */
+ * for the types that are floats themselves or have no half in one piece. */
 static bool halves_of(enum quant_type type, size_t *first, size_t *second)
 {
     switch (type) {
@@ -32,6 +34,12 @@ static bool halves_of(enum quant_type type, size_t *first, size_t *second)
     case QUANT_Q8_0:
     case QUANT_IQ4_NL:
     case QUANT_IQ4_XS:
+    case QUANT_IQ1_S:
+    case QUANT_IQ2_XXS:
+    case QUANT_IQ2_XS:
+    case QUANT_IQ2_S:
+    case QUANT_IQ3_XXS:
+    case QUANT_IQ3_S:
         *first = *second = 0;
         return true;
     case QUANT_Q2_K:
@@ -44,9 +52,38 @@ static bool halves_of(enum quant_type type, size_t *first, size_t *second)
     case QUANT_Q6_K:
         *first = *second = offsetof(struct block_q6_k, d);
         return true;
+    case QUANT_TQ1_0:
+        *first = *second = offsetof(struct block_tq1_0, d);
+        return true;
+    case QUANT_TQ2_0:
+        *first = *second = offsetof(struct block_tq2_0, d);
+        return true;
     default:
         return false;
     }
+}
+
+static bool iq1_m_finite(const struct block_iq1_m *blocks, size_t count)
+{
+    bool finite = true;
+    for (size_t i = 0; i < count; i++) {
+        finite &= (block_iq1_m_d(&blocks[i]) & 0x7c00) != 0x7c00;
+    }
+    return finite;
+}
+
+/* The largest scales take only the smallest codes. */
+static bool mxfp4_finite(const struct block_mxfp4 *blocks, size_t count)
+{
+    bool finite = true;
+    for (size_t i = 0; i < count; i++) {
+        for (int j = 0; blocks[i].e > 252 && j < 16; j++) {
+            const float scale = block_mxfp4_scale(blocks[i].e);
+            finite &= isfinite(scale * (float)quant_mxfp4_values[blocks[i].qs[j] & 15]);
+            finite &= isfinite(scale * (float)quant_mxfp4_values[blocks[i].qs[j] >> 4]);
+        }
+    }
+    return finite;
 }
 
 static bool floats_finite(enum quant_type type, const unsigned char *bytes, size_t n)
@@ -69,6 +106,12 @@ bool quant_weights_finite(const struct quant_format *format, const void *src, si
     const unsigned char *bytes = src;
     size_t first;
     size_t second;
+    if (format->type == QUANT_IQ1_M) {
+        return iq1_m_finite(src, n / format->block_weights);
+    }
+    if (format->type == QUANT_MXFP4) {
+        return mxfp4_finite(src, n / format->block_weights);
+    }
     if (!halves_of(format->type, &first, &second)) {
         return floats_finite(format->type, bytes, n);
     }

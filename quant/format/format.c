@@ -21,9 +21,19 @@ static const struct quant_format formats[] = {
     {QUANT_Q4_K, "Q4_K", BLOCK_OF(256, struct block_q4_k), q4_k_decode, q4_k_encode},
     {QUANT_Q5_K, "Q5_K", BLOCK_OF(256, struct block_q5_k), q5_k_decode, q5_k_encode},
     {QUANT_Q6_K, "Q6_K", BLOCK_OF(256, struct block_q6_k), q6_k_decode, q6_k_encode},
+    {QUANT_IQ2_XXS, "IQ2_XXS", BLOCK_OF(256, struct block_iq2_xxs), iq2_xxs_decode, iq2_xxs_encode},
+    {QUANT_IQ2_XS, "IQ2_XS", BLOCK_OF(256, struct block_iq2_xs), iq2_xs_decode, iq2_xs_encode},
+    {QUANT_IQ3_XXS, "IQ3_XXS", BLOCK_OF(256, struct block_iq3_xxs), iq3_xxs_decode, iq3_xxs_encode},
+    {QUANT_IQ1_S, "IQ1_S", BLOCK_OF(256, struct block_iq1_s), iq1_s_decode, iq1_s_encode},
     {QUANT_IQ4_NL, "IQ4_NL", BLOCK_OF(32, struct block_iq4_nl), iq4_nl_decode, iq4_nl_encode},
+    {QUANT_IQ3_S, "IQ3_S", BLOCK_OF(256, struct block_iq3_s), iq3_s_decode, iq3_s_encode},
+    {QUANT_IQ2_S, "IQ2_S", BLOCK_OF(256, struct block_iq2_s), iq2_s_decode, iq2_s_encode},
     {QUANT_IQ4_XS, "IQ4_XS", BLOCK_OF(256, struct block_iq4_xs), iq4_xs_decode, iq4_xs_encode},
+    {QUANT_IQ1_M, "IQ1_M", BLOCK_OF(256, struct block_iq1_m), iq1_m_decode, iq1_m_encode},
     {QUANT_BF16, "BF16", BLOCK_OF(1, uint16_t), bf16_decode, bf16_encode},
+    {QUANT_TQ1_0, "TQ1_0", BLOCK_OF(256, struct block_tq1_0), tq1_0_decode, tq1_0_encode},
+    {QUANT_TQ2_0, "TQ2_0", BLOCK_OF(256, struct block_tq2_0), tq2_0_decode, tq2_0_encode},
+    {QUANT_MXFP4, "MXFP4", BLOCK_OF(32, struct block_mxfp4), mxfp4_decode, mxfp4_encode},
 };
 
 enum { FORMAT_COUNT = sizeof formats / sizeof formats[0] };

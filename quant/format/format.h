@@ -26,9 +26,19 @@ enum quant_type {
     QUANT_Q4_K = 12,
     QUANT_Q5_K = 13,
     QUANT_Q6_K = 14,
+    QUANT_IQ2_XXS = 16,
+    QUANT_IQ2_XS = 17,
+    QUANT_IQ3_XXS = 18,
+    QUANT_IQ1_S = 19,
     QUANT_IQ4_NL = 20,
+    QUANT_IQ3_S = 21,
+    QUANT_IQ2_S = 22,
     QUANT_IQ4_XS = 23,
+    QUANT_IQ1_M = 29,
     QUANT_BF16 = 30,
+    QUANT_TQ1_0 = 34,
+    QUANT_TQ2_0 = 35,
+    QUANT_MXFP4 = 39,
 };
 
 struct quant_format {
@@ -53,7 +63,7 @@ const struct quant_format *quant_format_find(uint32_t type);
 /* By name without regard to case ("q4_k"); NULL when unknown. */
 const struct quant_format *quant_format_find_name(struct str name);
 
-/* The published name of any ggml type number, also ones not read ("IQ2_XXS"), or NULL for a number
+/* The published name of any ggml type number, also ones not read ("NVFP4"), or NULL for a number
  * that means nothing. */
 const char *quant_type_name(uint32_t type);
 

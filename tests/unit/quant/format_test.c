@@ -120,7 +120,7 @@ static void test_format_table(void **state)
                          format->block_weights == 1 ? 2 * format->block_bytes : 0);
         assert_int_equal(quant_row_bytes(format, 0), 0);
     }
-    assert_int_equal(count, 15);
+    assert_int_equal(count, 25);
     assert_int_equal(quant_row_bytes(quant_format_find(QUANT_F32), SIZE_MAX / 2), 0);
     assert_ptr_equal(quant_format_find_name(STR("q4_k")), quant_format_find(QUANT_Q4_K));
     assert_null(quant_format_find_name(STR("q4_")));
@@ -136,8 +136,8 @@ static void test_format_unknown_types(void **state)
         assert_null(quant_format_find(nothing[i]));
     }
     assert_string_equal(quant_type_name(16), "IQ2_XXS");
-    assert_string_equal(quant_type_name(39), "MXFP4");
-    assert_null(quant_format_find(16));
+    assert_string_equal(quant_type_name(40), "NVFP4");
+    assert_null(quant_format_find(40));
 }
 
 static void test_format_f16_every_value_round_trips(void **state)
@@ -213,10 +213,32 @@ static void test_format_encode_error(void **state)
         enum quant_type type;
         double reference;
     } bounds[] = {
-        {QUANT_F32, 0},      {QUANT_F16, 0.0002},   {QUANT_BF16, 0.0017},  {QUANT_Q8_0, 0.0054},
-        {QUANT_Q6_K, 0.017}, {QUANT_Q5_K, 0.035},   {QUANT_Q4_K, 0.071},   {QUANT_Q3_K, 0.144},
-        {QUANT_Q2_K, 0.268}, {QUANT_Q5_1, 0.034},   {QUANT_Q5_0, 0.040},   {QUANT_Q4_1, 0.070},
-        {QUANT_Q4_0, 0.082}, {QUANT_IQ4_NL, 0.075}, {QUANT_IQ4_XS, 0.076},
+        {QUANT_F32, 0},
+        {QUANT_F16, 0.0002},
+        {QUANT_BF16, 0.0017},
+        {QUANT_Q8_0, 0.0054},
+        {QUANT_Q6_K, 0.017},
+        {QUANT_Q5_K, 0.035},
+        {QUANT_Q4_K, 0.071},
+        {QUANT_Q3_K, 0.144},
+        {QUANT_Q2_K, 0.268},
+        {QUANT_Q5_1, 0.034},
+        {QUANT_Q5_0, 0.040},
+        {QUANT_Q4_1, 0.070},
+        {QUANT_Q4_0, 0.082},
+        {QUANT_IQ4_NL, 0.075},
+        {QUANT_IQ4_XS, 0.076},
+        /* These as this encoder does them: */
+        {QUANT_MXFP4, 0.107},
+        {QUANT_IQ3_S, 0.123},
+        {QUANT_IQ3_XXS, 0.168},
+        {QUANT_IQ2_S, 0.227},
+        {QUANT_IQ2_XS, 0.271},
+        {QUANT_IQ2_XXS, 0.312},
+        {QUANT_IQ1_M, 0.393},
+        {QUANT_IQ1_S, 0.425},
+        {QUANT_TQ2_0, 0.415},
+        {QUANT_TQ1_0, 0.415},
     };
     static float x[ROW];
     static float y[ROW];

@@ -170,6 +170,16 @@ static void test_quantize_every_target(void **state)
         {"q6_k", QUANT_Q6_K, QUANT_Q8_0, QUANT_Q6_K, 0.03, LAYERS},
         {"iq4_nl", QUANT_IQ4_NL, QUANT_IQ4_NL, QUANT_Q6_K, 0.1, 0},
         {"iq4_xs", QUANT_IQ4_XS, QUANT_IQ4_NL, QUANT_Q6_K, 0.1, LAYERS},
+        {"iq3_s", QUANT_IQ3_S, QUANT_IQ4_NL, QUANT_Q6_K, 0.15, LAYERS},
+        {"iq3_xxs", QUANT_IQ3_XXS, QUANT_IQ4_NL, QUANT_Q6_K, 0.2, LAYERS},
+        {"iq2_s", QUANT_IQ2_S, QUANT_Q4_0, QUANT_Q6_K, 0.27, LAYERS},
+        {"iq2_xs", QUANT_IQ2_XS, QUANT_Q4_0, QUANT_Q6_K, 0.32, LAYERS},
+        {"iq2_xxs", QUANT_IQ2_XXS, QUANT_Q4_0, QUANT_Q6_K, 0.36, LAYERS},
+        {"iq1_m", QUANT_IQ1_M, QUANT_Q4_0, QUANT_Q6_K, 0.45, LAYERS},
+        {"iq1_s", QUANT_IQ1_S, QUANT_Q4_0, QUANT_Q6_K, 0.5, LAYERS},
+        {"tq2_0", QUANT_TQ2_0, QUANT_Q4_0, QUANT_Q6_K, 0.5, LAYERS},
+        {"tq1_0", QUANT_TQ1_0, QUANT_Q4_0, QUANT_Q6_K, 0.5, LAYERS},
+        {"mxfp4", QUANT_MXFP4, QUANT_MXFP4, QUANT_Q6_K, 0.13, 0},
     };
     write_model(false, SIZE_MAX, 0);
     struct gguf_file *original = open_file(in);
