@@ -12,17 +12,24 @@
 #define POISON 0xd7
 
 const char *const kind_names[R16_KINDS] = {
-    [R16_Q4_0] = "Q4_0", [R16_Q4_1] = "Q4_1", [R16_Q5_0] = "Q5_0",     [R16_Q5_1] = "Q5_1",
-    [R16_Q8_0] = "Q8_0", [R16_Q2_K] = "Q2_K", [R16_Q3_K] = "Q3_K",     [R16_Q4_K] = "Q4_K",
-    [R16_Q5_K] = "Q5_K", [R16_Q6_K] = "Q6_K", [R16_IQ4_NL] = "IQ4_NL", [R16_IQ4_XS] = "IQ4_XS",
+    [R16_Q4_0] = "Q4_0",       [R16_Q4_1] = "Q4_1",     [R16_Q5_0] = "Q5_0",
+    [R16_Q5_1] = "Q5_1",       [R16_Q8_0] = "Q8_0",     [R16_Q2_K] = "Q2_K",
+    [R16_Q3_K] = "Q3_K",       [R16_Q4_K] = "Q4_K",     [R16_Q5_K] = "Q5_K",
+    [R16_Q6_K] = "Q6_K",       [R16_IQ4_NL] = "IQ4_NL", [R16_IQ4_XS] = "IQ4_XS",
+    [R16_TQ2_0] = "TQ2_0",     [R16_IQ1_S] = "IQ1_S",   [R16_IQ1_M] = "IQ1_M",
+    [R16_IQ2_XXS] = "IQ2_XXS", [R16_IQ2_S] = "IQ2_S",   [R16_IQ3_XXS] = "IQ3_XXS",
+    [R16_IQ3_S] = "IQ3_S",     [R16_MXFP4] = "MXFP4",
 };
 
-const uint32_t kind_types[R16_KINDS] = {
-    [R16_Q4_0] = QUANT_Q4_0, [R16_Q4_1] = QUANT_Q4_1,     [R16_Q5_0] = QUANT_Q5_0,
-    [R16_Q5_1] = QUANT_Q5_1, [R16_Q8_0] = QUANT_Q8_0,     [R16_Q2_K] = QUANT_Q2_K,
-    [R16_Q3_K] = QUANT_Q3_K, [R16_Q4_K] = QUANT_Q4_K,     [R16_Q5_K] = QUANT_Q5_K,
-    [R16_Q6_K] = QUANT_Q6_K, [R16_IQ4_NL] = QUANT_IQ4_NL, [R16_IQ4_XS] = QUANT_IQ4_XS,
-};
+size_t kind_columns(enum r16_kind kind)
+{
+    for (size_t i = 0;; i++) {
+        enum r16_kind other;
+        if (r16_kind_of((uint32_t)quant_format_at(i)->type, &other) && other == kind) {
+            return quant_format_at(i)->block_weights;
+        }
+    }
+}
 
 void *guarded_new(size_t bytes)
 {
@@ -107,7 +114,14 @@ struct r16_matrix random_matrix(struct harness *h, enum r16_kind kind, size_t ro
             if (extreme != EXTREME_NONE) {
                 memset(unit + header, fills[extreme], bytes - header);
             }
+            if (r16_types[kind].scales == R16_SCALES_E) {
+                for (size_t i = 0; i < header; i++) {
+                    unit[i] = (unsigned char)(115 + unit[i] % 10);
+                }
+                unit[rng_below(&h->rng, R16_ROWS)] = (unsigned char)rng_below(&h->rng, 3);
+            }
             size_t halves = many ? header / 2 : 2 * R16_ROWS;
+            halves = r16_types[kind].scales == R16_SCALES_E ? 0 : halves;
             for (size_t i = 0; i < halves; i++) {
                 bool second = !many && i >= R16_ROWS;
                 if (second && r16_types[kind].scales != R16_SCALES_DSM &&

@@ -2,33 +2,30 @@
  * file for each, after its vec header. `kind` and `tokens` are constants wherever a function here
  * is used, so that everything unrolls. */
 
-INLINE bool kind_is_signed(enum r16_kind kind)
-{
-    return kind == R16_Q8_0 || r16_types[kind].levels;
-}
-
 #if VEC_SUM_BITS
 
 /* Codes of kinds with an offset lie at the top of their bytes, so that they are 128 above the
  * values, which are then 2^kind_align times as large. Where the bits do not end up there of
- * themselves (an offset that is not half the range), see kind_raise. */
+ * themselves (an offset that is not half the range), see kind_raise; tables have them there. */
 INLINE bool kind_has_offset(enum r16_kind kind)
 {
-    return kind_is_signed(kind) || r16_types[kind].offset != 0;
+    return r16_is_signed(kind) || r16_types[kind].offset != 0;
 }
 
 INLINE int kind_align(enum r16_kind kind)
 {
-    const int bits = r16_types[kind].low_bits + r16_types[kind].high_bits;
-    return !kind_is_signed(kind) && r16_types[kind].offset == 1 << (bits - 1) ? 8 - bits : 0;
+    const struct r16_type *type = &r16_types[kind];
+    const int bits = type->low_bits + type->high_bits;
+    const bool half = type->levels == R16_LEVELS_NONE && type->offset == 1 << (bits - 1);
+    return half ? 8 - bits : 0;
 }
 
 /* What is added to the codes instead. */
 INLINE int kind_raise(enum r16_kind kind)
 {
-    return !kind_is_signed(kind) && r16_types[kind].offset != 0 && kind_align(kind) == 0
-               ? 128 - r16_types[kind].offset
-               : 0;
+    const struct r16_type *type = &r16_types[kind];
+    const bool as_is = type->levels == R16_LEVELS_NONE && type->offset != 0;
+    return as_is && kind_align(kind) == 0 ? 128 - type->offset : 0;
 }
 
 #else
@@ -36,10 +33,12 @@ INLINE int kind_raise(enum r16_kind kind)
 /* log2 of what the codes are above the values; -1: nothing. */
 INLINE int kind_offset_shift(enum r16_kind kind)
 {
-    if (kind_is_signed(kind)) {
+    if (r16_is_signed(kind)) {
         return VEC_SIGNED_SHIFT;
     }
     switch (r16_types[kind].offset) {
+    case 1:
+        return 0;
     case 4:
         return 2;
     case 8:
@@ -48,6 +47,8 @@ INLINE int kind_offset_shift(enum r16_kind kind)
         return 4;
     case 32:
         return 5;
+    case 64:
+        return 6;
     default:
         return -1;
     }
@@ -83,8 +84,9 @@ INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *bloc
     } else if (high_bits == 2) {
         codes = c_or(codes, c_bits(c_load(high + g / 4 * R16_VECTOR), 2 * (g % 4) - up, 3 << up));
     }
-    if (r16_types[kind].levels) {
-        codes = c_from_signed(c_lookup(quant_iq4_values, codes));
+    if (r16_types[kind].levels != R16_LEVELS_NONE) {
+        const int form = VEC_SUM_BITS ? R16_LEVELS_RAISED : R16_LEVELS_OFFSET;
+        return c_lookup(r16_levels[form][r16_types[kind].levels], codes);
     }
 #if VEC_SUM_BITS
     if (kind_raise(kind) != 0) {
@@ -123,8 +125,8 @@ INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *cons
 /* How many steps of products fit 16 bits for the largest code times 127, twice a step. */
 INLINE int kind_narrow_steps(enum r16_kind kind)
 {
-    const int bits = r16_types[kind].low_bits + r16_types[kind].high_bits;
-    return bits <= 4 ? 8 : bits == 5 ? 4 : 2;
+    const int bits = r16_code_bits(kind);
+    return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
 }
 
 INLINE void dot_steps_signed(enum r16_kind kind, bool opened, const unsigned char *block, int first,
@@ -180,7 +182,7 @@ INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *cons
 {
     UNROLL for (int i = 0; i < groups; i++)
     {
-        if (kind_is_signed(kind)) {
+        if (r16_is_signed(kind)) {
             dot_steps_signed(kind, opened, blocks[i], first, steps, x, tokens, acc + i * tokens);
         } else {
             dot_steps_unsigned(kind, opened, blocks[i], first, steps, x, tokens, acc + i * tokens);
@@ -244,11 +246,11 @@ INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *const
 }
 
 /* Where kind_align makes values larger their scale becomes smaller: by a power of two, which is
- * exact. */
+ * exact. So is what the kind divides it by. */
 INLINE v16f f_aligned(enum r16_kind kind, v16f scale)
 {
-    return kind_align(kind) == 0 ? scale
-                                 : f_mul(scale, f_set1(1.0f / (float)(1 << kind_align(kind))));
+    const int shift = kind_align(kind) + r16_types[kind].d_shift;
+    return shift == 0 ? scale : f_mul(scale, f_set1(1.0f / (float)(1 << shift)));
 }
 
 /* What all blocks of a unit share: d, and dmin with its sign turned. */
@@ -261,7 +263,7 @@ INLINE struct unit_scales unit_scales_load(enum r16_kind kind, const unsigned ch
 {
     struct unit_scales u = {.d = f_zero(), .minus_dmin = f_zero()};
     const int scales = r16_types[kind].scales;
-    if (scales != R16_SCALES_D && scales != R16_SCALES_DM) {
+    if (scales != R16_SCALES_D && scales != R16_SCALES_DM && scales != R16_SCALES_E) {
         u.d = f_aligned(kind, f_load_f16(unit));
     }
     if (scales == R16_SCALES_DSM || scales == R16_SCALES_DHM) {
@@ -295,6 +297,22 @@ INLINE struct row_scales term_scales(enum r16_kind kind, const unsigned char *un
         break;
     case R16_SCALES_DH:
         s.scale = f_mul(u->d, f_load_s8(after_d + (2 * block + half) * R16_ROWS));
+        break;
+    case R16_SCALES_DO:
+        f_load_nibbles(after_d + block * R16_ROWS, &s.scale, &high);
+        s.scale = half == 0 ? s.scale : high;
+        s.scale = f_mul(u->d, f_add(f_add(s.scale, s.scale), f_set1(1.0f)));
+        break;
+    case R16_SCALES_DP:
+        f_load_nibbles(after_d + block * R16_ROWS, &s.scale, &high);
+        s.scale = f_mul(u->d, s.scale);
+        s.bias = f_mul(f_mul(s.scale, f_set1(-0.125f)), high);
+        break;
+    case R16_SCALES_U:
+        s.scale = u->d;
+        break;
+    case R16_SCALES_E:
+        s.scale = f_load_e8m0(unit + block * R16_ROWS);
         break;
     default:
         f_load_nibbles(after_dmin + (2 * block + half) * R16_ROWS, &s.scale, &high);
@@ -489,7 +507,9 @@ INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *p
  */
 #define EACH_KIND(X)                                                                               \
     X(Q4_0)                                                                                        \
-    X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
+    X(Q4_1)                                                                                        \
+    X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0)   \
+        X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
 
 typedef void (*multiply_fn)(const struct r16_matrix *m, size_t first, size_t groups,
                             const struct q8_tile *x, float *y, size_t y_stride);
@@ -530,8 +550,8 @@ typedef void (*open_fn)(const struct r16_matrix *m, size_t group, size_t first_b
 #define DEFINE_KIND(KIND)                                                                          \
     DEFINE_OPEN(KIND)                                                                              \
     DEFINE_TOKENS(KIND, 1)                                                                         \
-    DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4) DEFINE_TOKENS(KIND, 5)    \
-        DEFINE_TOKENS(KIND, 6)
+    DEFINE_TOKENS(KIND, 2)                                                                         \
+    DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4) DEFINE_TOKENS(KIND, 5) DEFINE_TOKENS(KIND, 6)
 #define EACH_TOKENS(NAME, KIND)                                                                    \
     {                                                                                              \
         NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3, NAME##_##KIND##_4,                \

@@ -5,6 +5,49 @@
 #include "quant/format/block.h"
 #include "quant/format/format.h"
 
+/* The tables of quant/format, `a` above the values. Level 3 of IQ1 and IQ2 does not occur. */
+#define V(value, a) (int8_t)((value) + (a))
+#define IQ4(a)                                                                                     \
+    {                                                                                              \
+        V(-127, a), V(-104, a), V(-83, a), V(-65, a), V(-49, a), V(-35, a), V(-22, a), V(-10, a),  \
+            V(1, a), V(13, a), V(25, a), V(38, a), V(53, a), V(69, a), V(89, a), V(113, a)         \
+    }
+#define IQ1(a)                                                                                     \
+    {                                                                                              \
+        V(-7, a), V(1, a), V(9, a), V(0, a), V(-9, a), V(-1, a), V(7, a), V(0, a)                  \
+    }
+#define IQ2(a)                                                                                     \
+    {                                                                                              \
+        V(8, a), V(25, a), V(43, a), V(0, a), V(-8, a), V(-25, a), V(-43, a), V(0, a)              \
+    }
+#define IQ3_XXS(a)                                                                                 \
+    {                                                                                              \
+        V(4, a), V(12, a), V(20, a), V(28, a), V(36, a), V(44, a), V(52, a), V(62, a), V(-4, a),   \
+            V(-12, a), V(-20, a), V(-28, a), V(-36, a), V(-44, a), V(-52, a), V(-62, a)            \
+    }
+#define IQ3_S(a)                                                                                   \
+    {                                                                                              \
+        V(1, a), V(3, a), V(5, a), V(7, a), V(9, a), V(11, a), V(13, a), V(15, a), V(-1, a),       \
+            V(-3, a), V(-5, a), V(-7, a), V(-9, a), V(-11, a), V(-13, a), V(-15, a)                \
+    }
+#define MXFP4(a)                                                                                   \
+    {                                                                                              \
+        V(0, a), V(1, a), V(2, a), V(3, a), V(4, a), V(6, a), V(8, a), V(12, a), V(0, a),          \
+            V(-1, a), V(-2, a), V(-3, a), V(-4, a), V(-6, a), V(-8, a), V(-12, a)                  \
+    }
+#define TABLES(signed_above, above_16, above_64)                                                   \
+    {                                                                                              \
+        [R16_LEVELS_IQ4] = IQ4(signed_above), [R16_LEVELS_IQ1] = IQ1(above_16),                    \
+        [R16_LEVELS_IQ2] = IQ2(above_64), [R16_LEVELS_IQ3_XXS] = IQ3_XXS(above_64),                \
+        [R16_LEVELS_IQ3_S] = IQ3_S(above_16), [R16_LEVELS_MXFP4] = MXFP4(above_16),                \
+    }
+
+const int8_t r16_levels[R16_LEVELS_FORMS][R16_LEVELS_COUNT][16] = {
+    [R16_LEVELS_VALUES] = TABLES(0, 0, 0),
+    [R16_LEVELS_OFFSET] = TABLES(0, 16, 64),
+    [R16_LEVELS_RAISED] = TABLES(128, 128, 128),
+};
+
 int r16_value(enum r16_kind kind, const unsigned char *unit, size_t blocks, size_t block,
               size_t lane, size_t k)
 {
@@ -31,7 +74,8 @@ int r16_value(enum r16_kind kind, const unsigned char *unit, size_t blocks, size
     } else if (type->high_bits == 2) {
         code |= (high[step / 4 * R16_VECTOR + byte] >> 2 * (step % 4) & 3) << type->low_bits;
     }
-    return type->levels ? quant_iq4_values[code] : code - type->offset;
+    return type->levels != R16_LEVELS_NONE ? r16_levels[R16_LEVELS_VALUES][type->levels][code]
+                                           : code - type->offset;
 }
 
 /* Element `index` of an array of f16 vectors at the start of the header. */
@@ -48,7 +92,8 @@ float r16_scale(enum r16_kind kind, const unsigned char *unit, size_t blocks, si
     (void)blocks;
     const unsigned char *after_d = unit + R16_ROWS * sizeof(uint16_t);
     const unsigned char *after_dmin = after_d + R16_ROWS * sizeof(uint16_t);
-    float d = half_at(unit, lane);
+    float d = half_at(unit, lane) * r16_d_factor(kind);
+    uint8_t pair = after_d[block * R16_ROWS + lane]; /* DO, DP */
     switch ((enum r16_scales)r16_types[kind].scales) {
     case R16_SCALES_D:
     case R16_SCALES_DM:
@@ -61,6 +106,14 @@ float r16_scale(enum r16_kind kind, const unsigned char *unit, size_t blocks, si
         return d * (float)(int8_t)after_d[(2 * block + half) * R16_ROWS + lane];
     case R16_SCALES_DHM:
         return d * (float)(after_dmin[(2 * block + half) * R16_ROWS + lane] & 15);
+    case R16_SCALES_DO:
+        return d * (float)(2 * (pair >> 4 * half & 15) + 1);
+    case R16_SCALES_DP:
+        return d * (float)(pair & 15);
+    case R16_SCALES_U:
+        return d;
+    case R16_SCALES_E:
+        return block_mxfp4_scale(unit[block * R16_ROWS + lane]);
     }
     return 0.0f;
 }
@@ -70,6 +123,7 @@ float r16_bias(enum r16_kind kind, const unsigned char *unit, size_t blocks, siz
 {
     const unsigned char *after_dmin = unit + 2 * R16_ROWS * sizeof(uint16_t);
     float dmin = half_at(unit, R16_ROWS + lane);
+    uint8_t pair = unit[R16_ROWS * sizeof(uint16_t) + block * R16_ROWS + lane]; /* DP */
     switch ((enum r16_scales)r16_types[kind].scales) {
     case R16_SCALES_DM:
         return half_at(unit, (blocks + block) * R16_ROWS + lane);
@@ -77,6 +131,8 @@ float r16_bias(enum r16_kind kind, const unsigned char *unit, size_t blocks, siz
         return -(dmin * (float)after_dmin[(blocks + block) * R16_ROWS + lane]);
     case R16_SCALES_DHM:
         return -(dmin * (float)(after_dmin[(2 * block + half) * R16_ROWS + lane] >> 4));
+    case R16_SCALES_DP:
+        return -(half_at(unit, lane) * 0.125f * (float)(pair & 15) * (float)(pair >> 4));
     default:
         return 0.0f;
     }

@@ -16,7 +16,9 @@
  * order given, [.. ][16 rows]
  *
  * The size is that of the file's blocks, within 3 % (6 % for Q3_K), because sub-scales of 6 bits
- * take a byte. */
+ * take a byte. Types whose file has an index for 4 or 8 weights (IQ1, IQ2, IQ3) or five digits of
+ * base 3 in a byte (TQ1_0) get codes for single weights: the indices' tables are too large to look
+ * up on the way. The README has the sizes. */
 #ifndef PHID_BACKEND_CPU_R16_H
 #define PHID_BACKEND_CPU_R16_H
 
@@ -43,6 +45,14 @@ enum r16_kind {
     R16_Q6_K,
     R16_IQ4_NL,
     R16_IQ4_XS,
+    R16_TQ2_0, /* and TQ1_0 */
+    R16_IQ1_S,
+    R16_IQ1_M,
+    R16_IQ2_XXS,
+    R16_IQ2_S, /* and IQ2_XS */
+    R16_IQ3_XXS,
+    R16_IQ3_S,
+    R16_MXFP4,
     R16_KINDS,
 };
 
@@ -55,13 +65,43 @@ enum r16_scales {
     R16_SCALES_DH, /* d, s8 s[2 * blocks]                          as DS for each half of a block */
     R16_SCALES_DHM, /* d, dmin, u8 (s | m << 4)[2 * blocks]         as DSM for each half of a block
                      */
+    R16_SCALES_DO,  /* d, u8 (s | s' << 4)[blocks]      scales d * (2 s + 1), d * (2 s' + 1) of the
+                       halves  of a block */
+    R16_SCALES_DP,  /* d, u8 (s | m << 4)[blocks]       scale d * s, bias -(d * s * m / 8) */
+    R16_SCALES_U,   /* d                                scale d */
+    R16_SCALES_E,   /* u8 e[blocks]                     scale 2^(e - 128); kernels may overflow from
+                       2^104 on */
 };
+
+/* Tables of values, for codes of up to 4 bits. */
+enum r16_levels {
+    R16_LEVELS_NONE,
+    R16_LEVELS_IQ4, /* signed */
+    R16_LEVELS_IQ1,
+    R16_LEVELS_IQ2,
+    R16_LEVELS_IQ3_XXS,
+    R16_LEVELS_IQ3_S,
+    R16_LEVELS_MXFP4,
+    R16_LEVELS_COUNT,
+};
+
+/* The tables as the kernels look values up, as bits of a byte. */
+enum r16_levels_form {
+    R16_LEVELS_VALUES,
+    R16_LEVELS_OFFSET, /* above the values by the kind's offset */
+    R16_LEVELS_RAISED, /* by 128 */
+    R16_LEVELS_FORMS,
+};
+
+extern const int8_t r16_levels[R16_LEVELS_FORMS][R16_LEVELS_COUNT][16];
 
 struct r16_type {
     uint8_t low_bits;  /* of the first plane: 2, 4 or 8 */
     uint8_t high_bits; /* of the second plane: 0, 1 or 2 */
-    uint8_t offset;    /* value = code - offset; a power of two or 0 */
-    bool levels;       /* value = quant_iq4_values[code] */
+    uint8_t offset;    /* value = opened code - offset; a power of two or 0 */
+    uint8_t levels;    /* enum r16_levels: the value is looked up, the opened code follows it */
+    uint8_t code_bits; /* of an opened code, where there are levels */
+    uint8_t d_shift;   /* d is the header's f16 divided by 2^d_shift */
     uint8_t scales;    /* enum r16_scales */
 };
 
@@ -76,19 +116,85 @@ static const struct r16_type r16_types[R16_KINDS] = {
     [R16_Q4_K] = {.low_bits = 4, .scales = R16_SCALES_DSM},
     [R16_Q5_K] = {.low_bits = 4, .high_bits = 1, .scales = R16_SCALES_DSM},
     [R16_Q6_K] = {.low_bits = 4, .high_bits = 2, .offset = 32, .scales = R16_SCALES_DH},
-    [R16_IQ4_NL] = {.low_bits = 4, .levels = true, .scales = R16_SCALES_D},
-    [R16_IQ4_XS] = {.low_bits = 4, .levels = true, .scales = R16_SCALES_DS},
+    [R16_IQ4_NL] = {.low_bits = 4,
+                    .levels = R16_LEVELS_IQ4,
+                    .code_bits = 8,
+                    .scales = R16_SCALES_D},
+    [R16_IQ4_XS] = {.low_bits = 4,
+                    .levels = R16_LEVELS_IQ4,
+                    .code_bits = 8,
+                    .scales = R16_SCALES_DS},
+    [R16_TQ2_0] = {.low_bits = 2, .offset = 1, .scales = R16_SCALES_U},
+    [R16_IQ1_S] = {.low_bits = 2, .scales = R16_SCALES_DP},
+    [R16_IQ1_M] = {.low_bits = 2,
+                   .high_bits = 1,
+                   .offset = 16,
+                   .levels = R16_LEVELS_IQ1,
+                   .code_bits = 5,
+                   .d_shift = 3,
+                   .scales = R16_SCALES_DO},
+    [R16_IQ2_XXS] = {.low_bits = 2,
+                     .high_bits = 1,
+                     .offset = 64,
+                     .levels = R16_LEVELS_IQ2,
+                     .code_bits = 7,
+                     .d_shift = 3,
+                     .scales = R16_SCALES_DS},
+    [R16_IQ2_S] = {.low_bits = 2,
+                   .high_bits = 1,
+                   .offset = 64,
+                   .levels = R16_LEVELS_IQ2,
+                   .code_bits = 7,
+                   .d_shift = 3,
+                   .scales = R16_SCALES_DO},
+    [R16_IQ3_XXS] = {.low_bits = 4,
+                     .offset = 64,
+                     .levels = R16_LEVELS_IQ3_XXS,
+                     .code_bits = 7,
+                     .d_shift = 2,
+                     .scales = R16_SCALES_DS},
+    [R16_IQ3_S] = {.low_bits = 4,
+                   .offset = 16,
+                   .levels = R16_LEVELS_IQ3_S,
+                   .code_bits = 5,
+                   .scales = R16_SCALES_DS},
+    [R16_MXFP4] = {.low_bits = 4,
+                   .offset = 16,
+                   .levels = R16_LEVELS_MXFP4,
+                   .code_bits = 5,
+                   .scales = R16_SCALES_E},
 };
 
 static inline bool r16_has_halves(enum r16_kind kind)
 {
-    return r16_types[kind].scales == R16_SCALES_DH || r16_types[kind].scales == R16_SCALES_DHM;
+    return r16_types[kind].scales == R16_SCALES_DH || r16_types[kind].scales == R16_SCALES_DHM ||
+           r16_types[kind].scales == R16_SCALES_DO;
 }
 
 static inline bool r16_has_bias(enum r16_kind kind)
 {
     return r16_types[kind].scales == R16_SCALES_DM || r16_types[kind].scales == R16_SCALES_DSM ||
-           r16_types[kind].scales == R16_SCALES_DHM;
+           r16_types[kind].scales == R16_SCALES_DHM || r16_types[kind].scales == R16_SCALES_DP;
+}
+
+/* Bits of an opened code: what bounds a sum of products. */
+static inline int r16_code_bits(enum r16_kind kind)
+{
+    return r16_types[kind].levels != R16_LEVELS_NONE
+               ? r16_types[kind].code_bits
+               : r16_types[kind].low_bits + r16_types[kind].high_bits;
+}
+
+/* Whether opened codes are signed bytes. */
+static inline bool r16_is_signed(enum r16_kind kind)
+{
+    return r16_code_bits(kind) == 8;
+}
+
+/* What the f16 d of a header is multiplied by. */
+static inline float r16_d_factor(enum r16_kind kind)
+{
+    return 1.0f / (float)(1 << r16_types[kind].d_shift);
 }
 
 static inline size_t r16_block_bytes(enum r16_kind kind)
@@ -98,8 +204,9 @@ static inline size_t r16_block_bytes(enum r16_kind kind)
 
 static inline size_t r16_header_bytes(enum r16_kind kind, size_t blocks)
 {
-    static const uint8_t fixed[] = {0, 0, 2, 4, 2, 4};     /* bytes of a row, by r16_scales */
-    static const uint8_t per_block[] = {2, 4, 1, 2, 2, 2}; /* bytes of a row and block */
+    /* Bytes of a row, and of a row and block, by r16_scales. */
+    static const uint8_t fixed[] = {0, 0, 2, 4, 2, 4, 2, 2, 2, 0};
+    static const uint8_t per_block[] = {2, 4, 1, 2, 2, 2, 1, 1, 0, 1};
     size_t row = fixed[r16_types[kind].scales] + blocks * per_block[r16_types[kind].scales];
     return (row * R16_ROWS + 63) & ~(size_t)63;
 }
@@ -146,9 +253,10 @@ void r16_row(const struct r16_matrix *matrix, size_t row, float *dst);
 /* The kind a tensor type is packed to; false for types that are not (F32, F16, BF16). */
 bool r16_kind_of(uint32_t quant_type, enum r16_kind *ret);
 
-/* Packs one group of rows from rows of blocks as a file has them. src: the first row; `rows`
- * (1..16) rows of row_bytes each, unaligned; the missing ones become zeros. */
-void r16_pack_group(enum r16_kind kind, const unsigned char *src, size_t row_bytes, size_t rows,
+/* Packs one group of rows from rows of blocks of a type that has a kind, as a file has them. src:
+ * the first row; `rows` (1..16) rows of row_bytes each, unaligned; the missing ones become zeros.
+ */
+void r16_pack_group(uint32_t quant_type, const unsigned char *src, size_t row_bytes, size_t rows,
                     size_t cols, unsigned char *dst);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "quant/format/block.h"
 #include "quant/format/format.h"
+#include "quant/format/grid.h"
 
 /* One row's part of a unit, opened up: codes in ascending column, scales as the header wants them.
  */
@@ -193,37 +194,162 @@ static void open_iq4_xs(const void *src, size_t blocks, struct opened *o)
     }
 }
 
+/* Types of points on a grid: the level of each weight and its sign are the code. */
+static void open_grid(enum quant_type type, const void *src, struct opened *o, struct grid_block *g)
+{
+    grid_open(grid_type_find(type), src, g);
+    o->d[0] = g->d;
+    memcpy(o->codes, g->codes, sizeof(g->codes));
+}
+
+/* A scale for each 32 weights. */
+static void open_grid_32(enum quant_type type, const void *src, struct opened *o)
+{
+    struct grid_block g;
+    open_grid(type, src, o, &g);
+    for (int b = 0; b < 8; b++) {
+        o->s[b] = g.scales[2 * b];
+    }
+}
+
+/* A scale for each 16, odd, two to a byte. */
+static void open_grid_16(enum quant_type type, const void *src, struct opened *o)
+{
+    struct grid_block g;
+    open_grid(type, src, o, &g);
+    for (int b = 0; b < 8; b++) {
+        o->s[b] = (uint8_t)(g.scales[2 * b] >> 1 | (g.scales[2 * b + 1] >> 1) << 4);
+    }
+}
+
+static void open_iq1_m(const void *src, size_t blocks, struct opened *o)
+{
+    (void)blocks;
+    open_grid_16(QUANT_IQ1_M, src, o);
+}
+
+static void open_iq2_xxs(const void *src, size_t blocks, struct opened *o)
+{
+    (void)blocks;
+    open_grid_32(QUANT_IQ2_XXS, src, o);
+}
+
+static void open_iq2_xs(const void *src, size_t blocks, struct opened *o)
+{
+    (void)blocks;
+    open_grid_16(QUANT_IQ2_XS, src, o);
+}
+
+static void open_iq2_s(const void *src, size_t blocks, struct opened *o)
+{
+    (void)blocks;
+    open_grid_16(QUANT_IQ2_S, src, o);
+}
+
+static void open_iq3_xxs(const void *src, size_t blocks, struct opened *o)
+{
+    (void)blocks;
+    open_grid_32(QUANT_IQ3_XXS, src, o);
+}
+
+static void open_iq3_s(const void *src, size_t blocks, struct opened *o)
+{
+    (void)blocks;
+    open_grid_32(QUANT_IQ3_S, src, o);
+}
+
+/* A weight is scale * (level + 1/8 or - 1/8) with levels -1, 0, 1. The codes are 0, 1, 2, so 7 or 9
+ * eighths of the scale are subtracted: one sign for 32 weights, which is cheaper beside the scale
+ * than a third bit for each. */
+static void open_iq1_s(const void *src, size_t blocks, struct opened *o)
+{
+    (void)blocks;
+    struct grid_block g;
+    open_grid(QUANT_IQ1_S, src, o, &g);
+    for (int b = 0; b < 8; b++) {
+        int eighths = o->codes[R16_BLOCK * b] > 3 ? 9 : 7;
+        o->s[b] = (uint8_t)(g.scales[2 * b] | eighths << 4);
+    }
+    for (int i = 0; i < SUPER_BLOCK_WEIGHTS; i++) {
+        o->codes[i] &= 3;
+    }
+}
+
+static void open_tq1_0(const void *src, size_t blocks, struct opened *o)
+{
+    (void)blocks;
+    const struct block_tq1_0 *block = src;
+    o->d[0] = block->d;
+    block_tq1_0_codes(block, o->codes);
+}
+
+static void open_tq2_0(const void *src, size_t blocks, struct opened *o)
+{
+    (void)blocks;
+    const struct block_tq2_0 *block = src;
+    o->d[0] = block->d;
+    block_tq2_0_codes(block, o->codes);
+}
+
+static void open_mxfp4(const void *src, size_t blocks, struct opened *o)
+{
+    const struct block_mxfp4 *block = src;
+    for (size_t b = 0; b < blocks; b++) {
+        o->s[b] = block[b].e;
+        open_halves(block[b].qs, o->codes + R16_BLOCK * b);
+    }
+}
+
 struct packer {
     uint32_t quant_type;
+    enum r16_kind kind;
     size_t file_block;  /* bytes of a block in the file */
     size_t file_blocks; /* blocks of the file in a whole unit */
     void (*open)(const void *src, size_t blocks, struct opened *o);
 };
 
-static const struct packer packers[R16_KINDS] = {
-    [R16_Q4_0] = {QUANT_Q4_0, sizeof(struct block_q4_0), 8, open_q4_0},
-    [R16_Q4_1] = {QUANT_Q4_1, sizeof(struct block_q4_1), 8, open_q4_1},
-    [R16_Q5_0] = {QUANT_Q5_0, sizeof(struct block_q5_0), 8, open_q5_0},
-    [R16_Q5_1] = {QUANT_Q5_1, sizeof(struct block_q5_1), 8, open_q5_1},
-    [R16_Q8_0] = {QUANT_Q8_0, sizeof(struct block_q8_0), 8, open_q8_0},
-    [R16_Q2_K] = {QUANT_Q2_K, sizeof(struct block_q2_k), 1, open_q2_k},
-    [R16_Q3_K] = {QUANT_Q3_K, sizeof(struct block_q3_k), 1, open_q3_k},
-    [R16_Q4_K] = {QUANT_Q4_K, sizeof(struct block_q4_k), 1, open_q4_k},
-    [R16_Q5_K] = {QUANT_Q5_K, sizeof(struct block_q5_k), 1, open_q5_k},
-    [R16_Q6_K] = {QUANT_Q6_K, sizeof(struct block_q6_k), 1, open_q6_k},
-    [R16_IQ4_NL] = {QUANT_IQ4_NL, sizeof(struct block_iq4_nl), 8, open_iq4_nl},
-    [R16_IQ4_XS] = {QUANT_IQ4_XS, sizeof(struct block_iq4_xs), 1, open_iq4_xs},
+static const struct packer packers[] = {
+    {QUANT_Q4_0, R16_Q4_0, sizeof(struct block_q4_0), 8, open_q4_0},
+    {QUANT_Q4_1, R16_Q4_1, sizeof(struct block_q4_1), 8, open_q4_1},
+    {QUANT_Q5_0, R16_Q5_0, sizeof(struct block_q5_0), 8, open_q5_0},
+    {QUANT_Q5_1, R16_Q5_1, sizeof(struct block_q5_1), 8, open_q5_1},
+    {QUANT_Q8_0, R16_Q8_0, sizeof(struct block_q8_0), 8, open_q8_0},
+    {QUANT_Q2_K, R16_Q2_K, sizeof(struct block_q2_k), 1, open_q2_k},
+    {QUANT_Q3_K, R16_Q3_K, sizeof(struct block_q3_k), 1, open_q3_k},
+    {QUANT_Q4_K, R16_Q4_K, sizeof(struct block_q4_k), 1, open_q4_k},
+    {QUANT_Q5_K, R16_Q5_K, sizeof(struct block_q5_k), 1, open_q5_k},
+    {QUANT_Q6_K, R16_Q6_K, sizeof(struct block_q6_k), 1, open_q6_k},
+    {QUANT_IQ4_NL, R16_IQ4_NL, sizeof(struct block_iq4_nl), 8, open_iq4_nl},
+    {QUANT_IQ4_XS, R16_IQ4_XS, sizeof(struct block_iq4_xs), 1, open_iq4_xs},
+    {QUANT_TQ1_0, R16_TQ2_0, sizeof(struct block_tq1_0), 1, open_tq1_0},
+    {QUANT_TQ2_0, R16_TQ2_0, sizeof(struct block_tq2_0), 1, open_tq2_0},
+    {QUANT_IQ1_S, R16_IQ1_S, sizeof(struct block_iq1_s), 1, open_iq1_s},
+    {QUANT_IQ1_M, R16_IQ1_M, sizeof(struct block_iq1_m), 1, open_iq1_m},
+    {QUANT_IQ2_XXS, R16_IQ2_XXS, sizeof(struct block_iq2_xxs), 1, open_iq2_xxs},
+    {QUANT_IQ2_XS, R16_IQ2_S, sizeof(struct block_iq2_xs), 1, open_iq2_xs},
+    {QUANT_IQ2_S, R16_IQ2_S, sizeof(struct block_iq2_s), 1, open_iq2_s},
+    {QUANT_IQ3_XXS, R16_IQ3_XXS, sizeof(struct block_iq3_xxs), 1, open_iq3_xxs},
+    {QUANT_IQ3_S, R16_IQ3_S, sizeof(struct block_iq3_s), 1, open_iq3_s},
+    {QUANT_MXFP4, R16_MXFP4, sizeof(struct block_mxfp4), 8, open_mxfp4},
 };
+
+static const struct packer *find_packer(uint32_t quant_type)
+{
+    for (size_t i = 0; i < sizeof(packers) / sizeof(packers[0]); i++) {
+        if (packers[i].quant_type == quant_type) {
+            return &packers[i];
+        }
+    }
+    return NULL;
+}
 
 bool r16_kind_of(uint32_t quant_type, enum r16_kind *ret)
 {
-    for (int kind = 0; kind < R16_KINDS; kind++) {
-        if (packers[kind].quant_type == quant_type) {
-            *ret = (enum r16_kind)kind;
-            return true;
-        }
+    const struct packer *packer = find_packer(quant_type);
+    if (packer != NULL) {
+        *ret = packer->kind;
     }
-    return false;
+    return packer != NULL;
 }
 
 /* One row's codes of a block into the planes; a word is a step's four codes. */
@@ -274,7 +400,9 @@ static void place_scales(enum r16_scales scales, const struct opened *o, size_t 
     uint16_t *d = (uint16_t *)(void *)header + lane;
     unsigned char *after_d = header + R16_ROWS * sizeof(uint16_t) + lane;
     unsigned char *after_dmin = after_d + R16_ROWS * sizeof(uint16_t);
-    size_t halves = scales == R16_SCALES_DH || scales == R16_SCALES_DHM ? 2 * blocks : blocks;
+    size_t bytes = scales == R16_SCALES_U                                ? 0
+                   : scales == R16_SCALES_DH || scales == R16_SCALES_DHM ? 2 * blocks
+                                                                         : blocks;
     if (scales == R16_SCALES_D || scales == R16_SCALES_DM) {
         for (size_t b = 0; b < blocks; b++) {
             d[b * R16_ROWS] = o->d[b];
@@ -286,11 +414,15 @@ static void place_scales(enum r16_scales scales, const struct opened *o, size_t 
     }
     bool dmin = scales == R16_SCALES_DSM || scales == R16_SCALES_DHM;
     unsigned char *s = dmin ? after_dmin : after_d;
-    d[0] = o->d[0];
+    if (scales == R16_SCALES_E) {
+        s = header + lane;
+    } else {
+        d[0] = o->d[0];
+    }
     if (dmin) {
         d[R16_ROWS] = o->m[0];
     }
-    for (size_t b = 0; b < halves; b++) {
+    for (size_t b = 0; b < bytes; b++) {
         s[b * R16_ROWS] = o->s[b];
         if (scales == R16_SCALES_DSM) {
             s[(blocks + b) * R16_ROWS] = o->sm[b];
@@ -298,11 +430,12 @@ static void place_scales(enum r16_scales scales, const struct opened *o, size_t 
     }
 }
 
-void r16_pack_group(enum r16_kind kind, const unsigned char *src, size_t row_bytes, size_t rows,
+void r16_pack_group(uint32_t quant_type, const unsigned char *src, size_t row_bytes, size_t rows,
                     size_t cols, unsigned char *dst)
 {
+    const struct packer *packer = find_packer(quant_type);
+    const enum r16_kind kind = packer->kind;
     const struct r16_type *type = &r16_types[kind];
-    const struct packer *packer = &packers[kind];
     size_t group_bytes = r16_group_bytes(kind, cols);
     if (rows < R16_ROWS) {
         memset(dst, 0, group_bytes);

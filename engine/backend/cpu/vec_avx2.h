@@ -115,6 +115,24 @@ INLINE void f_load_nibbles(const void *p, v16f *low, v16f *high)
                    _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(hi, 8)))};
 }
 
+/* 2^(e - 128) of 16 bytes: e - 1 is the exponent, but below the normal numbers (e of 0 and 1) the
+ * same power is a single bit, (e + 1) * 2^21, and that is the larger number of the two only there.
+ */
+INLINE __m256 powers_of(__m256i e)
+{
+    const __m256i one = _mm256_set1_epi32(1);
+    __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, one), 23);
+    __m256i small = _mm256_slli_epi32(_mm256_add_epi32(e, one), 21);
+    return _mm256_castsi256_ps(_mm256_max_epi32(normal, small));
+}
+
+INLINE v16f f_load_e8m0(const void *p)
+{
+    __m128i bytes = _mm_loadu_si128(p);
+    return (v16f){powers_of(_mm256_cvtepu8_epi32(bytes)),
+                  powers_of(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
+}
+
 INLINE void f_store_f16(uint16_t *p, v16f x)
 {
     __m128i *h = (__m128i *)(void *)p;

@@ -89,6 +89,18 @@ INLINE void f_load_nibbles(const void *p, v16f *low, v16f *high)
     *high = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(hi));
 }
 
+/* 2^(e - 128) of 16 bytes: e - 1 is the exponent, but below the normal numbers (e of 0 and 1) the
+ * same power is a single bit, (e + 1) * 2^21, and that is the larger number of the two only there.
+ */
+INLINE v16f f_load_e8m0(const void *p)
+{
+    const __m512i one = _mm512_set1_epi32(1);
+    __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, one), 23);
+    __m512i small = _mm512_slli_epi32(_mm512_add_epi32(e, one), 21);
+    return _mm512_castsi512_ps(_mm512_max_epi32(normal, small));
+}
+
 INLINE void f_store_f16(uint16_t *p, v16f x)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));

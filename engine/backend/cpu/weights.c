@@ -201,7 +201,7 @@ static void move_task(void *context, size_t task, size_t thread)
             memcpy(dst, src, row_bytes);
             break;
         case CPU_ORDER_R16:
-            r16_pack_group(to->r16.kind, src, row_bytes, rows, to->cols, dst);
+            r16_pack_group(to->format->type, src, row_bytes, rows, to->cols, dst);
             break;
         case CPU_ORDER_LANES:
             lanes_pack_group(to->lanes.kind, src, rows, to->cols, dst);
