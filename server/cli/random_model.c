@@ -41,6 +41,7 @@ static const struct shape shapes[] = {
 #define SHAPE_COUNT   (sizeof(shapes) / sizeof(shapes[0]))
 #define TENSORS_MAX   512
 #define POOL_WEIGHTS  ((size_t)1 << 18) /* encoded once for a row length and type, then repeated */
+#define POOLS         4                 /* kept: two types and two row lengths */
 #define BYTE_TOKENS   256
 #define FIRST_BYTE_ID 3
 
@@ -48,6 +49,13 @@ struct tensor {
     char name[64];
     const struct quant_format *format;
     uint64_t ne[2]; /* ne[1] is 0 for a vector */
+};
+
+/* Encoded weights, and what for. */
+struct pool {
+    unsigned char *data;
+    size_t bytes, row;
+    const struct quant_format *format;
 };
 
 struct build {
@@ -58,10 +66,8 @@ struct build {
     size_t count;
     struct gguf_writer *writer;
     struct rng rng;
-    /* The last pool made, and what for. */
-    unsigned char *pool;
-    size_t pool_bytes, pool_row;
-    const struct quant_format *pool_format;
+    struct pool pools[POOLS];
+    size_t pool_count; /* ever made */
 };
 
 /* ------------------------------------------------------------------ spec */
@@ -283,32 +289,42 @@ static void add_metadata(struct build *b)
 
 /* ------------------------------------------------------------------ data */
 
-/* Encodes normal weights of the usual spread, 1 / sqrt(row length). */
-static enum phid_status make_pool(struct build *b, const struct tensor *t, struct phid_error *err)
+static struct pool *find_pool(struct build *b, const struct tensor *t)
 {
-    if (b->pool != NULL && b->pool_format == t->format && b->pool_row == t->ne[0]) {
+    for (size_t i = 0; i < POOLS; i++) {
+        if (b->pools[i].format == t->format && b->pools[i].row == t->ne[0]) {
+            return &b->pools[i];
+        }
+    }
+    return NULL;
+}
+
+/* Encodes normal weights of the usual spread, 1 / sqrt(row length). */
+static enum phid_status make_pool(struct build *b, const struct tensor *t, struct pool **ret,
+                                  struct phid_error *err)
+{
+    *ret = find_pool(b, t);
+    if (*ret != NULL) {
         return PHID_OK;
     }
     size_t weights = POOL_WEIGHTS;
     size_t bytes = weights / t->format->block_weights * t->format->block_bytes;
     float spread = 1.0f / sqrtf((float)t->ne[0]);
     float *values = malloc(weights * sizeof(*values));
-    unsigned char *pool = malloc(bytes);
-    if (values == NULL || pool == NULL) {
+    unsigned char *data = malloc(bytes);
+    if (values == NULL || data == NULL) {
         free(values);
-        free(pool);
+        free(data);
         return phid_fail(err, PHID_ERR_MEMORY, "out of memory");
     }
     for (size_t i = 0; i < weights; i++) {
         values[i] = spread * rng_normal(&b->rng);
     }
-    t->format->encode(values, pool, weights);
+    t->format->encode(values, data, weights);
     free(values);
-    free(b->pool);
-    b->pool = pool;
-    b->pool_bytes = bytes;
-    b->pool_format = t->format;
-    b->pool_row = t->ne[0];
+    *ret = &b->pools[b->pool_count++ % POOLS];
+    free((*ret)->data);
+    **ret = (struct pool){.data = data, .bytes = bytes, .row = t->ne[0], .format = t->format};
     return PHID_OK;
 }
 
@@ -316,17 +332,18 @@ static enum phid_status make_pool(struct build *b, const struct tensor *t, struc
 static enum phid_status write_matrix(struct build *b, const struct tensor *t,
                                      struct phid_error *err)
 {
-    enum phid_status status = make_pool(b, t, err);
+    struct pool *pool;
+    enum phid_status status = make_pool(b, t, &pool, err);
     if (status != PHID_OK) {
         return status;
     }
     uint64_t left = t->ne[0] / t->format->block_weights * t->ne[1] * t->format->block_bytes;
-    size_t blocks = b->pool_bytes / t->format->block_bytes;
+    size_t blocks = pool->bytes / t->format->block_bytes;
     size_t at = (size_t)rng_below(&b->rng, blocks) * t->format->block_bytes;
     while (left > 0 && status == PHID_OK) {
-        size_t piece = b->pool_bytes - at;
+        size_t piece = pool->bytes - at;
         piece = left < piece ? (size_t)left : piece;
-        status = gguf_writer_data(b->writer, b->pool + at, piece, err);
+        status = gguf_writer_data(b->writer, pool->data + at, piece, err);
         left -= piece;
         at = 0;
     }
@@ -439,7 +456,9 @@ enum phid_status random_model_make(const char *spec, struct random_model *ret,
     if (folder[0] != 0) {
         rmdir(folder);
     }
-    free(b->pool);
+    for (size_t i = 0; i < POOLS; i++) {
+        free(b->pools[i].data);
+    }
     free(b);
     return status;
 }
