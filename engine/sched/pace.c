@@ -9,6 +9,16 @@
 #define TRIAL_STEPS 8   /* the first ones count in full */
 #define LONE_SHARE  0.1 /* of a new lone step in their running mean */
 
+#define GROWTH 1.25 /* of the target: what a step larger than the one before may come to */
+
+/* What is believed before a second step shows more: reading the weights takes as long as computing
+ * so many rows, rows of both kinds cost the same (correlation), 1000 tokens of context at most so
+ * many.
+ */
+#define BELIEVED_STEP    4
+#define BELIEVED_ALIKE   0.8
+#define BELIEVED_CONTEXT 4
+
 enum { COST_STEP, COST_DECODE, COST_PROMPT, COST_CONTEXT };
 
 void pace_init(struct pace *p, uint64_t target_ns, size_t max_rows)
@@ -38,17 +48,19 @@ static double predict_ms(const struct pace *p, const double x[PACE_COSTS])
     return ms;
 }
 
-/* The first step could have been all of one kind: no cost is larger than that. */
+/* One step does not tell its parts: they begin as is believed, and each may be wrong by as much. */
 static void begin(struct pace *p, const double x[PACE_COSTS], double ms)
 {
-    double rows = x[COST_DECODE] + x[COST_PROMPT];
-    p->doubt[COST_STEP] = ms;
-    p->doubt[COST_DECODE] = ms / fmax(rows, 1);
-    p->doubt[COST_PROMPT] = ms / fmax(rows, 1);
-    p->doubt[COST_CONTEXT] = ms / fmax(x[COST_CONTEXT], 1);
+    double row = ms / (BELIEVED_STEP + x[COST_DECODE] + x[COST_PROMPT]);
+    p->cost[COST_STEP] = p->doubt[COST_STEP] = BELIEVED_STEP * row;
+    p->cost[COST_DECODE] = p->doubt[COST_DECODE] = row;
+    p->cost[COST_PROMPT] = p->doubt[COST_PROMPT] = row;
+    p->doubt[COST_CONTEXT] = BELIEVED_CONTEXT * row;
     for (int i = 0; i < PACE_COSTS; i++) {
         p->covariance[i][i] = p->doubt[i] * p->doubt[i];
     }
+    double alike = BELIEVED_ALIKE * row * row;
+    p->covariance[COST_DECODE][COST_PROMPT] = p->covariance[COST_PROMPT][COST_DECODE] = alike;
 }
 
 /* Lets the costs drift, but no uncertainty grow beyond the first: a cost that no step shows for an
@@ -132,9 +144,8 @@ void pace_learn(struct pace *p, const struct pace_step *step, uint64_t ns)
         x[negative] = 0;
     }
     p->learned++;
-    if (step->decode_rows > 0 && step->prompt_rows > 0) {
-        p->mixed_rows = step->prompt_rows;
-    }
+    p->last_rows = step->decode_rows + step->prompt_rows;
+    p->last_ns = ns;
     if (step->decode_rows == 1 && step->prompt_rows == 0) {
         double share = p->lone_ms > 0 ? LONE_SHARE : 1;
         /* One long pause is not what a lone step takes. */
@@ -154,9 +165,20 @@ uint64_t pace_target(const struct pace *p)
     if (p->target_ns > 0) {
         return p->target_ns;
     }
-    double lone = p->lone_ms > 0 ? p->lone_ms : p->cost[COST_STEP] + p->cost[COST_DECODE];
+    double lone = p->cost[COST_STEP] + p->cost[COST_DECODE];
+    lone = p->lone_ms > 0 ? p->lone_ms : lone;
     uint64_t twice = (uint64_t)(2e6 * lone);
     return twice > PACE_TARGET_NS ? twice : PACE_TARGET_NS;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
 }
 
 /* The most prompt rows, of `most`, with which the step stays below `ns`. */
@@ -178,9 +200,32 @@ static size_t rows_within(const struct pace *p, const struct pace_step *decodes,
     return fits;
 }
 
-static size_t smaller(size_t a, size_t b)
+/* Prompt rows with which a step stays near `ns` whatever the costs are: it can not have more times
+ * the rows of the last one than times its time. So a prompt that arrives is met with a few rows,
+ * then with as many as these show to be possible. */
+static size_t rows_dared(const struct pace *p, const struct pace_step *decodes, uint64_t ns)
 {
-    return a < b ? a : b;
+    double rows = (double)p->last_rows * GROWTH * (double)ns / (double)p->last_ns;
+    double least = (double)(decodes->decode_rows + PACE_ROWS_LEAST);
+    size_t most = (size_t)fmin(fmax(rows, least), (double)p->max_rows);
+    return most > decodes->decode_rows ? most - decodes->decode_rows : 0;
+}
+
+/* Rows for prompts when the answers leave them fewer than PACE_ROWS_MIN within the target: as many
+ * as slow the step down a little; more when the answers alone are far beyond the target. */
+static size_t rows_at_least(const struct pace *p, const struct pace_step *decodes, size_t start,
+                            size_t room)
+{
+    uint64_t target = pace_target(p), bare = pace_predict(p, decodes);
+    uint64_t slack = target + target / 4;
+    size_t most = smaller(PACE_ROWS_MIN, rows_dared(p, decodes, target));
+    if (bare > slack) {
+        slack = bare + bare / 2;
+        most = larger(decodes->decode_rows, PACE_ROWS_MIN);
+        most = smaller(most, rows_dared(p, decodes, slack));
+    }
+    most = smaller(most, room);
+    return larger(rows_within(p, decodes, start, most, slack), smaller(room, PACE_ROWS_LEAST));
 }
 
 size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, size_t start)
@@ -191,33 +236,26 @@ size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, s
         return room;
     }
     if (p->learned == 0) {
-        return smaller(room, PACE_ROWS_FIRST);
+        return smaller(room, decodes->decode_rows > 0 ? PACE_ROWS_MIN : PACE_ROWS_FIRST);
     }
     if (decodes->decode_rows == 0) {
         uint64_t alone = 2 * target > PACE_ALONE_NS ? 2 * target : PACE_ALONE_NS;
         size_t rows = rows_within(p, decodes, start, room, alone);
         return rows < PACE_ROWS_MIN ? smaller(room, PACE_ROWS_MIN) : rows;
     }
-    /* What a prompt row costs beside others is found out in steps of two. */
-    size_t most = p->mixed_rows > PACE_ROWS_MIN ? 2 * p->mixed_rows : 2 * PACE_ROWS_MIN;
-    size_t rows = rows_within(p, decodes, start, smaller(room, most), target);
-    if (rows >= PACE_ROWS_MIN) {
-        return rows;
-    }
-    uint64_t slack = target + target / 4;
-    if (pace_predict(p, decodes) > slack) { /* the target is lost without them; halve the harm */
-        rows = decodes->decode_rows > PACE_ROWS_MIN ? decodes->decode_rows : PACE_ROWS_MIN;
-        return smaller(room, rows);
-    }
-    rows = rows_within(p, decodes, start, smaller(room, PACE_ROWS_MIN), slack);
-    return rows > PACE_ROWS_LEAST ? rows : smaller(room, PACE_ROWS_LEAST);
+    size_t most = smaller(room, rows_dared(p, decodes, target));
+    size_t rows = rows_within(p, decodes, start, most, target);
+    return rows >= PACE_ROWS_MIN ? rows : rows_at_least(p, decodes, start, room);
 }
 
 size_t pace_guest_rows(const struct pace *p, const struct pace_step *decodes, size_t start)
 {
     size_t room = p->max_rows > decodes->decode_rows ? p->max_rows - decodes->decode_rows : 0;
     uint64_t most_ns = (uint64_t)(PACE_GUEST_STRETCH * (double)pace_target(p));
-    size_t rows = p->learned > 0 ? rows_within(p, decodes, start, room, most_ns) : 0;
     size_t least = pace_prompt_rows(p, decodes, start);
-    return rows > least ? rows : least;
+    if (p->learned == 0) {
+        return least;
+    }
+    size_t most = smaller(room, rows_dared(p, decodes, most_ns));
+    return larger(rows_within(p, decodes, start, most, most_ns), least);
 }

@@ -31,7 +31,7 @@
 #define PACE_ROWS_FIRST 64 /* prompt rows of a step before anything was learned */
 /* Prompt rows of a step when the target leaves fewer; unless even these make it a quarter longer,
  * then as many as do not, at least the second number. When the answers alone take longer than that,
- * the prompts get as many rows as they have. */
+ * the prompts get what makes the step half as long again, at most as many rows as the answers. */
 #define PACE_ROWS_MIN   8
 #define PACE_ROWS_LEAST 2
 
@@ -50,8 +50,9 @@ struct pace {
     double cost[PACE_COSTS];  /* ms: a step, a decode row, a prompt row, 1000 tokens of context */
     double doubt[PACE_COSTS]; /* what each cost's uncertainty may grow to, ms */
     double covariance[PACE_COSTS][PACE_COSTS];
-    double lone_ms;    /* a step of one decode row; 0: none seen */
-    size_t mixed_rows; /* prompt rows of the last step that also decoded */
+    double lone_ms;   /* a step of one decode row; 0: none seen */
+    size_t last_rows; /* of the last step, both kinds */
+    uint64_t last_ns;
 };
 
 void pace_init(struct pace *p, uint64_t target_ns, size_t max_rows);

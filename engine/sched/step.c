@@ -19,13 +19,13 @@ static enum phid_status run_layers(struct loop *l, struct phid_error *err)
  * gone everything does. */
 static void fail_batch(struct loop *l, enum phid_status status, const struct phid_error *error)
 {
+    if (status == PHID_ERR_DEVICE) { /* first, so that who sees an end is refused from then on */
+        loop_lose_device(l, status, error);
+    }
     for (size_t i = 0; i < l->batch.view.sequence_count; i++) {
         if (!l->batch.owners[i]->ended) {
             loop_finish(l, l->batch.owners[i], PHID_FINISH_ERROR, error);
         }
-    }
-    if (status == PHID_ERR_DEVICE) {
-        loop_lose_device(l, status, error);
     }
 }
 

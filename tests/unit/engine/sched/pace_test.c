@@ -164,7 +164,8 @@ static void test_pace_never_starves_a_prompt(void **state)
     for (int i = 0; i < 100; i++) {
         struct pace_step step = crowd;
         step.prompt_rows = pace_prompt_rows(&p, &crowd, 0);
-        assert_int_equal(step.prompt_rows, 20); /* the target is lost anyway: half and half */
+        /* The target is lost anyway: half as long again, as soon as it is known what that is. */
+        assert_in_range(step.prompt_rows, i < 3 ? PACE_ROWS_LEAST : 8, 12);
         pace_learn(&p, &step, run(&m, &step));
     }
     /* A few that come near the target by themselves: the prompt gets a little, and they feel
@@ -183,6 +184,40 @@ static void test_pace_never_starves_a_prompt(void **state)
     assert_int_equal(pace_prompt_rows(&p, &crowd, 0), 2);
     crowd.decode_rows = 64;
     assert_int_equal(pace_prompt_rows(&p, &crowd, 0), 0);
+}
+
+/* A machine on which the target leaves a prompt two or three rows, met by a prompt before it has
+ * seen one beside answers: not even the first steps may be long. */
+static void test_pace_begins_slowly(void **state)
+{
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct machine m = {
+            .weights_ms = 110, .row_ms = 27, .context_ms = 1, .noise = 0.08, .state = seed};
+        struct pace p;
+        pace_init(&p, 0, 512);
+        for (int i = 0; i < 2; i++) { /* somebody's short question, and the answer */
+            struct pace_step prompt = {.prompt_rows = 16, .context = pace_context(0, 16)};
+            pace_learn(&p, &prompt, run(&m, &prompt));
+            decode(&p, &m, 1, 17, 15);
+        }
+        for (size_t streams = 1; streams <= 4; streams++) {
+            decode(&p, &m, streams, 20, 1);
+        }
+        uint64_t longest = 0;
+        for (size_t done = 0, i = 0; i < 40; i++) {
+            struct pace_step step = {.decode_rows = 4, .context = 4 * (40 + i)};
+            step.prompt_rows = pace_prompt_rows(&p, &step, done);
+            step.context += pace_context(done, step.prompt_rows);
+            uint64_t ns = run(&m, &step);
+            pace_learn(&p, &step, ns);
+            longest = ns > longest ? ns : longest;
+            done += step.prompt_rows;
+        }
+        if (longest > pace_target(&p) * 3 / 2) {
+            fail_msg("seed %llu: a step of %.0f ms, the target is %.0f", (unsigned long long)seed,
+                     (double)longest * 1e-6, (double)pace_target(&p) * 1e-6);
+        }
+    }
 }
 
 /* Hours of decoding alone, then prompts; a machine that slows down for good; one wild step. */
@@ -236,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_pace_learns_in_passing),
         cmocka_unit_test(test_pace_fixed_target),
         cmocka_unit_test(test_pace_never_starves_a_prompt),
+        cmocka_unit_test(test_pace_begins_slowly),
         cmocka_unit_test(test_pace_adapts),
         cmocka_unit_test(test_pace_context_counts),
     };
