@@ -175,6 +175,34 @@ static void share_guests(struct batch *b, size_t count, size_t most, const struc
     }
 }
 
+/* A step of the guests' short prompts and nothing else. Never two of these in a row, and not when
+ * guesses wait for this step. */
+static bool share_apart(struct batch *b, size_t count, size_t most, const struct pace *pace)
+{
+    struct pace_step load = {0};
+    if (pace == NULL || b->apart || b->load.decode_rows == 0 ||
+        b->load.decode_rows > b->view.sequence_count) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct sequence *s = b->prompts[i];
+        if (is_guest(s, most) && sequence_remaining(s) <= GUEST_PROMPT) {
+            load.prompt_rows += sequence_remaining(s);
+            load.context += pace_context(s->done, sequence_remaining(s));
+        }
+    }
+    if (load.prompt_rows == 0 || load.prompt_rows > b->max_rows ||
+        !pace_apart(pace, &b->load, &load)) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (is_guest(b->prompts[i], most) && sequence_remaining(b->prompts[i]) <= GUEST_PROMPT) {
+            b->shares[i] = sequence_remaining(b->prompts[i]);
+        }
+    }
+    return true;
+}
+
 static void share_rows(struct batch *b, size_t count, size_t rows)
 {
     rows -= give(b, 0, (rows + 1) / 2);
@@ -184,23 +212,31 @@ static void share_rows(struct batch *b, size_t count, size_t rows)
     (void)give(b, 0, rows);
 }
 
-void batch_build(struct batch *b, struct sequence *const *running, size_t count,
-                 const struct pace *pace)
+static void begin(struct batch *b)
 {
     b->view.rows = 0;
     b->view.sequence_count = 0;
     b->head_count = 0;
     b->load = (struct pace_step){0};
+}
+
+void batch_build(struct batch *b, struct sequence *const *running, size_t count,
+                 const struct pace *pace)
+{
+    begin(b);
     size_t prompts = add_decodes(b, running, count);
-    if (prompts == 0) {
-        return;
+    size_t most = most_seats(running, count);
+    b->apart = prompts > 0 && share_apart(b, prompts, most, pace);
+    if (b->apart) {
+        begin(b);
+    } else if (prompts > 0) {
+        size_t rows = b->max_rows - b->view.rows;
+        if (pace != NULL) {
+            rows = pace_prompt_rows(pace, &b->load, b->prompts[0]->done);
+        }
+        share_guests(b, prompts, most, pace, &rows);
+        share_rows(b, prompts, rows);
     }
-    size_t rows = b->max_rows - b->view.rows;
-    if (pace != NULL) {
-        rows = pace_prompt_rows(pace, &b->load, b->prompts[0]->done);
-    }
-    share_guests(b, prompts, most_seats(running, count), pace, &rows);
-    share_rows(b, prompts, rows);
     for (size_t i = 0; i < prompts; i++) {
         struct sequence *s = b->prompts[i];
         if (b->shares[i] > 0) {

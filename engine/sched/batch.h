@@ -4,8 +4,9 @@
  * Then prompts in chunks, as many rows as the step has room and the pace allows: half of them for
  * the oldest prompt, so that it ends, the others for those that have the fewest left, so that a
  * short one does not wait for a long one. Before both come guests: prompts of a tenant that has few
- * seats beside one that has many, so that a flood of prompts holds nobody up. Owned by the step
- * loop, allocated once. Step thread. */
+ * seats beside one that has many, so that a flood of prompts holds nobody up. Short ones may have a
+ * step of their own, every other at most, where that is so quick that the answers hardly feel it.
+ * Owned by the step loop, allocated once. Step thread. */
 #ifndef PHID_SCHED_BATCH_H
 #define PHID_SCHED_BATCH_H
 
@@ -38,6 +39,7 @@ struct batch {
     struct sequence **prompts; /* [max_sequences]: scratch, those with a prompt to compute */
     size_t *shares;            /* [max_sequences]: scratch, their rows */
     struct pace_step load;     /* what the batch costs */
+    bool apart;                /* it is a step of guests alone */
 };
 
 /* Errors: PHID_ERR_MEMORY. */

@@ -259,3 +259,18 @@ size_t pace_guest_rows(const struct pace *p, const struct pace_step *decodes, si
     size_t most = smaller(room, rows_dared(p, decodes, most_ns));
     return larger(rows_within(p, decodes, start, most, most_ns), least);
 }
+
+bool pace_apart(const struct pace *p, const struct pace_step *decodes,
+                const struct pace_step *prompt)
+{
+    struct pace_step none = {0}, both = *decodes;
+    uint64_t target = pace_target(p);
+    both.prompt_rows += prompt->prompt_rows;
+    both.context += prompt->context;
+    if (p->learned < TRIAL_STEPS || prompt->prompt_rows > rows_dared(p, &none, target)) {
+        return false;
+    }
+    uint64_t alone = pace_predict(p, prompt);
+    return alone + alone / 2 <= pace_predict(p, &both) &&
+           alone + pace_predict(p, decodes) <= target;
+}

@@ -11,6 +11,7 @@
 #ifndef PHID_SCHED_PACE_H
 #define PHID_SCHED_PACE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -74,6 +75,12 @@ size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, s
 /* The same for the short prompt of a guest, a tenant with few seats beside one with many: it may
  * stretch a step to PACE_GUEST_STRETCH targets. */
 size_t pace_guest_rows(const struct pace *p, const struct pace_step *decodes, size_t start);
+
+/* Whether a short prompt should have a step of its own before that of the answers: then it is done
+ * in at most two thirds of the time, and they wait no longer than the target for their two steps.
+ */
+bool pace_apart(const struct pace *p, const struct pace_step *decodes,
+                const struct pace_step *prompt);
 
 /* The tokens that `rows` rows look at, the first one at position `start`. */
 uint64_t pace_context(size_t start, size_t rows);

@@ -158,6 +158,48 @@ static void test_batch_guests_go_first(void **state)
     batch_fini(&b);
 }
 
+/* Rows that cost and steps that cost nothing: a guest's short prompt has every other step for
+ * itself, unless guesses are to be computed in this one. */
+static void test_batch_guests_apart(void **state)
+{
+    struct batch b;
+    assert_int_equal(batch_init(&b, 64, 8, NULL), PHID_OK);
+    struct account flood = {.tenant = 1, .seats = 7}, guest = {.tenant = 2, .seats = 1};
+    struct sequence s[8], *running[8];
+    for (int i = 0; i < 8; i++) {
+        make(&s[i], 10, 0, i < 7 ? 9 : 4);
+        s[i].account = i < 7 ? &flood : &guest;
+        running[i] = &s[i];
+    }
+    struct pace quick, slow;
+    pace_init(&quick, 100000000, 64);
+    pace_init(&slow, 100000000, 64);
+    for (int i = 0; i < 40; i++) {
+        size_t decodes = (size_t)i % 8, prompts = (size_t)i % 3 * 4 + (decodes == 0);
+        struct pace_step step = {.decode_rows = decodes, .prompt_rows = prompts};
+        pace_learn(&quick, &step, 1000000 * (decodes + prompts) + 100000);
+        pace_learn(&slow, &step, 1000000 * (decodes + prompts) + 30000000);
+    }
+    for (int i = 0; i < 4; i++) {
+        batch_build(&b, running, 8, &quick);
+        assert_int_equal(b.view.sequence_count, i % 2 == 0 ? 1 : 8);
+        assert_int_equal(b.load.decode_rows, i % 2 == 0 ? 0 : 7);
+        assert_int_equal(b.load.prompt_rows, 6);
+        assert_int_equal(b.head_count, i % 2 == 0 ? 1 : 8);
+    }
+    batch_build(&b, running, 8, &slow); /* two steps would take the weights twice */
+    assert_int_equal(b.view.sequence_count, 8);
+    assert_true(tokens_reserve(&s[0].tokens, 11));
+    s[0].tokens.ids[10] = 1;
+    s[0].guesses = 1;
+    batch_build(&b, running, 8, &quick);
+    assert_int_equal(b.view.sequence_count, 8);
+    for (int i = 0; i < 8; i++) {
+        tokens_fini(&s[i].tokens);
+    }
+    batch_fini(&b);
+}
+
 static void test_batch_prompt_heads(void **state)
 {
     struct batch b;
@@ -238,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_batch_decodes_first),
         cmocka_unit_test(test_batch_lets_short_prompts_through),
         cmocka_unit_test(test_batch_guests_go_first),
+        cmocka_unit_test(test_batch_guests_apart),
         cmocka_unit_test(test_batch_prompt_heads),
         cmocka_unit_test(test_queue_order),
         cmocka_unit_test(test_doorbell_remembers),
