@@ -156,7 +156,7 @@ run_sanitized() {
     # TSan needs addresses where it expects them.
     if setarch -R true 2>/dev/null; then PREFIX=(setarch -R); fi
     PATIENCE=10 LABEL=tsan-
-    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:allocator_may_return_null=1
     export PHID_BIN=$PWD/build/tsan/phid PHID_TEST_PATIENCE=10
     case " $* " in
     *" unit "* | *" e2e "*)
