@@ -138,8 +138,8 @@ struct phid_engine_options {
     bool prefix_cache_off; /* every prompt is computed anew */
     const char *isa;       /* NULL or "auto"; a tier's name to force it */
     bool lazy_load;        /* phid_engine_new does not wait for the weights: they come when there is
-                            * nothing else to do, and at        the latest when a step needs them. The model must
-                            * live as long. phid_engine_loaded */
+                            * nothing else to do, and at        the latest when a step needs them. The
+                            * model must        live as long. phid_engine_loaded */
     bool profile;          /* measure operations, for phid_engine_profile */
     bool exact;            /* the reference path (slow): f32 activations and KV, scalar kernels */
     void (*log)(void *user, const char *line); /* may be NULL; one event a line, key=value */
@@ -176,6 +176,8 @@ PHID_API const struct phid_engine_info *phid_engine_info(const struct phid_engin
 
 #define PHID_FINISHES 8 /* room for every enum phid_finish */
 
+#define PHID_DRAFT_PLACES 8 /* tokens guessed ahead at a time, at most */
+
 struct phid_engine_stats {
     size_t running, waiting;
     size_t pages_total, pages_free;
@@ -189,11 +191,13 @@ struct phid_engine_stats {
     uint64_t prefix_evictions;        /* cached pages that were used for something else */
     uint64_t finished[PHID_FINISHES]; /* requests by enum phid_finish */
     uint64_t prompt_tokens; /* of prompts that were computed to their end or found computed */
-    uint64_t stalled_ns; /* how long the step thread has been at the same layer of a step; 0 when it
-                            has nothing to do */
-    bool failed;         /* the device is lost: every request is refused */
+    uint64_t stalled_ns;    /* how long the step thread has been at the same layer of a step, or has
+                               slept on although it was called; 0 when it has nothing to do */
+    bool failed;            /* the device is lost: every request is refused */
     uint64_t drafts, draft_tokens,
         draft_accepted; /* guesses: times made, tokens, and how many of these came true */
+    uint64_t draft_accepted_at[PHID_DRAFT_PLACES]; /* the same by place: first guess, second, ... */
+    uint64_t corrupted; /* requests ended because the model's logits were not numbers */
     /* Where the time of all steps went: the scheduler's own work; choosing tokens, text and output;
      * the backend. */
     uint64_t host_ns, sample_ns, device_ns;

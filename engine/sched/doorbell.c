@@ -12,7 +12,8 @@ struct doorbell {
     _Atomic uint64_t cancellations; /* release by who cancels, acquire by the step thread */
     pthread_mutex_t mu;
     pthread_cond_t rings;
-    bool rung; /* guarded by mu */
+    bool rung;                /* guarded by mu */
+    _Atomic uint64_t rung_ns; /* written with it, for whoever watches; 0: it is not rung */
 };
 
 enum phid_status doorbell_new(struct doorbell **ret_bell, struct phid_error *err)
@@ -54,6 +55,7 @@ void doorbell_ring(struct doorbell *bell)
     pthread_mutex_lock(&bell->mu);
     if (!bell->rung) {
         bell->rung = true;
+        atomic_store_explicit(&bell->rung_ns, clock_now_ns(), memory_order_relaxed);
         pthread_cond_signal(&bell->rings);
     }
     pthread_mutex_unlock(&bell->mu);
@@ -70,7 +72,13 @@ void doorbell_wait(struct doorbell *bell, uint64_t until_ns)
                                          : pthread_cond_timedwait(&bell->rings, &bell->mu, &until);
     }
     bell->rung = false;
+    atomic_store_explicit(&bell->rung_ns, 0, memory_order_relaxed);
     pthread_mutex_unlock(&bell->mu);
+}
+
+uint64_t doorbell_rung_ns(const struct doorbell *bell)
+{
+    return atomic_load_explicit(&bell->rung_ns, memory_order_relaxed);
 }
 
 void doorbell_cancelled(struct doorbell *bell)

@@ -24,6 +24,9 @@ void doorbell_ring(struct doorbell *bell);
  * (clock.h) shows until_ns; UINT64_MAX: for ever. */
 void doorbell_wait(struct doorbell *bell, uint64_t until_ns);
 
+/* Any thread: when the ring came that no wait has returned for yet (clock.h); 0: there is none. */
+uint64_t doorbell_rung_ns(const struct doorbell *bell);
+
 /* Any thread: says that some request was cancelled, and rings. */
 void doorbell_cancelled(struct doorbell *bell);
 

@@ -13,8 +13,9 @@
 #include <stdint.h>
 
 #include "engine/base/status.h"
+#include "engine/phid.h"
 
-#define DRAFT_MAX 8 /* tokens */
+#define DRAFT_MAX PHID_DRAFT_PLACES /* tokens */
 
 /* Where each pair of neighbouring tokens of a text occurs: buckets of a hash, newest first. */
 struct draft_index {

@@ -361,17 +361,22 @@ void loop_stats(struct loop *l, struct phid_engine_stats *ret)
         .requests_cancelled = atomic_load_explicit(&c->cancelled, memory_order_relaxed),
         .preemptions = atomic_load_explicit(&c->preemptions, memory_order_relaxed),
         .prompt_tokens = atomic_load_explicit(&l->meter.prompt_tokens, memory_order_relaxed),
-        .stalled_ns = meter_stalled_ns(&l->meter),
+        .stalled_ns = meter_stalled_ns(&l->meter, doorbell_rung_ns(l->bell)),
         .failed = atomic_load_explicit(&l->device_lost, memory_order_relaxed),
         .drafts = atomic_load_explicit(&c->drafts, memory_order_relaxed),
         .draft_tokens = atomic_load_explicit(&c->draft_tokens, memory_order_relaxed),
         .draft_accepted = atomic_load_explicit(&c->draft_accepted, memory_order_relaxed),
+        .corrupted = atomic_load_explicit(&c->corrupted, memory_order_relaxed),
         .host_ns = atomic_load_explicit(&c->host_ns, memory_order_relaxed),
         .sample_ns = atomic_load_explicit(&c->sample_ns, memory_order_relaxed),
         .device_ns = atomic_load_explicit(&c->device_ns, memory_order_relaxed),
     };
     for (size_t i = 0; i < PHID_FINISHES; i++) {
         ret->finished[i] = atomic_load_explicit(&l->meter.finished[i], memory_order_relaxed);
+    }
+    for (size_t i = 0; i < PHID_DRAFT_PLACES; i++) {
+        ret->draft_accepted_at[i] =
+            atomic_load_explicit(&c->draft_accepted_at[i], memory_order_relaxed);
     }
 }
 

@@ -26,6 +26,8 @@ struct loop_counters {
     atomic_bool blocked; /* somebody waits whose turn it is, and there is no place */
     _Atomic uint64_t steps, tokens_prefilled, tokens_decoded, finished, cancelled, preemptions;
     _Atomic uint64_t drafts, draft_tokens, draft_accepted;
+    _Atomic uint64_t draft_accepted_at[PHID_DRAFT_PLACES];
+    _Atomic uint64_t corrupted;
     _Atomic uint64_t host_ns, sample_ns, device_ns; /* where the time of turns with a step went */
 };
 

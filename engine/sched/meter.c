@@ -54,6 +54,7 @@ void meter_init(struct meter *m)
     }
     atomic_init(&m->prompt_tokens, 0);
     atomic_init(&m->beat_ns, 0);
+    atomic_init(&m->asleep, true);
 }
 
 static void add(struct meter *m, enum phid_histogram_id id, uint64_t value)
@@ -117,18 +118,27 @@ void meter_finish(struct meter *m, const struct sequence *s, enum phid_finish fi
 void meter_beat(struct meter *m)
 {
     atomic_store_explicit(&m->beat_ns, clock_now_ns(), memory_order_relaxed);
+    atomic_store_explicit(&m->asleep, false, memory_order_release);
 }
 
 void meter_rest(struct meter *m)
 {
-    atomic_store_explicit(&m->beat_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&m->beat_ns, clock_now_ns(), memory_order_relaxed);
+    atomic_store_explicit(&m->asleep, true, memory_order_release);
 }
 
-uint64_t meter_stalled_ns(const struct meter *m)
+uint64_t meter_stalled_ns(const struct meter *m, uint64_t rung_ns)
 {
-    uint64_t beat = atomic_load_explicit(&m->beat_ns, memory_order_relaxed);
+    bool asleep = atomic_load_explicit(&m->asleep, memory_order_acquire);
+    uint64_t since = atomic_load_explicit(&m->beat_ns, memory_order_relaxed);
+    if (asleep && rung_ns == 0) {
+        return 0;
+    }
+    if (asleep && rung_ns > since) {
+        since = rung_ns;
+    }
     uint64_t now = clock_now_ns();
-    return beat > 0 && now > beat ? now - beat : 0;
+    return since > 0 && now > since ? now - since : 0;
 }
 
 void meter_read(const struct meter *m, enum phid_histogram_id id, struct phid_histogram *ret)

@@ -6,6 +6,9 @@
 #ifndef PHID_SCHED_METER_H
 #define PHID_SCHED_METER_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
+
 #include "engine/base/histogram.h"
 #include "engine/phid.h"
 #include "engine/sched/sequence.h"
@@ -15,8 +18,9 @@ struct meter {
     _Atomic uint64_t finished[PHID_FINISHES]; /* by reason */
     _Atomic uint64_t prompt_tokens;
     uint64_t step; /* step thread: how many there were */
-    /* When the step thread last moved while it had something to do; 0 while it sleeps. */
+    /* When the step thread last moved, or went to sleep. */
     _Atomic uint64_t beat_ns;
+    atomic_bool asleep;
 };
 
 void meter_init(struct meter *m);
@@ -30,8 +34,9 @@ void meter_finish(struct meter *m, const struct sequence *s, enum phid_finish fi
 void meter_beat(struct meter *m);
 void meter_rest(struct meter *m);
 
-/* Any thread: how long the step thread has been at the same thing; 0 while it sleeps. */
-uint64_t meter_stalled_ns(const struct meter *m);
+/* Any thread: how long the step thread has been at the same thing, or sleeps on although it was
+ * called at rung_ns (0: it was not); else 0. */
+uint64_t meter_stalled_ns(const struct meter *m, uint64_t rung_ns);
 void meter_read(const struct meter *m, enum phid_histogram_id id, struct phid_histogram *ret);
 
 #endif

@@ -1,4 +1,5 @@
-/* A queue of waiting sequences: first come, first served.
+/* A queue of sequences: those of one lane that wait for their first turn, or those that gave their
+ * seats up, in order of arrival. Who of them is next is turns.c's and waiting.c's to say.
  *
  * A list through the sequences themselves, so that nothing is allocated and any of them can leave.
  * The step loop owns it and guards it with its mutex; how many may wait is the loop's business. */

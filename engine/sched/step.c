@@ -58,8 +58,11 @@ static void use_logits(struct loop *l, const struct batch_head *head, const floa
     if (head->sample) {
         size_t right = s->guesses_right;
         status = sequence_sample(s, logits, &finish, &error);
-        atomic_fetch_add_explicit(&l->counters.draft_accepted, s->guesses_right - right,
-                                  memory_order_relaxed);
+        if (s->guesses_right > right) {
+            struct loop_counters *c = &l->counters;
+            atomic_fetch_add_explicit(&c->draft_accepted, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(&c->draft_accepted_at[right], 1, memory_order_relaxed);
+        }
         if (status == PHID_OK) {
             meter_token(&l->meter, s);
             atomic_fetch_add_explicit(&l->counters.tokens_decoded, 1, memory_order_relaxed);
@@ -68,6 +71,8 @@ static void use_logits(struct loop *l, const struct batch_head *head, const floa
         status = sequence_report_prompt(s, head->position, logits, &error);
     }
     if (status != PHID_OK) {
+        atomic_fetch_add_explicit(&l->counters.corrupted, status == PHID_ERR_INTERNAL,
+                                  memory_order_relaxed);
         loop_finish(l, s, PHID_FINISH_ERROR, &error);
     } else if (finish != PHID_FINISH_NONE) {
         loop_finish(l, s, finish, NULL);

@@ -54,6 +54,12 @@ static void test_speculate_saves_steps(void **state)
     assert_true(on.steps < ANSWER * 2 / 3);
     assert_int_equal(on.steps, ANSWER - (int)on.last.drafts_accepted);
     assert_int_equal(on.stats.draft_accepted, on.last.drafts_accepted);
+    uint64_t by_place = 0;
+    for (size_t i = 0; i < PHID_DRAFT_PLACES; i++) { /* a guess counts if those before were right */
+        by_place += on.stats.draft_accepted_at[i];
+        assert_true(i == 0 || on.stats.draft_accepted_at[i] <= on.stats.draft_accepted_at[i - 1]);
+    }
+    assert_int_equal(by_place, on.stats.draft_accepted);
     assert_int_equal(on.stats.draft_tokens, on.last.drafts_accepted + on.last.drafts_rejected);
     assert_true(on.stats.drafts > 0 && on.last.drafts_rejected > 0);
     assert_int_equal(on.stats.tokens_decoded, ANSWER);
