@@ -350,6 +350,16 @@ const char *generation_finish_name(enum phid_finish finish)
     return NULL;
 }
 
+size_t generation_longest(const struct generation *g)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < g->choice_count; i++) {
+        size_t tokens = g->choices[i].completion_tokens;
+        longest = tokens > longest ? tokens : longest;
+    }
+    return longest;
+}
+
 const char *generation_finish(const struct generation *g)
 {
     if (g->error.fault != API_OK) {

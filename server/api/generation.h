@@ -120,6 +120,7 @@ void generation_fail(struct generation *g, enum api_fault fault, const char *mes
 
 void generation_write_reply(struct generation *g, struct buf *out);
 struct usage generation_usage(const struct generation *g);
+size_t generation_longest(const struct generation *g);     /* tokens of the longest choice */
 const char *generation_finish(const struct generation *g); /* of the first choice, for the log */
 
 /* Cancels what still runs. NULL is fine. */

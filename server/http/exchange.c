@@ -113,6 +113,10 @@ static void count_request(struct exchange *x)
     if (!gone) {
         metrics_count_fault(m, in_stream ? x->generation->error.fault : x->fault);
     }
+    if (!gone && in_stream && x->generation->error.fault == API_OK) {
+        metrics_count_answer(m, (size_t)x->generation->settings.n,
+                             generation_longest(x->generation));
+    }
 }
 
 void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchange,

@@ -26,6 +26,25 @@ void metrics_count_fault(struct metrics *m, enum api_fault fault)
     }
 }
 
+static const uint64_t sizes[METRICS_SIZES] = {
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000};
+
+static void count_size(struct metrics_sizes *s, size_t value)
+{
+    size_t i = 0;
+    while (i < METRICS_SIZES && value > sizes[i]) {
+        i++;
+    }
+    s->counts[i]++;
+    s->sum += value;
+}
+
+void metrics_count_answer(struct metrics *m, size_t candidates, size_t longest)
+{
+    count_size(&m->candidates, candidates);
+    count_size(&m->longest, longest);
+}
+
 /* A name with a value, under both families of names where the other servers have it too. */
 struct row {
     const char *name;   /* ours, after "phid_" */
@@ -113,6 +132,9 @@ static void put_counters(struct buf *out, const struct phid_engine_stats *s, con
         {{"spec_decode_num_accepted_tokens_total", "spec_decode_num_accepted_tokens_total",
           "Of these, tokens that came true."},
          s->draft_accepted},
+        {{"corrupted_requests_total", "corrupted_requests_total",
+          "Requests ended because the model's logits were not numbers."},
+         s->corrupted},
     };
     for (size_t i = 0; i < sizeof counters / sizeof counters[0]; i++) {
         put_row(out, &counters[i].row, "counter", labels, (double)counters[i].value);
@@ -155,6 +177,28 @@ static void put_finishes(struct buf *out, const struct phid_engine_stats *s, con
     }
 }
 
+/* Guesses that came true by their place; the first is 0. */
+static void put_accepted(struct buf *out, const struct phid_engine_stats *s, const char *prefix,
+                         const char *labels)
+{
+    char name[96];
+    struct buf both;
+    buf_init(&both, LABELS_MAX);
+    snprintf(name, sizeof name, "%sspec_decode_num_accepted_tokens_per_pos_total", prefix);
+    exposition_family(out, name, "counter", "Guesses that came true, by their place.");
+    for (size_t i = 0; i < PHID_DRAFT_PLACES; i++) {
+        char place[8];
+        snprintf(place, sizeof place, "%zu", i);
+        buf_clear(&both);
+        buf_append_c(&both, labels);
+        exposition_label(&both, "position", str_of(place));
+        if (!both.failed) {
+            exposition_sample(out, name, both.data, s->draft_accepted_at[i]);
+        }
+    }
+    buf_fini(&both);
+}
+
 static const struct row histogram_rows[PHID_HISTOGRAMS] = {
     [PHID_HISTOGRAM_FIRST_TOKEN] = {"time_to_first_token_seconds", "time_to_first_token_seconds",
                                     "From a request's arrival to its first token."},
@@ -187,19 +231,24 @@ static const struct row histogram_rows[PHID_HISTOGRAMS] = {
                                   "Tokens computed in one step."},
 };
 
-static void put_histograms(struct buf *out, struct phid_engine *engine, const char *labels)
+static void put_histogram(struct buf *out, const struct row *row, const struct phid_histogram *h,
+                          const char *labels)
 {
     char name[96];
+    snprintf(name, sizeof name, "phid_%s", row->name);
+    exposition_family(out, name, "histogram", row->help);
+    exposition_histogram(out, name, "", h);
+    snprintf(name, sizeof name, "vllm:%s", row->common);
+    exposition_family(out, name, "histogram", row->help);
+    exposition_histogram(out, name, labels, h);
+}
+
+static void put_histograms(struct buf *out, struct phid_engine *engine, const char *labels)
+{
     for (size_t i = 0; i < PHID_HISTOGRAMS; i++) {
-        const struct row *row = &histogram_rows[i];
         struct phid_histogram h;
         phid_engine_histogram(engine, (enum phid_histogram_id)i, &h);
-        snprintf(name, sizeof name, "phid_%s", row->name);
-        exposition_family(out, name, "histogram", row->help);
-        exposition_histogram(out, name, "", &h);
-        snprintf(name, sizeof name, "vllm:%s", row->common);
-        exposition_family(out, name, "histogram", row->help);
-        exposition_histogram(out, name, labels, &h);
+        put_histogram(out, &histogram_rows[i], &h, labels);
     }
 }
 
@@ -233,6 +282,8 @@ static void put_engine(struct buf *out, const struct metrics_now *now, const cha
     put_gauges(out, &s, labels);
     put_counters(out, &s, labels);
     put_step_seconds(out, &s);
+    put_accepted(out, &s, "phid_", "");
+    put_accepted(out, &s, "vllm:", labels);
     put_finishes(out, &s, "phid_", "requests_finished_total", "reason", "");
     put_finishes(out, &s, "vllm:", "request_success_total", "finished_reason", labels);
     put_histograms(out, now->engine, labels);
@@ -281,6 +332,30 @@ static bool sum_of_code(const struct metrics *m, size_t fault, uint64_t *ret)
     }
     *ret = sum;
     return true;
+}
+
+static void put_sizes(struct buf *out, const struct metrics_sizes *s, size_t bounds,
+                      const struct row *row, const char *labels)
+{
+    struct phid_histogram h = {.bounds = sizes, .bound_count = bounds, .sum = s->sum};
+    for (size_t i = 0; i <= METRICS_SIZES; i++) {
+        h.counts[i < bounds ? i : bounds] += s->counts[i];
+    }
+    put_histogram(out, row, &h, labels);
+}
+
+/* Of requests as clients count them: the engine has one for each candidate. */
+static void put_answers(const struct metrics *m, struct buf *out, const char *labels)
+{
+    put_sizes(out, &m->candidates, 8,
+              &(struct row){"request_params_n", "request_params_n",
+                            "Candidates that a request asked for."},
+              labels);
+    put_sizes(out, &m->longest, METRICS_SIZES,
+              &(struct row){"request_max_num_generation_tokens",
+                            "request_max_num_generation_tokens",
+                            "Tokens of the longest candidate of a request."},
+              labels);
 }
 
 static bool is_refusal(size_t fault)
@@ -367,6 +442,7 @@ void metrics_write(const struct metrics *m, const struct metrics_now *now, struc
         out->failed = true; /* no memory: the reply says so */
     } else {
         put_engine(out, now, labels.data);
+        put_answers(m, out, labels.data);
         put_faults(m, "vllm:admission_rejections_total", "Requests refused, by the reason.",
                    labels.data, "reason", true, out);
     }

@@ -12,13 +12,25 @@
 #define METRICS_PATHS    16
 #define METRICS_STATUSES 24
 
+#define METRICS_SIZES 17
+
+/* How many values fell below each of some bounds (sizes[] in metrics.c), and their sum. */
+struct metrics_sizes {
+    uint64_t counts[METRICS_SIZES + 1];
+    uint64_t sum;
+};
+
 struct metrics {
     uint64_t requests[METRICS_PATHS][METRICS_STATUSES]; /* answered, by path and statuses[] */
     unsigned statuses[METRICS_STATUSES];                /* as they first came up; 0: none yet */
     uint64_t faults[API_FAULT_COUNT];                   /* errors answered */
     uint64_t clients_gone;                              /* left before their answer's end */
     uint64_t connections;                               /* accepted */
+    struct metrics_sizes candidates, longest;           /* of requests answered to their end */
 };
+
+/* One request answered to its end: how many candidates it asked for, tokens of the longest. */
+void metrics_count_answer(struct metrics *m, size_t candidates, size_t longest);
 
 /* One request more. status 0: the client left before one was sent. */
 void metrics_count_request(struct metrics *m, size_t path, unsigned status);

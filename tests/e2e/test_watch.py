@@ -15,11 +15,12 @@ from phid_server import PATIENCE, PHID, TINY, Server, wait_until
 
 GAUGES = ["num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "cache_config_info"]
 COUNTERS = ["prefix_cache_queries", "prefix_cache_hits", "spec_decode_num_drafts", "spec_decode_num_draft_tokens",
-            "spec_decode_num_accepted_tokens", "prompt_tokens", "generation_tokens", "request_success", "num_preemptions", "admission_rejections"]
+            "spec_decode_num_accepted_tokens", "spec_decode_num_accepted_tokens_per_pos", "corrupted_requests", "prompt_tokens", "generation_tokens", "request_success", "num_preemptions", "admission_rejections"]
 HISTOGRAMS = ["time_to_first_token_seconds", "inter_token_latency_seconds", "request_time_per_output_token_seconds",
               "e2e_request_latency_seconds", "request_queue_time_seconds", "request_prefill_time_seconds",
               "request_decode_time_seconds", "request_inference_time_seconds", "request_prompt_tokens",
-              "request_generation_tokens", "request_params_max_tokens", "iteration_tokens_total"]
+              "request_generation_tokens", "request_max_num_generation_tokens", "request_params_n", "request_params_max_tokens",
+              "request_prefill_kv_computed_tokens", "iteration_tokens_total"]
 
 
 def ask(server, path, body=None, key=None, timeout=60):
@@ -114,7 +115,7 @@ def test_metrics_count_what_happened(server):
     assert grown("vllm:generation_tokens") == sum(u["completion_tokens"] for u in usage)
     assert grown("vllm:request_success", finished_reason="stop") == 3
     assert grown("vllm:request_success", finished_reason="length") == 1
-    for name in ("time_to_first_token_seconds", "request_queue_time_seconds", "request_prompt_tokens"):
+    for name in ("time_to_first_token_seconds", "request_queue_time_seconds", "request_prompt_tokens", "request_params_n"):
         assert grown("vllm:" + name) == 4 and grown("phid_" + name) == 4
     # Tokens that were guessed ahead come together.
     together = grown("vllm:spec_decode_num_accepted_tokens")
@@ -253,7 +254,7 @@ def test_drain_under_load():
     try:
         status, headers, text = ask(server, "/v1/completions", {**LONG, "max_tokens": 5, "stream": False})
         assert status == 503 and headers["connection"] == "close" and int(headers["retry-after"]) >= 1
-        assert json.loads(text)["error"]["code"] == "overloaded"
+        assert json.loads(text)["error"]["code"] == "shutting_down"
         assert value(scrape(server), "phid_draining") == 1
     except ConnectionError:
         pass  # the streams were quick: it has ended
@@ -273,7 +274,7 @@ def test_drain_timeout_ends_streams_with_an_error():
     for stream in streams:
         stream.join(20 * PATIENCE)
         error = stream.error()
-        assert stream.status == 200 and (error is None or error["code"] == "overloaded")
+        assert stream.status == 200 and (error is None or error["code"] == "shutting_down")
     assert any(stream.error() for stream in streams)
     assert all("[DONE]" not in stream.text for stream in streams if stream.error())
 
@@ -292,4 +293,4 @@ def test_a_second_signal_ends_it_now(second):
     assert time.monotonic() - start < 6 * PATIENCE
     for stream in streams:
         stream.join(20 * PATIENCE)
-        assert stream.error() is None or stream.error()["code"] == "overloaded"
+        assert stream.error() is None or stream.error()["code"] == "shutting_down"

@@ -237,6 +237,9 @@ void phid_engine_stats(struct phid_engine *engine, struct phid_engine_stats *ret
                                       .stalled_ns = engine->options.stalled_ns,
                                       .failed = engine->options.failed};
     ret->finished[PHID_FINISH_STOP] = 7;
+    ret->draft_accepted_at[0] = 4;
+    ret->draft_accepted_at[PHID_DRAFT_PLACES - 1] = 1;
+    ret->corrupted = 6;
 }
 
 void phid_engine_histogram(struct phid_engine *engine, enum phid_histogram_id id,

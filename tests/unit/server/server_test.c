@@ -371,7 +371,7 @@ static void test_drain_timeout_ends_the_rest(void **state)
     say(fd, request);
     assert_true(hear(fd, &all, "\"content\":\"0\""));
     server_drain(w.server);
-    assert_true(hear(fd, &all, "\"code\":\"overloaded\""));
+    assert_true(hear(fd, &all, "\"code\":\"shutting_down\""));
     assert_true(hear(fd, &all, NULL));
     assert_int_equal(count_of(&all, "[DONE]"), 0);
     assert_non_null(strstr(all.data, "\r\n0\r\n\r\n")); /* the body ends cleanly */

@@ -76,6 +76,9 @@ static void test_page(void **state)
     }
     metrics_count_fault(&m, API_DRAINING);
     metrics_count_fault(&m, API_OVERLOADED);
+    metrics_count_answer(&m, 1, 10);
+    metrics_count_answer(&m, 3, 20);
+    metrics_count_answer(&m, 200, 5);
     metrics_count_fault(&m, API_OK);
     metrics_count_fault(&m, API_INVALID_JSON);
     metrics_write(&m, &now, &out); /* while the model loads */
@@ -90,10 +93,22 @@ static void test_page(void **state)
         "phid_http_requests_total{path=\"/a\",status=\"200\"} 2\n",
         "phid_http_requests_total{path=\"/a\",status=\"499\"} 1\n",
         "phid_http_requests_total{path=\"other\",status=\"404\"} 1\n",
-        "phid_errors_total{code=\"overloaded\"} 2\n",
+        "phid_errors_total{code=\"overloaded\"} 1\n",
+        "phid_errors_total{code=\"shutting_down\"} 1\n",
         "phid_errors_total{code=\"invalid_json\"} 1\n",
         "vllm:admission_rejections_total{model_name=\"a \\\"model\\\"\",engine=\"0\","
-        "reason=\"overloaded\"} 2\n",
+        "reason=\"overloaded\"} 1\n",
+        "vllm:admission_rejections_total{model_name=\"a \\\"model\\\"\",engine=\"0\","
+        "reason=\"shutting_down\"} 1\n",
+        "phid_request_params_n_bucket{le=\"1\"} 1\n",
+        "phid_request_params_n_bucket{le=\"5\"} 2\n",
+        "phid_request_params_n_sum 204\n",
+        "phid_request_params_n_bucket{le=\"+Inf\"} 3\n",
+        "vllm:request_max_num_generation_tokens_sum{model_name=\"a \\\"model\\\"\",engine=\"0\"} "
+        "35\n",
+        "phid_spec_decode_num_accepted_tokens_per_pos_total{position=\"0\"} 4\n",
+        "position=\"7\"} 1\n",
+        "phid_corrupted_requests_total 6\n",
         "vllm:kv_cache_usage_perc{model_name=\"a \\\"model\\\"\",engine=\"0\"} 0.75\n",
         "vllm:request_success_total{model_name=\"a \\\"model\\\"\",engine=\"0\","
         "finished_reason=\"stop\"} 7\n",
