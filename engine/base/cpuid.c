@@ -65,6 +65,20 @@ struct cpuid_features cpuid_detect(void)
     return features;
 }
 
+#elif defined(__aarch64__)
+
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
+struct cpuid_features cpuid_detect(void)
+{
+    struct cpuid_features features = {.isa = CPUID_NEON};
+    if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0) {
+        features.isa = (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0 ? CPUID_I8MM : CPUID_DOTPROD;
+    }
+    return features;
+}
+
 #else
 
 struct cpuid_features cpuid_detect(void)
@@ -76,13 +90,18 @@ struct cpuid_features cpuid_detect(void)
 
 bool cpuid_has(const struct cpuid_features *features, enum cpuid_isa isa)
 {
-    return isa == CPUID_AVXVNNI ? features->avxvnni : isa <= features->isa;
+    if (isa == CPUID_AVXVNNI) {
+        return features->avxvnni;
+    }
+    const bool same_family = (isa >= CPUID_NEON) == (features->isa >= CPUID_NEON);
+    return isa == CPUID_SCALAR || (same_family && isa <= features->isa);
 }
 
 static const char *const isa_names[CPUID_ISA_COUNT] = {
     [CPUID_SCALAR] = "scalar",         [CPUID_AVX2] = "avx2",
     [CPUID_AVXVNNI] = "avxvnni",       [CPUID_AVX512] = "avx512",
-    [CPUID_AVX512VNNI] = "avx512vnni",
+    [CPUID_AVX512VNNI] = "avx512vnni", [CPUID_NEON] = "neon",
+    [CPUID_DOTPROD] = "dotprod",       [CPUID_I8MM] = "i8mm",
 };
 
 const char *cpuid_isa_name(enum cpuid_isa isa)

@@ -1,6 +1,6 @@
 /* What instruction sets this processor and this kernel allow, as tiers that the kernels are
  * compiled for. Detected with CPUID and XGETBV, so a tier is offered only where the kernel saves
- * its registers. Any thread. */
+ * its registers; on ARM the kernel says. Any thread. */
 #ifndef PHID_BASE_CPUID_H
 #define PHID_BASE_CPUID_H
 
@@ -16,6 +16,9 @@ enum cpuid_isa {
     CPUID_AVXVNNI,    /* and VEX-encoded VNNI: int8 dot products */
     CPUID_AVX512,     /* AVX-512 F, BW, DQ, VL, CD */
     CPUID_AVX512VNNI, /* and VNNI: int8 dot products */
+    CPUID_NEON,       /* any 64-bit ARM; nothing below but scalar */
+    CPUID_DOTPROD,    /* and SDOT: int8 dot products */
+    CPUID_I8MM,       /* and SMMLA: int8 products of matrices */
     CPUID_ISA_COUNT,
 };
 
@@ -30,7 +33,7 @@ struct cpuid_features cpuid_detect(void);
 /* Whether kernels of this tier run. */
 bool cpuid_has(const struct cpuid_features *features, enum cpuid_isa isa);
 
-/* "scalar", "avx2", "avxvnni", "avx512", "avx512vnni"; never NULL. */
+/* "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "dotprod", "i8mm"; never NULL. */
 const char *cpuid_isa_name(enum cpuid_isa isa);
 
 /* False when the name is none of them. */

@@ -294,8 +294,8 @@ int cli_eval(int argc, char **argv)
          .dest = &job.isa,
          .metavar = "NAME",
          .help =
-             "kernels of this instruction set (scalar, avx2, avxvnni, avx512, avx512vnni), if the "
-             "machine has it"},
+             "kernels of this instruction set (scalar, avx2, avxvnni, avx512, avx512vnni, neon, "
+             "dotprod, i8mm), if the machine has it"},
         {.name = "--json",
          .kind = ARG_SWITCH,
          .dest = &(bool){false},

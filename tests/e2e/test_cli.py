@@ -117,7 +117,8 @@ def test_version():
     version = phid_json("version", "--json")
     assert set(version) == {"version", "commit", "isa", "backends"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", version["version"]) and version["backends"] == ["cpu"]
-    assert version["isa"] in ("scalar", "avx2", "avxvnni", "avx512", "avx512vnni") and version["version"] in phid("version")
+    known = ("scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "dotprod", "i8mm")
+    assert version["isa"] in known and version["version"] in phid("version")
 
 
 def test_full_disk_is_a_failure():

@@ -31,6 +31,9 @@ class Phid:
     def instruction_sets(self):
         """The ones this machine can run, from the plainest."""
         best = json.loads(self.run("version", "--json"))["isa"]
+        known = ["scalar", "neon", "dotprod", "i8mm"]
+        if best in known:
+            return known[:known.index(best) + 1]
         known = ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni"]
         if best != "avxvnni" and "avx_vnni" not in pathlib.Path("/proc/cpuinfo").read_text():
             known.remove("avxvnni")  # some processors with AVX-512 lack it

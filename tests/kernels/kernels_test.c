@@ -3,12 +3,13 @@
  *
  *   kernels_test [--seed N] [--bench [FILTER]] [--tier NAME]
  *
- * Exits with 0 when all agree, 1 when not. */
+ * Exits with 0 when all agree, 1 when not or when the tier asked for does not run here. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "engine/backend/cpu/choose.h"
 #include "engine/base/cpuid.h"
 #include "tests/kernels/harness.h"
 
@@ -34,9 +35,32 @@ const struct tier *tiers(void)
     list[n++] =
         (struct tier){"avx512vnni-emulated", &cpu_kernels_avx512vnni_emulated, isa >= CPUID_AVX2};
 #endif
+#elif defined(__aarch64__)
+    enum cpuid_isa isa = cpuid_detect().isa;
+    list[n++] = (struct tier){"neon", &cpu_kernels_neon, true};
+    list[n++] = (struct tier){"dotprod", &cpu_kernels_dotprod, isa >= CPUID_DOTPROD};
+    list[n++] = (struct tier){"i8mm", &cpu_kernels_i8mm, isa >= CPUID_I8MM};
 #endif
     list[n] = (struct tier){0};
     return list;
+}
+
+/* "auto" takes the last tier that runs here; each by its name is taken or refused. */
+static void check_choice(struct harness *h)
+{
+    const struct cpu_kernels *best = &cpu_kernels_scalar;
+    const struct cpu_kernels *chosen = NULL;
+    for (const struct tier *t = tiers(); t->name != NULL; t++) {
+        if (strcmp(t->name, t->kernels->name) != 0) {
+            continue; /* an imitation */
+        }
+        enum phid_status status = cpu_choose_kernels(t->name, &chosen, NULL);
+        check(h, status == (t->runs ? PHID_OK : PHID_ERR_UNSUPPORTED), "choosing %s", t->name);
+        check(h, !t->runs || chosen == t->kernels, "chosen for %s", t->name);
+        best = t->runs ? t->kernels : best;
+    }
+    check(h, cpu_choose_kernels("auto", &chosen, NULL) == PHID_OK && chosen == best,
+          "chosen by itself: %s and not %s", chosen->name, best->name);
 }
 
 static void check_all(struct harness *h)
@@ -72,6 +96,7 @@ int main(int argc, char **argv)
     printf("seed %llu\n", (unsigned long long)h.seed);
     rng_init(&h.rng, h.seed);
     if (!bench) {
+        check_choice(&h);
         check_pack(&h);
     }
     for (const struct tier *t = tiers(); t->name != NULL; t++) {
@@ -80,6 +105,7 @@ int main(int argc, char **argv)
         }
         if (!t->runs) {
             printf("%s: not on this machine\n", t->name);
+            h.failures += only != NULL;
             continue;
         }
         h.kernels = t->kernels;

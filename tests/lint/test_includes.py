@@ -32,6 +32,7 @@ LIBRARIES = {
     "curl/": ["server/cli"],
     "pcre2.h": ["engine/text"],
     "immintrin.h": ["engine/backend/cpu"],
+    "arm_neon.h": ["engine/backend/cpu"],
     "simde/": ["engine/backend/cpu"],
     "cuda": ["engine/backend/cuda"],
     "cublas": ["engine/backend/cuda"],

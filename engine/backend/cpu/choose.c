@@ -16,6 +16,17 @@ static const struct cpu_kernels *kernels_of(enum cpuid_isa isa, bool avxvnni)
     if (isa >= CPUID_AVX2) {
         return &cpu_kernels_avx2;
     }
+#elif defined(__aarch64__)
+    (void)avxvnni;
+    if (isa >= CPUID_I8MM) {
+        return &cpu_kernels_i8mm;
+    }
+    if (isa == CPUID_DOTPROD) {
+        return &cpu_kernels_dotprod;
+    }
+    if (isa == CPUID_NEON) {
+        return &cpu_kernels_neon;
+    }
 #endif
     return &cpu_kernels_scalar;
 }

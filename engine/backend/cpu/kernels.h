@@ -201,6 +201,9 @@ extern const struct cpu_kernels cpu_kernels_scalar;
 extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avxvnni;
 extern const struct cpu_kernels cpu_kernels_avx512vnni;
+extern const struct cpu_kernels cpu_kernels_neon;
+extern const struct cpu_kernels cpu_kernels_dotprod;
+extern const struct cpu_kernels cpu_kernels_i8mm;
 
 /* exp(x) of the kernels, relative error below 2e-7: 0 below -87, the value at 88 above it.
  *   n = x * log2(e) rounded to even; r = x - n * ln 2, subtracted in two parts by fma; the Taylor

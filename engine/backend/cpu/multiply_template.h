@@ -100,9 +100,46 @@ INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *bloc
  * [groups][tokens]. Two groups share the loads of the activations. x: activations of the block. */
 #if VEC_HAS_DOT4
 
+#ifdef VEC_HAS_PAIRS
+
+/* An opened row group holds its steps two by two, for products of two rows and two tokens. A last
+ * token without a second is taken twice. */
+INLINE void dot_steps_pairs(const unsigned char *block, int first, int steps, const int8_t *x,
+                            int tokens, v16i *acc)
+{
+    v32i sums[CPU_TILE_TOKENS_MAX / 2];
+    UNROLL for (int t = 0; t < tokens; t += 2)
+    {
+        sums[t / 2] = i_pair(acc[t], acc[t + 1 < tokens ? t + 1 : t]);
+    }
+    UNROLL for (int g = first; g < first + steps; g += 2)
+    {
+        v128 codes = c_load_two(block + g * R16_VECTOR);
+        UNROLL for (int t = 0; t < tokens; t += 2)
+        {
+            sums[t / 2] = i_dot8(sums[t / 2], codes, x_pair(x, tokens, g, t));
+        }
+    }
+    UNROLL for (int t = 0; t < tokens; t++)
+    {
+        acc[t] = t % 2 == 0 ? i_pair_first(sums[t / 2]) : i_pair_second(sums[t / 2]);
+    }
+}
+
+#endif
+
 INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *const *blocks,
                       int groups, int first, int steps, const int8_t *x, int tokens, v16i *acc)
 {
+#ifdef VEC_HAS_PAIRS
+    if (opened) {
+        UNROLL for (int i = 0; i < groups; i++)
+        {
+            dot_steps_pairs(blocks[i], first, steps, x, tokens, acc + i * tokens);
+        }
+        return;
+    }
+#endif
     UNROLL for (int g = first; g < first + steps; g++)
     {
         v64 codes[CPU_PANEL_GROUPS];
@@ -422,6 +459,16 @@ INLINE struct row_scales opened_scales(enum r16_kind kind, const unsigned char *
     };
 }
 
+#ifndef VEC_HAS_PAIRS
+
+INLINE void c_store_two(unsigned char *p, v64 x, v64 y)
+{
+    c_store(p, x);
+    c_store(p + R16_VECTOR, y);
+}
+
+#endif
+
 INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size_t group,
                             size_t first_block, size_t count, struct r16_panel *panel)
 {
@@ -435,9 +482,10 @@ INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size
         struct unit_scales u = unit_scales_load(kind, unit);
         for (size_t b = 0; b < blocks; b++) {
             unsigned char *opened = panel->data + (done + b) * opened_bytes(kind);
-            UNROLL for (int g = 0; g < R16_STEPS; g++)
+            UNROLL for (int g = 0; g < R16_STEPS; g += 2)
             {
-                c_store(opened + g * R16_VECTOR, step_codes(kind, false, codes, g));
+                c_store_two(opened + g * R16_VECTOR, step_codes(kind, false, codes, g),
+                            step_codes(kind, false, codes, g + 1));
             }
             for (size_t half = 0; half < halves; half++) {
                 open_scales(kind, term_scales(kind, unit, &u, blocks, b, half), opened, half);
@@ -508,8 +556,9 @@ INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *p
 #define EACH_KIND(X)                                                                               \
     X(Q4_0)                                                                                        \
     X(Q4_1)                                                                                        \
-    X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0)   \
-        X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
+    X(Q5_0)                                                                                        \
+    X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0) X(IQ1_S)  \
+        X(IQ1_M) X(IQ2_XXS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
 
 typedef void (*multiply_fn)(const struct r16_matrix *m, size_t first, size_t groups,
                             const struct q8_tile *x, float *y, size_t y_stride);

@@ -4,14 +4,14 @@
 /* Keeps the compiler from seeing that nothing changes between rounds. */
 #define HIDE(x) __asm__ volatile("" : "+m"(x))
 
-#define PEAK_SUMS                                                                                  \
-    12 /* enough sums in flight for any latency, few enough for 16 registers of two-register       \
-          vectors */
+/* Vectors of sums: enough in flight for any latency, few enough for 16 registers, or for 32 where
+ * a vector takes four. */
+#define PEAK_SUMS (VEC_REGISTERS == 4 ? 5 : 12 / VEC_REGISTERS)
 
 static double spin_f32(size_t rounds)
 {
-    v16f sums[PEAK_SUMS / VEC_REGISTERS];
-    const int count = PEAK_SUMS / VEC_REGISTERS;
+    const int count = PEAK_SUMS;
+    v16f sums[PEAK_SUMS];
     v16f x = f_set1(0.5f);
     v16f y = f_set1(0.25f);
     HIDE(x);
@@ -36,12 +36,41 @@ static double spin_f32(size_t rounds)
     return (double)rounds * 8.0 * count * CPU_LANES;
 }
 
-#if VEC_HAS_DOT4
+#ifdef VEC_HAS_PAIRS
 
 static double spin_int8(size_t rounds)
 {
-    v16i sums[PEAK_SUMS / VEC_REGISTERS];
-    const int count = PEAK_SUMS / VEC_REGISTERS;
+    enum { count = 2 }; /* pairs of vectors, so 16 registers */
+    v32i sums[count];
+    v128 codes = {c_load(cpu_peak_bytes), c_load(cpu_peak_bytes)};
+    int8x16_t y = vld1q_s8((const int8_t *)cpu_peak_bytes);
+    HIDE(codes);
+    UNROLL for (int i = 0; i < count; i++)
+    {
+        sums[i] = i_pair(i_zero(), i_zero());
+    }
+    for (size_t round = 0; round < rounds; round++) {
+        UNROLL for (int repeat = 0; repeat < 8; repeat++)
+        {
+            UNROLL for (int i = 0; i < count; i++)
+            {
+                sums[i] = i_dot8(sums[i], codes, y);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < count; i++)
+    {
+        HIDE(sums[i]);
+    }
+    return (double)rounds * 8.0 * count * 4 * R16_VECTOR;
+}
+
+#elif VEC_HAS_DOT4
+
+static double spin_int8(size_t rounds)
+{
+    const int count = PEAK_SUMS;
+    v16i sums[PEAK_SUMS];
     v64 codes = c_bits(c_load(cpu_peak_bytes), 0, 15);
     int8_t y[64];
     memcpy(y, cpu_peak_bytes, sizeof(y));

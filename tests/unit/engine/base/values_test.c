@@ -111,6 +111,19 @@ static void test_cpuid_has_avxvnni_apart(void **state)
     assert_false(cpuid_has(&narrow, CPUID_AVX512));
 }
 
+static void test_cpuid_has_families_apart(void **state)
+{
+    (void)state;
+    struct cpuid_features arm = {.isa = CPUID_DOTPROD};
+    assert_true(cpuid_has(&arm, CPUID_SCALAR));
+    assert_true(cpuid_has(&arm, CPUID_NEON));
+    assert_true(cpuid_has(&arm, CPUID_DOTPROD));
+    assert_false(cpuid_has(&arm, CPUID_I8MM));
+    assert_false(cpuid_has(&arm, CPUID_AVX2));
+    struct cpuid_features x86 = {.isa = CPUID_AVX512VNNI};
+    assert_false(cpuid_has(&x86, CPUID_NEON));
+}
+
 /* The compiler's own detection must agree. */
 static void test_cpuid_detect(void **state)
 {
@@ -128,6 +141,8 @@ static void test_cpuid_detect(void **state)
     assert_int_equal(cpuid_has(&features, CPUID_AVXVNNI), features.avxvnni);
     assert_int_equal(cpuid_has(&features, CPUID_AVX512VNNI), vnni);
     assert_true(avx2 || !features.avxvnni);
+#elif defined(__aarch64__)
+    assert_true(cpuid_has(&features, CPUID_NEON));
 #else
     assert_int_equal(features.isa, CPUID_SCALAR);
 #endif
@@ -143,6 +158,7 @@ int main(void)
         cmocka_unit_test(test_cpuid_names),
         cmocka_unit_test(test_cpuid_detect),
         cmocka_unit_test(test_cpuid_has_avxvnni_apart),
+        cmocka_unit_test(test_cpuid_has_families_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
