@@ -23,6 +23,13 @@ test -e /usr/include/simde/x86/avx2.h|libsimde-dev
 '"$python"' -m ensurepip --version|python3-venv
 '
 
+# The kernels of ARM on another processor.
+ARM_NEEDS='
+command -v aarch64-linux-gnu-gcc|gcc-aarch64-linux-gnu
+test -e /usr/aarch64-linux-gnu/include/stdio.h|libc6-dev-arm64-cross
+command -v qemu-aarch64|qemu-user
+'
+
 passed=0 failed=0 skipped=0
 
 add_counts() {
@@ -119,6 +126,25 @@ run_suite() {
     say "suite $LABEL$suite: $((passed + failed + skipped - before)) tests in $((SECONDS - start)) s"
 }
 
+# The kernels suite once more for 64-bit ARM, under emulation, where the processor is another.
+run_arm_kernels() {
+    local start=$SECONDS before
+    if [ "$(uname -m)" = aarch64 ]; then
+        return 0
+    fi
+    if ! (install_needs "$ARM_NEEDS"); then
+        say "suite kernels for ARM: skipped, there is no cross compiler or no emulator: the NEON kernels are NOT tested"
+        skipped=$((skipped + 1))
+        return 0
+    fi
+    configure build/aarch64 --cross-file tests/kernels/aarch64.ini --buildtype=release -Dkernels_only=true
+    build build/aarch64
+    STEP="running the kernels of ARM"
+    before=$((passed + failed + skipped))
+    run_meson_suite build/aarch64 kernels arm-kernels
+    say "suite kernels for ARM: $((passed + failed + skipped - before)) tests in $((SECONDS - start)) s"
+}
+
 recompute_references() {
     local runner=$python code=0
     if ! "$runner" -c 'import torch, transformers' 2>/dev/null; then
@@ -140,6 +166,7 @@ run_plain() {
     build build
     for suite in "$@"; do
         run_suite "$suite" build
+        [ "$suite" != kernels ] || run_arm_kernels
     done
 }
 
