@@ -556,9 +556,8 @@ INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *p
 #define EACH_KIND(X)                                                                               \
     X(Q4_0)                                                                                        \
     X(Q4_1)                                                                                        \
-    X(Q5_0)                                                                                        \
-    X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0) X(IQ1_S)  \
-        X(IQ1_M) X(IQ2_XXS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
+    X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0)   \
+        X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
 
 typedef void (*multiply_fn)(const struct r16_matrix *m, size_t first, size_t groups,
                             const struct q8_tile *x, float *y, size_t y_stride);
