@@ -546,7 +546,7 @@ def test_pulled_model_is_found_by_name(tmp_path):
 
 
 def test_quantize(tmp_path):
-    for kind in ("q8_0", "q4_k_m"):
+    for kind in ("q8_0", "q4_k_m", "mxfp4", "iq3_s", "iq2_xxs", "tq1_0"):
         out = tmp_path / f"{kind}.gguf"
         report = phid_json("quantize", TINY, out, kind, "--json")
         assert report["path"] == str(out) and report["converted"] > 0
@@ -600,6 +600,8 @@ def test_bench_profile():
 
 def test_bench_of_random_weights():
     out = phid_json("bench", "--random", "tiny:q4_k_m", "-p", "16", "-n", "4", "-r", "1", "--json")
+    check_bench(out, [16], [(0, 1)])
+    out = phid_json("bench", "--random", "tiny:iq2_xs", "-p", "16", "-n", "4", "-r", "1", "--json")
     check_bench(out, [16], [(0, 1)])
     text = phid("bench", "--random", "tiny:q8_0", "-p", "16", "-n", "4", "-r", "1")
     assert "GB/s read" in text and "prefill" in text and "decode" in text

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Write the seeds of corpus/gguf/: small files that between them hold every key type, tensor type and tokenizer.
+"""Write the seeds of corpus/gguf/: small files that between them hold every key type, tensor type and tokenizer; and
+of corpus/quant/: bytes to take for blocks of weights.
 
 Usage: make_corpus.py [FOLDER]
 """
 import pathlib
+import random
 import sys
 
 import hostile_gguf
@@ -26,7 +28,9 @@ def every_key_type():
 def every_tensor_type():
     m = g.Model()
     sizes = {0: (4, 4), 1: (4, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84),
-             11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 20: (32, 18), 23: (256, 136), 30: (4, 2)}
+             11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 16: (256, 66), 17: (256, 74), 18: (256, 98),
+             19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136), 29: (256, 56), 30: (4, 2), 34: (256, 54),
+             35: (256, 66), 39: (32, 17)}
     for kind, (weights, size) in sizes.items():
         blocks = 2 if weights > 4 else 8  # two rows
         m.tensors[f"t{kind}"] = g.Tensor([weights, 2], (bytes(range(200)) * 4)[:blocks * size], kind)
@@ -58,7 +62,18 @@ def small_model():
     return m
 
 
+def write_blocks(folder):
+    """Random bytes; the same without the bits that make a half float infinite; all alike."""
+    folder.mkdir(parents=True, exist_ok=True)
+    noise = random.Random(7).randbytes(1200)
+    seeds = {"noise": noise, "finite": bytes(b & 0xbb for b in noise), "ones": b"\xff" * 300, "zeros": bytes(300)}
+    for name, data in seeds.items():
+        (folder / f"{name}.bin").write_bytes(data)
+    print(f"{len(seeds)} files in {folder}")
+
+
 def main(folder):
+    write_blocks(folder.with_name("quant"))
     folder.mkdir(parents=True, exist_ok=True)
     seeds = {"key_types": every_key_type(), "tensor_types": every_tensor_type(), "vocab_llama": vocabulary_only("llama"),
              "vocab_gpt2": vocabulary_only("gpt2"), "model_q8_0": small_model()}

@@ -278,9 +278,10 @@ def add_metadata(w, case, file_type):
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
-ENCODED = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1")  # types the gguf package can encode
+ENCODED = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "mxfp4", "tq2_0", "tq1_0")  # types the gguf package can encode
 # Types made of random codes: (weights, bytes of a block, {offset of an f16 scale: value for spread 1}).
 # The values give about the spread asked for and centre the codes on zero.
+IQ1_M = -1  # its scale lies in the upper four bits of the last four words, lowest first
 RANDOM = {
     "iq4_nl": (32, 18, {0: 1 / 69}),
     "q2_k": (256, 84, {80: 1 / 14, 82: 1.5 / 14}),
@@ -289,9 +290,18 @@ RANDOM = {
     "q5_k": (256, 176, {0: 1 / (32 * 16.5), 2: 15.5 / (32 * 16.5)}),
     "q6_k": (256, 210, {208: 1 / (18.5 * 74)}),
     "iq4_xs": (256, 136, {0: 1 / (69 * 18)}),
+    "iq3_s": (256, 110, {0: 1 / 166}),
+    "iq3_xxs": (256, 98, {0: 1 / 150}),
+    "iq2_s": (256, 82, {0: 1 / 46}),
+    "iq2_xs": (256, 74, {0: 1 / 46}),
+    "iq2_xxs": (256, 66, {0: 1 / 46}),
+    "iq1_s": (256, 50, {0: 1 / 7.4}),
+    "iq1_m": (256, 56, {IQ1_M: 1 / 7.4}),
 }
 FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "q2_k": 10, "q3_k": 12,
-              "q4_k": 14, "q4_k_m": 15, "q5_k": 16, "q6_k": 18, "iq4_nl": 25, "iq4_xs": 30, "bf16": 32}
+              "q4_k": 14, "q4_k_m": 15, "q5_k": 16, "q6_k": 18, "iq4_nl": 25, "iq4_xs": 30, "bf16": 32,
+              "iq2_xxs": 19, "iq2_xs": 20, "iq3_xxs": 23, "iq1_s": 24, "iq3_s": 26, "iq2_s": 28, "iq1_m": 31, "tq1_0": 36, "tq2_0": 37,
+              "mxfp4": 38}
 
 
 def random_blocks(name, shape, kind, spread):
@@ -299,7 +309,11 @@ def random_blocks(name, shape, kind, spread):
     count = int(np.prod(shape)) // size
     raw = words(name, count * ((block_bytes + 7) // 8)).view(np.uint8).reshape(count, -1)[:, :block_bytes].copy()
     for at, value in scales.items():
-        raw[:, at:at + 2] = np.frombuffer(np.float16(value * spread).tobytes(), np.uint8)
+        half = np.frombuffer(np.float16(value * spread).tobytes(), np.uint8)
+        if at == IQ1_M:
+            raw[:, -7::2] = raw[:, -7::2] & 15 | np.repeat(half, 2) << np.uint8([4, 0, 4, 0]) & np.uint8(240)
+        else:
+            raw[:, at:at + 2] = half
     return raw.reshape(*shape[:-1], shape[-1] // size * block_bytes)
 
 
@@ -317,7 +331,7 @@ def encode(case, name, x, kind):
     if kind in RANDOM:
         spread = 1.0 if name == "token_embd.weight" and not case.tied else 1.0 / math.sqrt(x.shape[1])
         return random_blocks(f"{case.name}/{kind}/{name}", x.shape, kind, spread), QUANT[kind.upper()]
-    if kind in ENCODED and x.shape[1] % 32:
+    if kind in ENCODED and x.shape[1] % gguf.GGML_QUANT_SIZES[QUANT[kind.upper()]][0]:
         kind = "f16"  # as quantizers do with rows that are not whole blocks
     if kind in ("f32", "f16"):
         return x.astype(np.float16 if kind == "f16" else np.float32), None
