@@ -7,6 +7,8 @@
 #include "server/api/stream.h"
 #include "server/http/conn.h"
 #include "server/http/feed.h"
+#include "server/http/gate.h"
+#include "server/http/record.h"
 #include "server/http/watch.h"
 
 #define STREAM_OUT_MAX 65536 /* bytes of events kept ready for a reader */
@@ -75,50 +77,6 @@ static void release_generation(struct exchange *x)
     x->io->generating--;
 }
 
-/* One line a request; requests that only ask how the server is doing are for debugging. */
-static void log_request(const struct exchange *x)
-{
-    const struct generation *g = x->generation;
-    bool gone = atomic_load_explicit(&x->gone, memory_order_relaxed);
-    unsigned long long total_ms = x->io->now_ms - x->started_ms;
-    bool watching =
-        x->route.id == ROUTE_HEALTH || x->route.id == ROUTE_READY || x->route.id == ROUTE_METRICS;
-    enum server_log_level level = watching ? SERVER_LOG_DEBUG : SERVER_LOG_INFO;
-    char who[sizeof x->caller.name + sizeof x->client_id + 24];
-    snprintf(who, sizeof who, "%s%s%s%s", x->caller.id != 0 ? " key=" : "", x->caller.name,
-             x->client_id[0] != '\0' ? " client_id=" : "", x->client_id);
-    if (g == NULL) {
-        io_log(x->io, level, "event=request id=%s method=%s path=%s status=%llu total_ms=%llu%s%s",
-               x->id, x->method, x->path, (unsigned long long)x->status_sent, total_ms,
-               gone ? " finish=client_gone" : "", who);
-        return;
-    }
-    struct usage usage = generation_usage(g);
-    io_log(x->io, level,
-           "event=request id=%s method=%s path=%s status=%llu prompt_tokens=%zu cached_tokens=%zu "
-           "completion_tokens=%zu queue_ms=%llu ttft_ms=%llu total_ms=%llu finish=%s%s",
-           x->id, x->method, x->path, (unsigned long long)x->status_sent, usage.prompt,
-           usage.cached, usage.completion, (unsigned long long)g->queue_ns / 1000000,
-           (unsigned long long)g->first_token_ns / 1000000, total_ms,
-           gone ? "client_gone" : generation_finish(g), who);
-}
-
-static void count_request(struct exchange *x)
-{
-    struct metrics *m = &x->io->metrics;
-    bool in_stream = x->fault == API_OK && x->generation != NULL;
-    bool gone = atomic_load_explicit(&x->gone, memory_order_relaxed);
-    metrics_count_request(m, x->route.id, (unsigned)x->status_sent);
-    m->clients_gone += gone;
-    if (!gone) {
-        metrics_count_fault(m, in_stream ? x->generation->error.fault : x->fault);
-    }
-    if (!gone && in_stream && x->generation->error.fault == API_OK) {
-        metrics_count_answer(m, (size_t)x->generation->settings.n,
-                             generation_longest(x->generation));
-    }
-}
-
 void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchange,
                            enum MHD_RequestTerminationCode code)
 {
@@ -130,8 +88,8 @@ void exchange_on_completed(void *cls, struct MHD_Connection *mhd, void **exchang
     if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
         atomic_store_explicit(&x->gone, true, memory_order_relaxed);
     }
-    log_request(x);
-    count_request(x);
+    record_log(x);
+    record_count(x);
     if (x->generation != NULL) {
         quota_use(x->quota, generation_usage(x->generation).completion);
     }
@@ -336,57 +294,9 @@ static enum MHD_Result send_nothing(struct exchange *x)
 
 /* ---------------------------------------------------------------- the head */
 
-static enum api_fault check_head(struct exchange *x, struct api_error *err)
-{
-    const struct head *head = &x->conn->head;
-    enum route_use use = route_use_of(head->path);
-    bool open = use == ROUTE_FOR_PROBES || (use == ROUTE_FOR_WATCHERS && x->io->metrics_open);
-    if (x->io->loopback && !keys_any(&x->io->keys) && !cors_host_is_local(head->host)) {
-        return api_fail(
-            err, API_HOST_REFUSED, NULL,
-            "This server listens on loopback only and does not answer to the name '%.*s'.",
-            (int)(head->host.size < 64 ? head->host.size : 64), head->host.data);
-    }
-    if (!open && !keys_allow(&x->io->keys, head->authorization, head->api_key, &x->caller)) {
-        return api_fail(
-            err, API_INVALID_KEY, NULL, "%s",
-            head->authorization.size > 0 || head->api_key.size > 0
-                ? "Incorrect API key provided."
-                : "You did not provide an API key. Send it as 'Authorization: Bearer KEY'.");
-    }
-    if (use == ROUTE_FOR_CLIENTS && io_refuses(x->io)) {
-        return api_fail(err, API_DRAINING, NULL, "The server is shutting down.");
-    }
-    if (use == ROUTE_FOR_CLIENTS && !io_is_loaded(x->io)) {
-        return api_fail(err, API_LOADING, NULL, "The model is still being loaded; try again soon.");
-    }
-    if (use == ROUTE_FOR_WATCHERS && !x->io->metrics_page) {
-        return api_fail(err, API_UNKNOWN_URL, NULL, "This server shows no metrics.");
-    }
-    return route_find(head->method, head->path, &x->route, err);
-}
-
 static bool generates(const struct exchange *x)
 {
     return x->route.id == ROUTE_COMPLETIONS || x->route.id == ROUTE_CHAT;
-}
-
-/* Whether there is room for one more, asked before its body is read, parsed and tokenized. What the
- * workers hold counts, or a burst could pile up in front of them. */
-static enum api_fault check_room(struct exchange *x, struct api_error *err)
-{
-    const struct phid_engine *engine = x->io->api.engine;
-    const struct phid_engine_info *info = phid_engine_info(engine);
-    struct phid_engine_load load;
-    phid_engine_load(engine, &load);
-    if (load.full || x->io->preparing + load.waiting >= info->queue + info->max_running) {
-        return api_fail_overloaded(err, engine, "The server is busy: too many requests wait.");
-    }
-    enum api_fault fault = wishes_read(&x->conn->head, &x->wishes, err);
-    if (fault == API_OK) {
-        fault = quota_enter(&x->io->quotas, &x->caller, x->io->now_ms, &x->quota, err);
-    }
-    return fault;
 }
 
 static bool is_options(const struct exchange *x)
@@ -401,8 +311,8 @@ static bool begin(struct exchange *x)
     if (is_options(x)) {
         return false;
     }
-    enum api_fault fault = check_head(x, &x->refusal);
-    if (fault == API_OK && (!generates(x) || check_room(x, &x->refusal) == API_OK)) {
+    enum api_fault fault = gate_check(x, &x->refusal);
+    if (fault == API_OK && (!generates(x) || gate_check_room(x, &x->refusal) == API_OK)) {
         return false;
     }
     if (fault == API_OK && !head->chunked && head->content_length <= SKIPPED_BODY_MAX) {

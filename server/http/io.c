@@ -15,6 +15,7 @@
 #include "engine/base/clock.h"
 #include "server/http/conn.h"
 #include "server/http/exchange.h"
+#include "server/http/slice.h"
 
 #define EVENTS_MAX                                                                                 \
     4096 /* of one round: all of them, so that no connection waits for several rounds */
@@ -405,6 +406,7 @@ static int round_timeout(struct io *io)
 
 void io_run(struct io *io)
 {
+    slice_shorten();
     do {
         int count = epoll_wait(io->epoll_fd, io->events, EVENTS_MAX, round_timeout(io));
         io->now_ms = now_ms();

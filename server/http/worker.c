@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "server/http/slice.h"
+
 enum { SMALL, LARGE, WORKER_COUNT };
 
 struct worker {
@@ -22,6 +24,7 @@ struct workers {
 static void *work(void *user)
 {
     struct worker *w = user;
+    slice_shorten();
     pthread_mutex_lock(&w->mu);
     for (;;) {
         struct job *job = w->first;

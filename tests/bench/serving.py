@@ -3,7 +3,7 @@
 
     tests/bench/serving.py -m MODEL.gguf [GOAL...]
 
-Goals: batch gap prefix overload flood thread (all of them when none is named). Each starts a server of its own.
+Goals: batch gap prefix cache overload flood thread (all of them when none is named). Each starts a server of its own.
 """
 import argparse
 import contextlib
@@ -100,6 +100,15 @@ def wait_for(condition, seconds=120):
 
 # ------------------------------------------------------------------- goals
 
+def step_seconds(page, part):
+    return page[f'phid_step_seconds_total{{part="{part}"}}']
+
+
+def process_seconds(server):
+    """Processor time of the whole server."""
+    return metrics(server)["process_cpu_seconds_total"]
+
+
 def batch(b):
     """Eight clients decoding against one, in the same server."""
     o = b.options
@@ -112,7 +121,7 @@ def batch(b):
     slow, fast = 1000 / one["median_itl_ms"], 8000 / eight["median_itl_ms"]
     b.report("8 clients against 1", "at least 3.5 times", f"{fast / slow:.2f} times ({slow:.1f} and {fast:.1f} tok/s; with their prompts "
              f"{eight['output_throughput']:.1f})", fast >= 3.5 * slow)
-    parts = [spent[f'phid_step_seconds_total{{part="{part}"}}'] for part in ("host", "sample", "device")]
+    parts = [step_seconds(spent, part) for part in ("host", "sample", "device")]
     share = parts[0] / sum(parts)
     b.report("scheduler's share of a step", "under 1 %", f"{100 * share:.2f} % ({1e6 * parts[0] / spent['phid_steps_total']:.0f} us a step; "
              f"sampling {100 * parts[1] / sum(parts):.2f} %)", share < 0.01)
@@ -174,6 +183,32 @@ def prefix(b):
     own = shared + clients * tail
     b.report("32 with one prefix", "prefill at most 1.1 times one", f"{work / own:.2f} times ({work:.0f} tokens of "
              f"{result['total_input_tokens']}, cached {result['total_cached_tokens']})", work <= 1.1 * own)
+
+
+def cache(b):
+    """What the prefix cache costs when nothing is ever found: two servers, with and without it, asked in turns with prompts that have
+    nothing in common."""
+    o = b.options
+    names = ("true", "false")
+    spent = {name: [] for name in names}
+    with b.server("engine.prefix_cache=true") as with_it, b.server("engine.prefix_cache=false") as without:
+        servers = dict(zip(names, (with_it, without)))
+        for run in range(o.pairs + 1):
+            for name in names if run % 2 == 0 else names[::-1]:
+                before, cpu = metrics(servers[name]), process_seconds(servers[name])
+                result = b.load(servers[name], "--concurrency", 4, "--requests", 8, "--prompt-tokens", 4 * o.prompt,
+                                "--answer-tokens", o.answer).result()
+                after = metrics(servers[name])
+                host = step_seconds(after, "host") - step_seconds(before, "host")
+                whole = sum(step_seconds(after, part) - step_seconds(before, part) for part in ("host", "sample", "device"))
+                assert result["total_cached_tokens"] == 0
+                if run > 0:  # the first warms up
+                    spent[name].append((host, whole, process_seconds(servers[name]) - cpu))
+    host = [statistics.median(run[0] for run in spent[name]) for name in names]
+    share = (host[0] - host[1]) / statistics.median(run[1] for run in spent["false"])
+    ratio = statistics.median(a[2] / c[2] for a, c in zip(spent["true"], spent["false"]))
+    b.report("prefix cache that finds nothing", "under 0.5 % of the steps", f"{100 * share:+.3f} % ({1e3 * host[0]:.2f} and "
+             f"{1e3 * host[1]:.2f} ms of scheduling); processor time {ratio:.3f} times", share < 0.005)
 
 
 class Memory:
@@ -290,7 +325,7 @@ def io_thread(b):
                  f"median {statistics.median(times[path]):.2f}, p99 {p99:.2f} ms ({len(times[path])} times)", p99 < limit)
 
 
-GOALS = {"batch": batch, "gap": gap, "prefix": prefix, "overload": overload, "flood": flood, "thread": io_thread}
+GOALS = {"batch": batch, "gap": gap, "prefix": prefix, "cache": cache, "overload": overload, "flood": flood, "thread": io_thread}
 
 
 def main():
@@ -303,6 +338,7 @@ def main():
     parser.add_argument("--answer", type=int, default=32, help="tokens of an ordinary answer")
     parser.add_argument("--long-prompt", type=int, default=4000)
     parser.add_argument("--streams", type=int, default=4, help="beside the long prompt")
+    parser.add_argument("--pairs", type=int, default=5, help="runs with and without the prefix cache")
     parser.add_argument("--singles", type=int, default=8, help="requests of the key that does not flood")
     parser.add_argument("--seconds", type=float, default=20, help="of overload; of the long prompt at most")
     parser.add_argument("--json", action="store_true", help="the table once more, as JSON")
