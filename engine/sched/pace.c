@@ -228,6 +228,15 @@ static size_t rows_at_least(const struct pace *p, const struct pace_step *decode
     return larger(rows_within(p, decodes, start, most, slack), smaller(room, PACE_ROWS_LEAST));
 }
 
+/* A step that gains nothing by being longer: it reads the weights for a sixteenth of its time at
+ * most, or four fifths of it are the prompts'. Who chose a target wants prompts done. */
+static uint64_t long_enough(const struct pace *p, const struct pace_step *decodes, uint64_t target)
+{
+    double step = PACE_STEP_SHARE * 1e6 * p->cost[COST_STEP];
+    double decode = PACE_DECODE_SHARE * (double)pace_predict(p, decodes);
+    return p->target_ns > 0 ? target : (uint64_t)fmin((double)target, fmax(step, decode));
+}
+
 size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, size_t start)
 {
     size_t room = p->max_rows > decodes->decode_rows ? p->max_rows - decodes->decode_rows : 0;
@@ -244,7 +253,7 @@ size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, s
         return rows < PACE_ROWS_MIN ? smaller(room, PACE_ROWS_MIN) : rows;
     }
     size_t most = smaller(room, rows_dared(p, decodes, target));
-    size_t rows = rows_within(p, decodes, start, most, target);
+    size_t rows = rows_within(p, decodes, start, most, long_enough(p, decodes, target));
     return rows >= PACE_ROWS_MIN ? rows : rows_at_least(p, decodes, start, room);
 }
 

@@ -29,6 +29,12 @@
 
 #define PACE_GUEST_STRETCH 2.5
 
+/* Steps of prompts and answers, without a target of one's own, are no longer than the larger of so
+ * many times what being a step costs and so many times what the answers cost: longer ones would
+ * make newcomers and answers wait and save nothing. */
+#define PACE_STEP_SHARE   16
+#define PACE_DECODE_SHARE 5
+
 #define PACE_ROWS_FIRST 64 /* prompt rows of a step before anything was learned */
 /* Prompt rows of a step when the target leaves fewer; unless even these make it a quarter longer,
  * then as many as do not, at least the second number. When the answers alone take longer than that,

@@ -137,6 +137,25 @@ static void test_pace_learns_in_passing(void **state)
     assert_true(c.p99_ns < pace_target(&p) * 3 / 2);
 }
 
+/* Where a step costs little a long one saves nothing, and makes whoever comes wait. */
+static void test_pace_no_longer_than_it_pays(void **state)
+{
+    struct machine m = {.weights_ms = 0.2, .row_ms = 0.1, .noise = 0.1};
+    struct pace p;
+    pace_init(&p, 0, 512);
+    decode(&p, &m, 1, 20, 20);
+    decode(&p, &m, 20, 20, 20);
+    (void)cross(&p, &m, 20, 100, 2000);
+    struct crossing c = cross(&p, &m, 20, 100, 4000);
+    assert_in_range(c.mean_ns, 7000000,
+                    13000000); /* 2 ms for the answers, four times that for it */
+    pace_init(&p, 100000000, 512);
+    decode(&p, &m, 20, 20, 20);
+    (void)cross(&p, &m, 20, 100, 2000);
+    c = cross(&p, &m, 20, 100, 4000);
+    assert_true(c.mean_ns > 30e6); /* 492 rows */
+}
+
 static void test_pace_fixed_target(void **state)
 {
     struct machine m = {.weights_ms = 10, .row_ms = 1, .context_ms = 0.1, .noise = 0.1};
@@ -270,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_pace_keeps_the_target),
         cmocka_unit_test(test_pace_learns_in_passing),
         cmocka_unit_test(test_pace_fixed_target),
+        cmocka_unit_test(test_pace_no_longer_than_it_pays),
         cmocka_unit_test(test_pace_never_starves_a_prompt),
         cmocka_unit_test(test_pace_begins_slowly),
         cmocka_unit_test(test_pace_adapts),
