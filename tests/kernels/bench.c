@@ -179,12 +179,11 @@ static void bench_prompt(struct harness *h, const char *filter, enum r16_kind ki
     layout = (struct cpu_layout){.data = guarded_new(layout.used)};
     unsigned char *memory = layout.data;
     q8_place(&b.q8, &layout, 1, tokens, cols);
-    q8_start(&b.q8, k, tokens, cols);
+    q8_start(&b.q8, k, tokens, cols, Q8_BLOCK_SUMS | Q8_HALF_SUMS);
     float *x = guarded_new(cols * sizeof(float));
-    void *scratch = guarded_new(q8_put_bytes(cols));
     random_floats(h, x, cols, 1.0f);
     for (size_t token = 0; token < tokens; token++) {
-        q8_put(&b.q8, k, token, x, scratch);
+        q8_put(&b.q8, k, token, 0, cols / R16_BLOCK, x);
     }
     b.panels = guarded_new(k->panel_groups * sizeof(*b.panels));
     b.sums = guarded_new(k->panel_groups * R16_ROWS * tokens * sizeof(float));
@@ -192,7 +191,6 @@ static void bench_prompt(struct harness *h, const char *filter, enum r16_kind ki
     bench(filter, name, &timed);
     guarded_free(b.sums);
     guarded_free(b.panels);
-    guarded_free(scratch);
     guarded_free(x);
     guarded_free(memory);
     random_matrix_free(&b.m);

@@ -155,17 +155,15 @@ void tile_init(struct harness *h, struct tile_memory *t, size_t tokens, size_t c
     t->memory = guarded_new(layout.used);
     layout = (struct cpu_layout){.data = t->memory};
     q8_place(&t->q8, &layout, 1, tokens, cols);
-    q8_start(&t->q8, &kernels, tokens, cols);
+    q8_start(&t->q8, &kernels, tokens, cols, Q8_BLOCK_SUMS | Q8_HALF_SUMS);
     float *x = guarded_new(cols * sizeof(*x));
-    void *scratch = guarded_new(q8_put_bytes(cols));
     for (size_t token = 0; token < tokens; token++) {
         random_floats(h, x, cols, 1.0f);
         for (size_t i = 0; extreme && i < cols; i++) {
             x[i] = token % 2 == 0 ? 3.0f : -3.0f;
         }
-        q8_put(&t->q8, &kernels, token, x, scratch);
+        q8_put(&t->q8, &kernels, token, 0, cols / R16_BLOCK, x);
     }
-    guarded_free(scratch);
     guarded_free(x);
     t->tile = q8_tile_view(&t->q8, 0);
 }

@@ -40,7 +40,9 @@ struct cpu_scratch {
     float *rope;       /* [rows, rope_dims]: see cpu_rope_table */
     int32_t *position; /* [rows] */
     uint32_t *page;    /* [rows]: where the row's key and value go */
-    struct q8 q8;      /* the input of the matmul in progress */
+    struct q8 q8;      /* the input of matmuls */
+    struct q8 gated;   /* of the one after gate and up */
+    struct q8 *ready;  /* which of them the next matmul takes */
     struct attention_plan plan;
     unsigned char *threads; /* [threads, thread_bytes]: whatever a task needs */
     size_t thread_bytes;
@@ -78,6 +80,7 @@ struct cpu_product {
     const struct cpu_matrix *matrix;
     const float *bias; /* NULL: none */
     float *y;
+    float *residual; /* NULL: none; else what y is added to, and y holds nothing of use */
 };
 
 #endif

@@ -13,110 +13,166 @@
 /* Weights a task reads, roughly: long enough a stream, short enough to share out evenly. */
 #define DIRECT_TASK_BYTES ((size_t)128 << 10)
 
+/* Row groups whose sums a task holds before it hands them on: 256 bytes of a row of results at a
+ * time. Rows are far apart, often by a power of two, and a line alone costs a miss of every cache
+ * and of the TLB. */
+#define TASK_GROUPS 4
+
+/* The same for few rows. */
+#define DIRECT_GROUPS 64
+
+/* silu(gate) * up makes blocks of the next product's input. */
+#define GATED_GROUPS (R16_BLOCK / R16_ROWS)
+
 struct matmul {
     struct backend *b;
+    const struct q8 *q8;
     const float *x;
     size_t rows;
     const struct cpu_product *products;
     size_t count;
+    struct q8 *gated; /* NULL: products are handed on one by one; else they are gate and up */
     size_t task_groups[MATMUL_PRODUCTS_MAX]; /* row groups of a task */
     size_t task_end[MATMUL_PRODUCTS_MAX];    /* tasks of the products up to this one */
 };
 
-/* Scratch of a thread: panels, then the sums of all rows. */
+/* Some row groups of a product and the sums of all rows with them: for each `at_once` groups (the
+ * last ones may be fewer) [terms * tokens][those groups][R16_ROWS]. */
+struct part {
+    const struct cpu_product *product;
+    size_t first, groups;
+    size_t at_once;
+    float *sums;
+};
+
+/* Scratch of a thread: panels, then sums. */
 static struct r16_panel *thread_panels(const struct backend *b, size_t thread)
 {
     return (struct r16_panel *)(void *)cpu_thread_scratch(b, thread);
 }
 
+static float *thread_sums(const struct backend *b, size_t thread)
+{
+    return (float *)(void *)(thread_panels(b, thread) + b->kernels->panel_groups);
+}
+
+/* Row groups times rows that a thread has room for. */
+static size_t sums_room(const struct backend *b)
+{
+    size_t room = TASK_GROUPS * b->max_rows * b->terms;
+    return room > DIRECT_GROUPS ? room : DIRECT_GROUPS;
+}
+
 size_t cpu_matmul_thread_bytes(const struct backend *b)
 {
-    size_t rows = b->max_rows * b->terms;
-    size_t multiply =
-        b->kernels->panel_groups * (sizeof(struct r16_panel) + rows * R16_ROWS * sizeof(float));
-    size_t put = q8_put_bytes(b->weights.max_r16_cols);
-    return multiply > put ? multiply : put;
+    return b->kernels->panel_groups * sizeof(struct r16_panel) +
+           sums_room(b) * R16_ROWS * sizeof(float);
 }
 
-static void add_bias(const struct matmul *m, const struct cpu_product *p, size_t first,
-                     size_t groups)
+/* Groups in the set that group i of the part belongs to. */
+static size_t set_groups(const struct part *p, size_t i)
 {
-    if (p->bias == NULL) {
-        return;
-    }
-    size_t end = (first + groups) * R16_ROWS < p->matrix->rows ? (first + groups) * R16_ROWS
-                                                               : p->matrix->rows;
-    for (size_t row = 0; row < m->rows; row++) {
-        for (size_t i = first * R16_ROWS; i < end; i++) {
-            p->y[row * p->matrix->rows + i] += p->bias[i];
+    size_t left = p->groups - i / p->at_once * p->at_once;
+    return left < p->at_once ? left : p->at_once;
+}
+
+static float *set_sums(const struct matmul *m, const struct part *p, size_t i)
+{
+    return p->sums + i / p->at_once * p->at_once * m->q8->rows * R16_ROWS;
+}
+
+/* The sums of a token with group i of the part; with two terms they are added. */
+static void take_sums(const struct matmul *m, const struct part *p, size_t token, size_t i,
+                      float *ret)
+{
+    size_t width = set_groups(p, i) * R16_ROWS;
+    const float *first = set_sums(m, p, i) + token * width + i % p->at_once * R16_ROWS;
+    memcpy(ret, first, R16_ROWS * sizeof(*ret));
+    if (m->q8->terms > 1) {
+        const float *second = first + m->q8->tokens * width;
+        for (size_t j = 0; j < R16_ROWS; j++) {
+            ret[j] += second[j];
         }
     }
 }
 
-/* y of `width` rows of the matrix from `row` on, from sums: [terms * tokens, width]. */
-static void add_terms(const struct matmul *m, const struct cpu_product *p, size_t row, size_t width,
-                      const float *sums)
+/* `valid` is a constant for all but the last group of a matrix. */
+static inline void put_some(float *to, const float *sums, size_t valid, bool add)
 {
-    const struct q8 *q8 = &m->b->scratch.q8;
-    size_t rows = p->matrix->rows;
-    size_t valid = rows - row < width ? rows - row : width;
-    for (size_t token = 0; token < q8->tokens; token++) {
-        float *y = p->y + token * rows + row;
-        const float *first = sums + token * width;
-        if (q8->terms == 1) {
-            memcpy(y, first, valid * sizeof(*y));
-            continue;
-        }
-        const float *second = first + q8->tokens * width;
-        for (size_t i = 0; i < valid; i++) {
-            y[i] = first[i] + second[i];
+    for (size_t i = 0; i < valid; i++) {
+        to[i] = add ? to[i] + sums[i] : sums[i];
+    }
+}
+
+static void put_sums(float *to, const float *sums, size_t valid, bool add)
+{
+    if (valid == R16_ROWS) {
+        put_some(to, sums, R16_ROWS, add);
+    } else {
+        put_some(to, sums, valid, add);
+    }
+}
+
+static void hand_on(const struct matmul *m, const struct part *p)
+{
+    const struct cpu_product *product = p->product;
+    size_t rows = product->matrix->rows;
+    float *to = product->residual != NULL ? product->residual : product->y;
+    float sums[R16_ROWS];
+    for (size_t token = 0; token < m->q8->tokens; token++) {
+        for (size_t i = 0; i < p->groups; i++) {
+            size_t row = (p->first + i) * R16_ROWS;
+            size_t valid = rows - row < R16_ROWS ? rows - row : R16_ROWS;
+            take_sums(m, p, token, i, sums);
+            if (product->bias != NULL) {
+                m->b->kernels->add(sums, product->bias + row, valid);
+            }
+            put_sums(to + token * rows + row, sums, valid, product->residual != NULL);
         }
     }
 }
 
-/* The same as multiply_direct below by way of the thread's sums, because a token's terms are rows
- * of their own. */
-static void multiply_direct_terms(const struct matmul *m, const struct cpu_product *p, size_t first,
-                                  size_t groups, size_t thread)
+static void hand_on_gated(const struct matmul *m, const struct part *gate, const struct part *up)
 {
-    const struct q8 *q8 = &m->b->scratch.q8;
-    float *sums = (float *)(void *)cpu_thread_scratch(m->b, thread);
-    for (size_t group = first; group < first + groups; group++) {
-        const struct r16_matrix *matrix = &p->matrix->r16;
-        struct r16_matrix one = {
+    const struct cpu_kernels *kernels = m->b->kernels;
+    float x[R16_BLOCK];
+    float y[R16_BLOCK];
+    /* A tile's tokens share cache lines, so a block of all tokens after the other. */
+    for (size_t i = 0; i < gate->groups; i += GATED_GROUPS) {
+        size_t block = (gate->first + i) / GATED_GROUPS;
+        for (size_t token = 0; token < m->q8->tokens; token++) {
+            for (size_t j = 0; j < GATED_GROUPS; j++) {
+                take_sums(m, gate, token, i + j, x + j * R16_ROWS);
+                take_sums(m, up, token, i + j, y + j * R16_ROWS);
+            }
+            kernels->silu_mul(x, y, R16_BLOCK);
+            q8_put(m->gated, kernels, token, block, 1, x);
+        }
+    }
+}
+
+/* Every tile reads the packed weights. A few groups follow each other for one tile, or the tiles of
+ * one group, so that only the first reads memory. */
+static void multiply_direct(const struct matmul *m, const struct part *p)
+{
+    const struct r16_matrix *matrix = &p->product->matrix->r16;
+    size_t tiles = q8_tiles(m->q8);
+    size_t at_once = tiles == 1 ? p->groups : 1;
+    size_t stride = p->groups * R16_ROWS;
+    for (size_t i = 0; i < p->groups; i += at_once) {
+        size_t group = p->first + i;
+        struct r16_matrix some = {
             .kind = matrix->kind,
             .rows = matrix->rows - group * R16_ROWS,
             .cols = matrix->cols,
             .group_bytes = matrix->group_bytes,
             .data = matrix->data + group * matrix->group_bytes,
         };
-        for (size_t t = 0; t < q8_tiles(q8); t++) {
-            struct q8_tile tile = q8_tile_view(q8, t);
-            m->b->kernels->multiply(&one, 0, 1, &tile, sums + t * q8->tile_tokens * R16_ROWS,
-                                    R16_ROWS);
-        }
-        add_terms(m, p, group * R16_ROWS, R16_ROWS, sums);
-    }
-}
-
-/* Every tile reads the packed weights; the tiles of one group follow each other, so only the first
- * reads memory. */
-static void multiply_direct(const struct matmul *m, const struct cpu_product *p, size_t first,
-                            size_t groups, size_t thread)
-{
-    const struct q8 *q8 = &m->b->scratch.q8;
-    const struct r16_matrix *matrix = &p->matrix->r16;
-    if (q8->terms > 1) {
-        multiply_direct_terms(m, p, first, groups, thread);
-        return;
-    }
-    size_t tiles = q8_tiles(q8);
-    size_t at_once = tiles == 1 ? groups : 1;
-    for (size_t group = first; group < first + groups; group += at_once) {
         for (size_t t = 0; t < tiles; t++) {
-            struct q8_tile tile = q8_tile_view(q8, t);
-            m->b->kernels->multiply(matrix, group, at_once, &tile,
-                                    p->y + t * q8->tile_tokens * matrix->rows, matrix->rows);
+            struct q8_tile tile = q8_tile_view(m->q8, t);
+            m->b->kernels->multiply(&some, 0, at_once, &tile,
+                                    p->sums + t * m->q8->tile_tokens * stride + i * R16_ROWS,
+                                    stride);
         }
     }
 }
@@ -138,60 +194,97 @@ static void fetch_ahead(struct ahead *a)
 
 static bool has_few_tiles(const struct matmul *m)
 {
-    return q8_tiles(&m->b->scratch.q8) <= FEW_TILES_MAX;
+    return q8_tiles(m->q8) <= FEW_TILES_MAX;
 }
 
-/* Up to panel_groups row groups: their weights are opened once, panel by panel along the columns.
- */
-static void multiply_panel_groups(const struct matmul *m, const struct cpu_product *p, size_t first,
-                                  size_t groups, size_t thread, struct ahead *ahead)
+/* A set of row groups, from number i of the part: their weights are opened once, panel by panel
+ * along the columns. */
+static void multiply_set(const struct matmul *m, const struct part *p, size_t i,
+                         struct r16_panel *panels, struct ahead *ahead)
 {
     const struct cpu_kernels *kernels = m->b->kernels;
-    const struct q8 *q8 = &m->b->scratch.q8;
-    const struct r16_matrix *matrix = &p->matrix->r16;
-    struct r16_panel *panels = thread_panels(m->b, thread);
-    float *sums = (float *)(void *)(panels + kernels->panel_groups);
-    size_t width = groups * R16_ROWS;
+    const struct r16_matrix *matrix = &p->product->matrix->r16;
+    size_t groups = set_groups(p, i);
+    float *sums = set_sums(m, p, i);
     size_t blocks = matrix->cols / R16_BLOCK;
     size_t at_once = has_few_tiles(m) ? R16_UNIT_BLOCKS : kernels->panel_blocks;
     for (size_t done = 0; done < blocks; done += at_once) {
         size_t here = blocks - done < at_once ? blocks - done : at_once;
-        for (size_t i = 0; i < groups; i++) {
-            kernels->open_panel(matrix, first + i, done, here, &panels[i]);
+        for (size_t j = 0; j < groups; j++) {
+            kernels->open_panel(matrix, p->first + i + j, done, here, &panels[j]);
         }
-        for (size_t t = 0; t < q8_tiles(q8); t++) {
-            struct q8_tile tile = q8_tile_view(q8, t);
+        for (size_t t = 0; t < q8_tiles(m->q8); t++) {
+            struct q8_tile tile = q8_tile_view(m->q8, t);
             fetch_ahead(ahead);
             kernels->multiply_panels(matrix->kind, panels, groups, here, &tile, done,
-                                     sums + t * q8->tile_tokens * width, done == 0);
+                                     sums + t * m->q8->tile_tokens * groups * R16_ROWS, done == 0);
         }
     }
-    add_terms(m, p, first * R16_ROWS, width, sums);
 }
 
-static void multiply_opened(const struct matmul *m, const struct cpu_product *p, size_t first,
-                            size_t groups, size_t thread)
+static void multiply_opened(const struct matmul *m, const struct part *p, size_t thread)
 {
-    const struct r16_matrix *matrix = &p->matrix->r16;
-    size_t at_once = m->b->kernels->panel_groups;
-    size_t panel = at_once * r16_unit_bytes(matrix->kind, R16_UNIT_BLOCKS);
-    const unsigned char *start = matrix->data + first * matrix->group_bytes;
+    const struct r16_matrix *matrix = &p->product->matrix->r16;
+    size_t panel = p->at_once * r16_unit_bytes(matrix->kind, R16_UNIT_BLOCKS);
+    const unsigned char *start = matrix->data + p->first * matrix->group_bytes;
     struct ahead ahead = {.next = start, .end = start};
     if (has_few_tiles(m)) {
-        ahead.end = start + groups * matrix->group_bytes;
+        ahead.end = start + p->groups * matrix->group_bytes;
         ahead.bytes = panel;
         fetch_ahead(&ahead);
-        ahead.bytes = cpu_round_up(panel / q8_tiles(&m->b->scratch.q8), CPU_ALIGN);
+        ahead.bytes = cpu_round_up(panel / q8_tiles(m->q8), CPU_ALIGN);
     }
-    for (size_t done = 0; done < groups; done += at_once) {
-        size_t here = groups - done < at_once ? groups - done : at_once;
-        multiply_panel_groups(m, p, first + done, here, thread, &ahead);
+    for (size_t i = 0; i < p->groups; i += p->at_once) {
+        multiply_set(m, p, i, thread_panels(m->b, thread), &ahead);
     }
 }
 
 static bool is_direct(const struct matmul *m)
 {
-    return q8_tiles(&m->b->scratch.q8) <= m->b->kernels->direct_tiles;
+    return q8_tiles(m->q8) <= m->b->kernels->direct_tiles;
+}
+
+static struct part multiply_part(const struct matmul *m, const struct cpu_product *product,
+                                 size_t first, size_t groups, size_t thread, float *sums)
+{
+    size_t at_once = is_direct(m) ? groups : m->b->kernels->panel_groups;
+    struct part p = {
+        .product = product, .first = first, .groups = groups, .at_once = at_once, .sums = sums};
+    if (is_direct(m)) {
+        multiply_direct(m, &p);
+    } else {
+        multiply_opened(m, &p, thread);
+    }
+    return p;
+}
+
+static void multiply_gated(const struct matmul *m, size_t first, size_t groups, size_t thread)
+{
+    float *sums = thread_sums(m->b, thread);
+    struct part gate = multiply_part(m, &m->products[0], first, groups, thread, sums);
+    sums += groups * m->q8->rows * R16_ROWS;
+    struct part up = multiply_part(m, &m->products[1], first, groups, thread, sums);
+    hand_on_gated(m, &gate, &up);
+}
+
+static void multiply_lanes(const struct matmul *m, const struct cpu_product *p, size_t first,
+                           size_t groups)
+{
+    const struct cpu_matrix *matrix = p->matrix;
+    const struct cpu_kernels *kernels = m->b->kernels;
+    kernels->multiply_lanes(&matrix->lanes, first, groups, m->x, matrix->cols, m->rows, p->y,
+                            matrix->rows);
+    size_t left = matrix->rows - first * R16_ROWS;
+    size_t width = left < groups * R16_ROWS ? left : groups * R16_ROWS;
+    for (size_t row = 0; row < m->rows; row++) {
+        size_t at = row * matrix->rows + first * R16_ROWS;
+        if (p->bias != NULL) {
+            kernels->add(p->y + at, p->bias + first * R16_ROWS, width);
+        }
+        if (p->residual != NULL) {
+            kernels->add(p->residual + at, p->y + at, width);
+        }
+    }
 }
 
 static void matmul_task(void *context, size_t task, size_t thread)
@@ -205,23 +298,36 @@ static void matmul_task(void *context, size_t task, size_t thread)
     size_t first = (task - (i == 0 ? 0 : m->task_end[i - 1])) * m->task_groups[i];
     size_t left = r16_groups(p->matrix->rows) - first;
     size_t groups = left < m->task_groups[i] ? left : m->task_groups[i];
-    if (p->matrix->order == CPU_ORDER_LANES) {
-        m->b->kernels->multiply_lanes(&p->matrix->lanes, first, groups, m->x, p->matrix->cols,
-                                      m->rows, p->y, p->matrix->rows);
-    } else if (is_direct(m)) {
-        multiply_direct(m, p, first, groups, thread);
+    if (m->gated != NULL) {
+        multiply_gated(m, first, groups, thread);
+    } else if (p->matrix->order == CPU_ORDER_LANES) {
+        multiply_lanes(m, p, first, groups);
     } else {
-        multiply_opened(m, p, first, groups, thread);
+        struct part part = multiply_part(m, p, first, groups, thread, thread_sums(m->b, thread));
+        hand_on(m, &part);
     }
-    add_bias(m, p, first, groups);
 }
 
-static void quantize_task(void *context, size_t task, size_t thread)
+static size_t smaller(size_t a, size_t b)
 {
-    const struct matmul *m = context;
-    size_t cols = m->products[0].matrix->cols;
-    q8_put(&m->b->scratch.q8, m->b->kernels, task, m->x + task * cols,
-           cpu_thread_scratch(m->b, thread));
+    return a < b ? a : b;
+}
+
+/* Row groups of a task: `each` at least, and a multiple of it. */
+static size_t task_groups(const struct matmul *m, const struct cpu_matrix *matrix, size_t each)
+{
+    size_t threads = pool_threads(m->b->pool);
+    size_t groups = r16_groups(matrix->rows) / (4 * threads); /* a few tasks for each thread */
+    size_t products = m->gated != NULL ? 2 : 1;
+    if (matrix->order == CPU_ORDER_R16) {
+        size_t room = sums_room(m->b) / (m->rows * m->b->terms);
+        groups = smaller(groups, (is_direct(m) ? room : TASK_GROUPS) / products);
+    }
+    if (matrix->order != CPU_ORDER_R16 || has_few_tiles(m)) {
+        groups = smaller(groups, DIRECT_TASK_BYTES / matrix->part_bytes);
+    }
+    groups = groups / each * each;
+    return groups == 0 ? each : groups;
 }
 
 static void plan_tasks(struct matmul *m)
@@ -229,44 +335,84 @@ static void plan_tasks(struct matmul *m)
     size_t tasks = 0;
     for (size_t i = 0; i < m->count; i++) {
         const struct cpu_matrix *matrix = m->products[i].matrix;
-        size_t groups = r16_groups(matrix->rows);
-        size_t each = DIRECT_TASK_BYTES / matrix->part_bytes;
-        size_t shared = groups / (4 * pool_threads(m->b->pool)); /* a few tasks for each thread */
-        each = each < shared ? each : shared;
-        size_t at_once = m->b->kernels->panel_groups;
+        size_t each = 1;
         if (matrix->order == CPU_ORDER_R16 && !is_direct(m)) {
-            each = has_few_tiles(m) && each > at_once ? each / at_once * at_once : at_once;
+            each = m->b->kernels->panel_groups;
         }
-        m->task_groups[i] = each == 0 ? 1 : each;
-        tasks += (groups - 1) / m->task_groups[i] + 1;
+        if (m->gated != NULL) {
+            each = GATED_GROUPS;
+        }
+        m->task_groups[i] = task_groups(m, matrix, each);
+        tasks += (r16_groups(matrix->rows) - 1) / m->task_groups[i] + 1;
         m->task_end[i] = tasks;
     }
 }
 
-static void multiply_all(struct backend *b, const float *x, size_t rows,
-                         const struct cpu_product *products, size_t count)
+struct preparing {
+    struct backend *b;
+    const struct cpu_input *in;
+    struct q8 *q8; /* NULL: not needed */
+    size_t rows, task_rows;
+};
+
+static void prepare_task(void *context, size_t task, size_t thread)
 {
-    struct matmul m = {.b = b, .x = x, .rows = rows, .products = products, .count = count};
-    q8_start(&b->scratch.q8, b->kernels, rows, products[0].matrix->cols);
-    for (size_t i = 0; i < count; i++) {
-        if (products[i].matrix->order == CPU_ORDER_R16) {
-            pool_run(b->pool, quantize_task, &m, rows);
-            cpu_profile_end(&b->profile, CPU_OP_QUANTIZE, 0, 0);
-            break;
+    (void)thread;
+    const struct preparing *p = context;
+    const struct cpu_input *in = p->in;
+    struct backend *b = p->b;
+    size_t first = task * p->task_rows;
+    size_t end = smaller(first + p->task_rows, p->rows);
+    for (size_t row = first; row < end; row++) {
+        const float *x = in->x + (in->rows == NULL ? row : in->rows[row]) * in->cols;
+        if (in->weight != NULL) {
+            float *normed = in->normed + row * in->cols;
+            if (b->exact) {
+                exact_norm(x, in->weight, in->cols, b->model->norm_eps, normed);
+            } else {
+                b->kernels->norm(x, in->weight, in->cols, b->model->norm_eps, normed);
+            }
+            x = normed;
+        }
+        if (p->q8 != NULL) {
+            q8_put(p->q8, b->kernels, row, 0, in->cols / R16_BLOCK, x);
         }
     }
-    plan_tasks(&m);
-    pool_run(b->pool, matmul_task, &m, m.task_end[count - 1]);
 }
 
-void cpu_matmul(struct backend *b, const float *x, size_t rows, const struct cpu_product *products,
-                size_t count, enum cpu_operation operation)
+/* What the products need of int8 activations; 0: nothing. */
+static unsigned sums_needed(const struct cpu_product *products, size_t count)
 {
-    if (b->exact) {
-        exact_matmul(b, x, rows, products, count);
-    } else {
-        multiply_all(b, x, rows, products, count);
+    unsigned sums = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct cpu_matrix *matrix = products[i].matrix;
+        sums |= matrix->order == CPU_ORDER_R16 ? q8_sums_of(matrix->r16.kind) : 0;
     }
+    return sums;
+}
+
+void cpu_matmul_prepare(struct backend *b, const struct cpu_input *in, size_t rows,
+                        const struct cpu_product *products, size_t count)
+{
+    struct preparing p = {.b = b, .in = in, .rows = rows, .task_rows = 1};
+    unsigned sums = sums_needed(products, count);
+    b->scratch.ready = &b->scratch.q8;
+    if (sums != 0) {
+        p.q8 = &b->scratch.q8;
+        q8_start(p.q8, b->kernels, rows, in->cols, sums);
+    }
+    if (rows >= b->kernels->tile_tokens * pool_threads(b->pool)) {
+        p.task_rows = b->kernels->tile_tokens; /* which share cache lines */
+    }
+    if (p.q8 != NULL || in->weight != NULL) {
+        pool_run(b->pool, prepare_task, &p, (rows - 1) / p.task_rows + 1);
+    }
+    cpu_profile_end(&b->profile, in->weight != NULL ? CPU_OP_NORM : CPU_OP_QUANTIZE, 0, 0);
+}
+
+static void end_operation(struct backend *b, size_t rows, const struct cpu_product *products,
+                          size_t count, enum cpu_operation operation)
+{
     uint64_t bytes = 0;
     uint64_t macs = 0;
     for (size_t i = 0; i < count; i++) {
@@ -274,4 +420,55 @@ void cpu_matmul(struct backend *b, const float *x, size_t rows, const struct cpu
         macs += (uint64_t)products[i].matrix->rows * products[i].matrix->cols * rows;
     }
     cpu_profile_end(&b->profile, operation, bytes, macs);
+}
+
+static void multiply_exactly(struct backend *b, const float *x, size_t rows,
+                             const struct cpu_product *products, size_t count)
+{
+    exact_matmul(b, x, rows, products, count);
+    for (size_t i = 0; i < count; i++) {
+        if (products[i].residual != NULL) {
+            b->kernels->add(products[i].residual, products[i].y, rows * products[i].matrix->rows);
+        }
+    }
+}
+
+void cpu_matmul(struct backend *b, const float *x, size_t rows, const struct cpu_product *products,
+                size_t count, enum cpu_operation operation)
+{
+    if (b->exact) {
+        multiply_exactly(b, x, rows, products, count);
+    } else {
+        struct matmul m = {.b = b,
+                           .q8 = b->scratch.ready,
+                           .x = x,
+                           .rows = rows,
+                           .products = products,
+                           .count = count};
+        plan_tasks(&m);
+        pool_run(b->pool, matmul_task, &m, m.task_end[count - 1]);
+    }
+    end_operation(b, rows, products, count, operation);
+}
+
+bool cpu_matmul_can_gate(const struct backend *b, const struct cpu_layer *layer)
+{
+    return !b->exact && layer->gate.order == CPU_ORDER_R16 && layer->up.order == CPU_ORDER_R16 &&
+           layer->down.order == CPU_ORDER_R16;
+}
+
+void cpu_matmul_gated(struct backend *b, size_t rows, const struct cpu_layer *layer)
+{
+    const struct cpu_product products[] = {{.matrix = &layer->gate}, {.matrix = &layer->up}};
+    struct matmul m = {.b = b,
+                       .q8 = b->scratch.ready,
+                       .rows = rows,
+                       .products = products,
+                       .count = 2,
+                       .gated = &b->scratch.gated};
+    q8_start(m.gated, b->kernels, rows, layer->down.cols, q8_sums_of(layer->down.r16.kind));
+    plan_tasks(&m);
+    pool_run(b->pool, matmul_task, &m, m.task_end[0]);
+    b->scratch.ready = m.gated;
+    end_operation(b, rows, products, 2, CPU_OP_GATE_UP);
 }

@@ -11,7 +11,6 @@ static const char *const names[CPU_OPS] = {
     [CPU_OP_ROPE_STORE] = "rope_store",
     [CPU_OP_ATTENTION] = "attention",
     [CPU_OP_ATTN_OUT] = "attn_out",
-    [CPU_OP_RESIDUAL] = "residual",
     [CPU_OP_GATE_UP] = "gate_up",
     [CPU_OP_ACTIVATION] = "activation",
     [CPU_OP_DOWN] = "down",

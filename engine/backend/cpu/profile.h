@@ -17,15 +17,14 @@
 enum cpu_operation {
     CPU_OP_EMBED,
     CPU_OP_POSITIONS, /* rotary tables, where rows go */
-    CPU_OP_NORM,
+    CPU_OP_NORM,      /* and quantizing what it gives */
     CPU_OP_QUANTIZE,
     CPU_OP_QKV,
     CPU_OP_ROPE_STORE,
     CPU_OP_ATTENTION,
     CPU_OP_ATTN_OUT,
-    CPU_OP_RESIDUAL,
-    CPU_OP_GATE_UP,
-    CPU_OP_ACTIVATION,
+    CPU_OP_GATE_UP,    /* and the activation, where all three matrices take int8 */
+    CPU_OP_ACTIVATION, /* elsewhere */
     CPU_OP_DOWN,
     CPU_OP_HEAD,
     CPU_OPS,

@@ -16,16 +16,10 @@ void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max
     q8->scaled_half_sum = cpu_layout_part(layout, rows, 2 * blocks * sizeof(float));
 }
 
-/* A row before it is interleaved: codes, scales, half sums; and what it leaves over. */
-size_t q8_put_bytes(size_t max_cols)
+void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, size_t cols,
+              unsigned sums)
 {
-    size_t blocks = max_cols / R16_BLOCK;
-    return cpu_round_up(max_cols, CPU_ALIGN) + cpu_round_up(blocks * sizeof(float), CPU_ALIGN) +
-           cpu_round_up(2 * blocks * sizeof(int32_t), CPU_ALIGN) + max_cols * sizeof(float);
-}
-
-void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, size_t cols)
-{
+    q8->sums = sums;
     q8->tile_tokens = kernels->tile_tokens;
     q8->sum_base = kernels->sum_base;
     q8->sum_step = kernels->sum_step;
@@ -50,23 +44,49 @@ struct q8_tile q8_tile_view(const struct q8 *q8, size_t tile)
     };
 }
 
-/* A quantized row as the kernels' quantize gives it. */
-struct q8_row {
-    int8_t *codes;
-    float *scale;    /* of each block */
-    int32_t *halves; /* sums of the codes of each half block */
+/* Blocks quantized at once. */
+#define PART_BLOCKS 8
+
+/* Some blocks of a row as the kernels' quantize gives them. */
+struct part {
+    _Alignas(CPU_ALIGN) int8_t codes[PART_BLOCKS * R16_BLOCK];
+    float scale[PART_BLOCKS];
+    int32_t halves[2 * PART_BLOCKS]; /* sums of the codes of each half block */
+    size_t first, blocks;            /* where in the row */
 };
 
-/* Among the rows of its tile. */
-static void interleave(struct q8 *q8, size_t row, const struct q8_row *from)
+/* Where a row's numbers lie: of block b at `first + b * stride`, of its halves at twice that. */
+static void put_sums(struct q8 *q8, size_t first, size_t stride, size_t token,
+                     const struct part *from)
 {
-    size_t blocks = q8->blocks;
-    size_t cols = blocks * R16_BLOCK;
-    struct q8_tile tile = q8_tile_view(q8, row / q8->tile_tokens);
+    for (size_t b = 0; b < from->blocks; b++) {
+        size_t at = first + b * stride;
+        size_t half_at = 2 * at + token;
+        const int32_t *halves = from->halves + 2 * b;
+        at += token;
+        q8->scale[at] = from->scale[b];
+        if ((q8->sums & Q8_BLOCK_SUMS) != 0) {
+            q8->start[at] = q8->sum_base - q8->sum_step * (halves[0] + halves[1]);
+            q8->scaled_sum[at] = from->scale[b] * (float)(halves[0] + halves[1]);
+        }
+        if ((q8->sums & Q8_HALF_SUMS) != 0) {
+            q8->half_start[half_at] = q8->sum_base - q8->sum_step * halves[0];
+            q8->half_start[half_at + stride] = q8->sum_base - q8->sum_step * halves[1];
+            q8->scaled_half_sum[half_at] = from->scale[b] * (float)halves[0];
+            q8->scaled_half_sum[half_at + stride] = from->scale[b] * (float)halves[1];
+        }
+    }
+}
+
+/* Among the rows of its tile. */
+static void interleave(struct q8 *q8, size_t row, const struct part *from)
+{
     size_t token = row % q8->tile_tokens;
-    size_t before = (row - token) * blocks;
-    size_t stride = tile.tokens;
-    int8_t *out = q8->codes + before * R16_BLOCK + token * 4;
+    size_t left = q8->rows - (row - token);
+    size_t stride = left < q8->tile_tokens ? left : q8->tile_tokens;
+    size_t first = (row - token) * q8->blocks + from->first * stride;
+    int8_t *out = q8->codes + first * R16_BLOCK + token * 4;
+    size_t cols = from->blocks * R16_BLOCK;
     if (stride == 1) {
         memcpy(out, from->codes, cols);
     } else {
@@ -74,41 +94,28 @@ static void interleave(struct q8 *q8, size_t row, const struct q8_row *from)
             memcpy(out + i * stride * 4, from->codes + i * 4, 4);
         }
     }
-    for (size_t b = 0; b < blocks; b++) {
-        size_t at = before + b * stride + token;
-        size_t first = 2 * before + 2 * b * stride + token;
-        int32_t sum = from->halves[2 * b] + from->halves[2 * b + 1];
-        q8->scale[at] = from->scale[b];
-        q8->start[at] = q8->sum_base - q8->sum_step * sum;
-        q8->scaled_sum[at] = from->scale[b] * (float)sum;
-        for (size_t half = 0; half < 2; half++) {
-            q8->half_start[first + half * stride] =
-                q8->sum_base - q8->sum_step * from->halves[2 * b + half];
-            q8->scaled_half_sum[first + half * stride] =
-                from->scale[b] * (float)from->halves[2 * b + half];
-        }
-    }
+    put_sums(q8, first, stride, token, from);
 }
 
-void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t token, const float *x,
-            void *scratch)
+void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t token, size_t first_block,
+            size_t blocks, const float *x)
 {
-    size_t blocks = q8->blocks;
-    size_t cols = blocks * R16_BLOCK;
-    struct q8_row row = {.codes = scratch};
-    row.scale = (float *)(void *)(row.codes + cpu_round_up(cols, CPU_ALIGN));
-    row.halves = (int32_t *)(void *)((unsigned char *)row.scale +
-                                     cpu_round_up(blocks * sizeof(float), CPU_ALIGN));
-    kernels->quantize(x, cols, row.codes, row.scale, row.halves);
-    interleave(q8, token, &row);
-    if (q8->terms == 1) {
-        return;
+    struct part part;
+    float left[PART_BLOCKS * R16_BLOCK];
+    for (size_t done = 0; done < blocks; done += part.blocks) {
+        part.first = first_block + done;
+        part.blocks = blocks - done < PART_BLOCKS ? blocks - done : PART_BLOCKS;
+        const float *from = x + done * R16_BLOCK;
+        size_t cols = part.blocks * R16_BLOCK;
+        kernels->quantize(from, cols, part.codes, part.scale, part.halves);
+        interleave(q8, token, &part);
+        if (q8->terms == 1) {
+            continue;
+        }
+        for (size_t i = 0; i < cols; i++) {
+            left[i] = from[i] - part.scale[i / R16_BLOCK] * (float)part.codes[i];
+        }
+        kernels->quantize(left, cols, part.codes, part.scale, part.halves);
+        interleave(q8, q8->tokens + token, &part);
     }
-    float *left = (float *)(void *)((unsigned char *)row.halves +
-                                    cpu_round_up(2 * blocks * sizeof(int32_t), CPU_ALIGN));
-    for (size_t i = 0; i < cols; i++) {
-        left[i] = x[i] - row.scale[i / R16_BLOCK] * (float)row.codes[i];
-    }
-    kernels->quantize(left, cols, row.codes, row.scale, row.halves);
-    interleave(q8, q8->tokens + token, &row);
 }

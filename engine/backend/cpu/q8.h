@@ -1,6 +1,6 @@
 /* Activations of a batch as int8 with one scale for each block of 32, cut into the tiles that
- * kernels take (struct q8_tile in kernels.h). Part of the scratch memory; tasks of the pool fill it
- * row by row.
+ * kernels take (struct q8_tile in kernels.h). Part of the scratch memory; tasks of the pool fill
+ * it.
  *
  * With two terms, x = first + second: what int8 leaves over of a row is a row of its own, `tokens`
  * rows behind the first, and the products of both are added. The kernels do not know. */
@@ -10,7 +10,19 @@
 #include "engine/backend/cpu/kernels.h"
 #include "engine/backend/cpu/memory.h"
 
+/* What a kind of weights needs beside codes and scales. */
+enum q8_sums {
+    Q8_BLOCK_SUMS = 1, /* of whole blocks */
+    Q8_HALF_SUMS = 2,
+};
+
+static inline unsigned q8_sums_of(enum r16_kind kind)
+{
+    return r16_has_halves(kind) ? Q8_HALF_SUMS : Q8_BLOCK_SUMS;
+}
+
 struct q8 {
+    unsigned sums; /* enum q8_sums, or-ed: what is there of the sums */
     size_t tile_tokens;
     int32_t sum_base, sum_step;
     size_t terms;  /* 1 or 2 */
@@ -26,16 +38,15 @@ struct q8 {
 void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max_tokens,
               size_t max_cols);
 
-/* What q8_put needs of a thread, in bytes. */
-size_t q8_put_bytes(size_t max_cols);
-
 /* Prepares for `tokens` tokens of cols (a multiple of 32) columns. */
-void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, size_t cols);
+void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, size_t cols,
+              unsigned sums);
 
-/* Quantizes x, the activations of `token`. Tokens may be put by different threads at once. scratch:
- * q8_put_bytes, 64-byte aligned. */
-void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t token, const float *x,
-            void *scratch);
+/* Quantizes x: `blocks` blocks of the activations of `token`, from first_block on. Different parts
+ * may be put by different threads at once; neighbouring tokens share cache lines, so a thread had
+ * better put all tokens of a tile. */
+void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t token, size_t first_block,
+            size_t blocks, const float *x);
 
 static inline size_t q8_tiles(const struct q8 *q8)
 {

@@ -15,20 +15,37 @@ void cpu_rope_table(const struct block_model *model, enum block_rope_set set, in
     }
 }
 
+/* Halves of a head: long runs, which the compiler makes vectors of. */
+static void turn_halves(float *restrict a, float *restrict b, const float *restrict cosine,
+                        const float *restrict sine, size_t half)
+{
+    for (size_t i = 0; i < half; i++) {
+        float x = a[i];
+        float y = b[i];
+        a[i] = x * cosine[i] - y * sine[i];
+        b[i] = x * sine[i] + y * cosine[i];
+    }
+}
+
+static void turn_neighbours(float *restrict x, const float *restrict cosine,
+                            const float *restrict sine, size_t half)
+{
+    for (size_t i = 0; i < half; i++) {
+        float a = x[2 * i];
+        float b = x[2 * i + 1];
+        x[2 * i] = a * cosine[i] - b * sine[i];
+        x[2 * i + 1] = a * sine[i] + b * cosine[i];
+    }
+}
+
 void cpu_rope_apply(const struct block_model *model, const float *table, float *x, size_t heads)
 {
     size_t half = model->rope_dims / 2;
-    size_t step =
-        model->rope_pairs == BLOCK_ROPE_NEOX ? 1 : 2; /* between the firsts of two pairs */
-    size_t apart = model->rope_pairs == BLOCK_ROPE_NEOX ? half : 1; /* between the two of a pair */
-    const float *cosine = table;
-    const float *sine = table + half;
     for (size_t h = 0; h < heads; h++, x += model->head_dim) {
-        for (size_t i = 0; i < half; i++) {
-            float a = x[i * step];
-            float b = x[i * step + apart];
-            x[i * step] = a * cosine[i] - b * sine[i];
-            x[i * step + apart] = a * sine[i] + b * cosine[i];
+        if (model->rope_pairs == BLOCK_ROPE_NEOX) {
+            turn_halves(x, x + half, table, table + half, half);
+        } else {
+            turn_neighbours(x, table, table + half, half);
         }
     }
 }

@@ -73,9 +73,11 @@ static void silu_mul(float *gate, const float *up, size_t n)
     for (size_t i = 0; i < whole; i += CPU_LANES) {
         f_store(gate + i, silu_mul_vector(f_load(gate + i), f_load(up + i)));
     }
-    v16f tail =
-        silu_mul_vector(load_tail(gate + whole, n - whole), load_tail(up + whole, n - whole));
-    store_tail(gate + whole, tail, n - whole);
+    if (whole < n) {
+        v16f tail =
+            silu_mul_vector(load_tail(gate + whole, n - whole), load_tail(up + whole, n - whole));
+        store_tail(gate + whole, tail, n - whole);
+    }
 }
 
 static void add(float *x, const float *y, size_t n)

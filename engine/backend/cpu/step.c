@@ -12,9 +12,6 @@ struct operation {
     const struct cpu_layer *layer;
     size_t layer_index; /* counted from the first one loaded */
     float *hidden;
-    const float *weight; /* of a norm */
-    const float *source; /* of a norm: [.., n_embd] */
-    const size_t *rows;  /* of a norm: which rows of source; NULL: all in order */
 };
 
 static enum phid_status batch_check(const struct backend *b, const struct backend_batch *batch,
@@ -87,46 +84,36 @@ enum phid_status cpu_embed(struct backend *b, const struct backend_batch *batch,
     return PHID_OK;
 }
 
-static void norm_task(void *context, size_t task, size_t thread)
+/* Rows that a task rotates and stores. Neighbouring tokens' keys share cache lines, so a long
+ * prompt's are stored by one thread; of a few rows every one is a task. */
+static size_t rope_task_rows(const struct backend *b, size_t rows)
 {
-    (void)thread;
-    const struct operation *o = context;
-    const struct block_model *model = o->b->model;
-    const float *x = o->source + (o->rows == NULL ? task : o->rows[task]) * model->n_embd;
-    float *y = o->b->scratch.normed + task * model->n_embd;
-    if (o->b->exact) {
-        exact_norm(x, o->weight, model->n_embd, model->norm_eps, y);
-    } else {
-        o->b->kernels->norm(x, o->weight, model->n_embd, model->norm_eps, y);
-    }
+    return rows >= KV_LANES * pool_threads(b->pool) ? KV_LANES : 1;
 }
 
-static void norm(struct operation *o, const float *source, const float *weight, size_t rows)
-{
-    o->source = source;
-    o->weight = weight;
-    pool_run(o->b->pool, norm_task, o, rows);
-    cpu_profile_end(&o->b->profile, CPU_OP_NORM, 0, 0);
-}
-
-/* Rotates query and key of one row and stores key and value in the row's page. */
+/* Rotates queries and keys of some rows and stores keys and values in the rows' pages. */
 static void rope_store_task(void *context, size_t task, size_t thread)
 {
     const struct operation *o = context;
     struct backend *b = o->b;
     const struct block_model *model = b->model;
     struct cpu_scratch *s = &b->scratch;
-    float *q = s->q + task * model->n_heads * model->head_dim;
-    float *k = s->k + task * model->n_kv_heads * model->head_dim;
-    float *v = s->v + task * model->n_kv_heads * model->head_dim;
-    const float *table = s->rope + task * model->rope_dims;
-    cpu_rope_apply(model, table, q, model->n_heads);
-    cpu_rope_apply(model, table, k, model->n_kv_heads);
-    size_t slot = (size_t)s->position[task] % BACKEND_PAGE_TOKENS;
+    size_t kv = model->n_kv_heads * model->head_dim;
+    size_t each = rope_task_rows(b, o->batch->rows);
+    size_t first = task * each;
+    size_t end = first + each < o->batch->rows ? first + each : o->batch->rows;
+    for (size_t row = first; row < end; row++) {
+        const float *table = s->rope + row * model->rope_dims;
+        cpu_rope_apply(model, table, s->q + row * model->n_heads * model->head_dim, model->n_heads);
+        cpu_rope_apply(model, table, s->k + row * kv, model->n_kv_heads);
+    }
     for (size_t head = 0; head < model->n_kv_heads; head++) {
-        cpu_kv_store(&b->kv, b->kernels, s->page[task], o->layer_index, head, slot,
-                     k + head * model->head_dim, v + head * model->head_dim,
-                     cpu_thread_scratch(b, thread));
+        for (size_t row = first; row < end; row++) {
+            size_t slot = (size_t)s->position[row] % BACKEND_PAGE_TOKENS;
+            size_t at = row * kv + head * model->head_dim;
+            cpu_kv_store(&b->kv, b->kernels, s->page[row], o->layer_index, head, slot, s->k + at,
+                         s->v + at, cpu_thread_scratch(b, thread));
+        }
     }
 }
 
@@ -142,20 +129,6 @@ static void silu_task(void *context, size_t task, size_t thread)
     } else {
         o->b->kernels->silu_mul(gate, up, n_ff);
     }
-}
-
-static void add_task(void *context, size_t task, size_t thread)
-{
-    (void)thread;
-    const struct operation *o = context;
-    size_t n = o->b->model->n_embd;
-    o->b->kernels->add(o->hidden + task * n, o->b->scratch.out + task * n, n);
-}
-
-static void add_residual(struct operation *o)
-{
-    pool_run(o->b->pool, add_task, o, o->batch->rows);
-    cpu_profile_end(&o->b->profile, CPU_OP_RESIDUAL, 0, 0);
 }
 
 /* Keys and values are counted once a sequence, products once a row and key: what it takes at least.
@@ -181,21 +154,26 @@ static void attention_block(struct operation *o)
     struct cpu_scratch *s = &b->scratch;
     size_t rows = o->batch->rows;
     const struct cpu_layer *layer = o->layer;
-    norm(o, o->hidden, layer->attn_norm, rows);
     const struct cpu_product in[] = {
         {.matrix = &layer->q, .bias = layer->q_bias, .y = s->q},
         {.matrix = &layer->k, .bias = layer->k_bias, .y = s->k},
         {.matrix = &layer->v, .bias = layer->v_bias, .y = s->v},
     };
+    const struct cpu_input normed = {
+        .x = o->hidden, .weight = layer->attn_norm, .normed = s->normed, .cols = b->model->n_embd};
+    cpu_matmul_prepare(b, &normed, rows, in, 3);
     cpu_matmul(b, s->normed, rows, in, 3, CPU_OP_QKV);
-    pool_run(b->pool, rope_store_task, o, rows);
+    pool_run(b->pool, rope_store_task, o, (rows - 1) / rope_task_rows(b, rows) + 1);
     cpu_profile_end(&b->profile, CPU_OP_ROPE_STORE, 0, 0);
     cpu_attention(b, o->batch, o->layer_index);
     profile_attention(o);
-    const struct cpu_product out = {
-        .matrix = &layer->attn_out, .bias = layer->attn_out_bias, .y = s->out};
+    const struct cpu_product out = {.matrix = &layer->attn_out,
+                                    .bias = layer->attn_out_bias,
+                                    .y = s->out,
+                                    .residual = o->hidden};
+    const struct cpu_input attended = {.x = s->attended, .cols = layer->attn_out.cols};
+    cpu_matmul_prepare(b, &attended, rows, &out, 1);
     cpu_matmul(b, s->attended, rows, &out, 1, CPU_OP_ATTN_OUT);
-    add_residual(o);
 }
 
 static void feed_forward_block(struct operation *o)
@@ -204,17 +182,24 @@ static void feed_forward_block(struct operation *o)
     struct cpu_scratch *s = &b->scratch;
     size_t rows = o->batch->rows;
     const struct cpu_layer *layer = o->layer;
-    norm(o, o->hidden, layer->ffn_norm, rows);
     const struct cpu_product in[] = {
         {.matrix = &layer->gate, .y = s->gate},
         {.matrix = &layer->up, .y = s->up},
     };
-    cpu_matmul(b, s->normed, rows, in, 2, CPU_OP_GATE_UP);
-    pool_run(b->pool, silu_task, o, rows);
-    cpu_profile_end(&b->profile, CPU_OP_ACTIVATION, 0, 0);
-    const struct cpu_product out = {.matrix = &layer->down, .y = s->out};
+    const struct cpu_input normed = {
+        .x = o->hidden, .weight = layer->ffn_norm, .normed = s->normed, .cols = b->model->n_embd};
+    cpu_matmul_prepare(b, &normed, rows, in, 2);
+    const struct cpu_product out = {.matrix = &layer->down, .y = s->out, .residual = o->hidden};
+    if (cpu_matmul_can_gate(b, layer)) {
+        cpu_matmul_gated(b, rows, layer);
+    } else {
+        cpu_matmul(b, s->normed, rows, in, 2, CPU_OP_GATE_UP);
+        pool_run(b->pool, silu_task, o, rows);
+        cpu_profile_end(&b->profile, CPU_OP_ACTIVATION, 0, 0);
+        const struct cpu_input gated = {.x = s->gate, .cols = b->model->n_ff};
+        cpu_matmul_prepare(b, &gated, rows, &out, 1);
+    }
     cpu_matmul(b, s->gate, rows, &out, 1, CPU_OP_DOWN);
-    add_residual(o);
 }
 
 struct rows_of {
@@ -292,9 +277,13 @@ enum phid_status cpu_head(struct backend *b, const float *hidden, const size_t *
     cpu_profile_begin(&b->profile);
     for (size_t done = 0; done < count; done += b->max_rows) {
         size_t part = count - done < b->max_rows ? count - done : b->max_rows;
-        struct operation o = {.b = b, .rows = rows + done};
-        norm(&o, hidden, b->weights.output_norm, part);
         const struct cpu_product out = {.matrix = &b->weights.output, .y = logits + done * n_vocab};
+        const struct cpu_input normed = {.x = hidden,
+                                         .rows = rows + done,
+                                         .weight = b->weights.output_norm,
+                                         .normed = b->scratch.normed,
+                                         .cols = b->model->n_embd};
+        cpu_matmul_prepare(b, &normed, part, &out, 1);
         cpu_matmul(b, b->scratch.normed, part, &out, 1, CPU_OP_HEAD);
     }
     return PHID_OK;
