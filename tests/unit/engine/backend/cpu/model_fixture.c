@@ -11,7 +11,7 @@
 
 /* Encoding searches, and tests make thousands of models: this many rows are random, the others
  * repeat them. Odd, so that no two groups of rows that a kernel takes together are equal. */
-#define RANDOM_ROWS 7
+#define RANDOM_ROWS 31
 
 static void *take(struct model_fixture *f, size_t bytes)
 {
