@@ -376,7 +376,7 @@ void bench_tier(struct harness *h, const char *filter)
         bench_multiply(h, filter, (enum r16_kind)kind, 16, 1, "from L1");
         bench_multiply(h, filter, (enum r16_kind)kind, 256, 1, "from L2");
         bench_multiply(h, filter, (enum r16_kind)kind, 131072, 1, "from memory");
-        bench_multiply(h, filter, (enum r16_kind)kind, 131072, h->kernels->tile_tokens,
+        bench_multiply(h, filter, (enum r16_kind)kind, 131072, h->kernels->direct_tokens,
                        "from memory");
     }
     bench_lanes(h, filter, 64, 1, "from L2");

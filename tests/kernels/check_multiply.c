@@ -127,7 +127,7 @@ void check_multiply(struct harness *h)
 {
     for (int kind = 0; kind < R16_KINDS; kind++) {
         size_t step = kind_columns((enum r16_kind)kind);
-        for (size_t tokens = 1; tokens <= h->kernels->tile_tokens; tokens++) {
+        for (size_t tokens = 1; tokens <= h->kernels->direct_tokens; tokens++) {
             for (int extreme = 0; extreme < EXTREME_COUNT; extreme++) {
                 size_t cols = step * (1 + rng_below(&h->rng, step == 32 ? 20 : 3));
                 size_t rows = 1 + rng_below(&h->rng, 40);

@@ -148,6 +148,7 @@ void tile_init(struct harness *h, struct tile_memory *t, size_t tokens, size_t c
 {
     struct cpu_kernels kernels = cpu_kernels_scalar;
     kernels.tile_tokens = tokens;
+    kernels.direct_tokens = tokens;
     kernels.sum_base = h->kernels->sum_base;
     kernels.sum_step = h->kernels->sum_step;
     struct cpu_layout layout = {0};

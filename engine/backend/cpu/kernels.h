@@ -28,6 +28,7 @@
  * index but one (codes) or the fastest. */
 struct q8_tile {
     size_t tokens;
+    size_t blocks;        /* of a row: the next tile lies behind so many */
     const int8_t *codes;  /* [cols / 4][tokens][4], -127..127 */
     const float *scale;   /* [blocks][tokens] */
     const int32_t *start; /* [blocks][tokens]: sum_base - sum_step * sum of the block's codes */
@@ -98,13 +99,14 @@ static inline float attention_q_limit(size_t head_dim)
 
 struct cpu_kernels {
     const char *name;
-    size_t tile_tokens;  /* rows of activations in a tile, except the last */
-    size_t direct_tiles; /* up to so many tiles multiply is faster, above it panels */
-    size_t panel_groups; /* row groups that multiply_panels takes at once */
-    size_t panel_blocks; /* blocks in a panel, except the last of a row; a multiple of
-                            R16_UNIT_BLOCKS */
-    int32_t sum_base;    /* of q8_tile's start: what it likes to begin sums with for kinds whose */
-    int32_t sum_step;    /* codes are above the values */
+    size_t tile_tokens;   /* rows of activations in a tile for multiply_panels, at most */
+    size_t direct_tokens; /* and for multiply */
+    size_t direct_tiles;  /* up to so many tiles multiply is faster, above it panels */
+    size_t panel_groups;  /* row groups that multiply_panels takes at once */
+    size_t panel_blocks;  /* blocks in a panel, except the last of a row; a multiple of
+                             R16_UNIT_BLOCKS */
+    int32_t sum_base;     /* of q8_tile's start: what it likes to begin sums with for kinds whose */
+    int32_t sum_step;     /* codes are above the values */
 
     /* Quantizes n (a multiple of 32) elements: for each block m = max |x|, scale = m / 127 and
      * code = x * (127 / m) rounded to nearest even; all 0 when m < 2^-100. half_sums: sums of 16

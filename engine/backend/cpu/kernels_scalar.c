@@ -505,6 +505,7 @@ static void read_all(const unsigned char *data, size_t bytes)
 const struct cpu_kernels cpu_kernels_scalar = {
     .name = "scalar",
     .tile_tokens = 4,
+    .direct_tokens = 4,
     .direct_tiles = 1,
     .panel_groups = 1,
     .panel_blocks = CPU_PANEL_BLOCKS,

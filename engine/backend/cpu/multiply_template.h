@@ -361,9 +361,6 @@ INLINE struct row_scales term_scales(enum r16_kind kind, const unsigned char *un
     return s;
 }
 
-#define PREFETCH_BYTES                                                                             \
-    2048 /* ahead in the stream of weights: past the next page's edge before it is reached */
-
 INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t blocks,
                           const struct q8_tile *x, size_t first_block, int tokens, v16f *sums)
 {
@@ -372,7 +369,7 @@ INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t 
     struct unit_scales u = unit_scales_load(kind, unit);
     for (size_t b = 0; b < blocks; b++, codes += block_bytes) {
         for (size_t line = 0; line < block_bytes; line += 64) {
-            __builtin_prefetch(codes + PREFETCH_BYTES + line);
+            __builtin_prefetch(codes + VEC_PREFETCH_BYTES + line);
         }
         struct row_scales scales = term_scales(kind, unit, &u, blocks, b, 0);
         add_term(kind, false, &codes, 1, 0, &scales, x, first_block + b, tokens, sums);
@@ -496,13 +493,46 @@ INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size
     }
 }
 
+INLINE void fetch(const void *p, size_t bytes)
+{
+    for (size_t line = 0; line < bytes; line += 64) {
+        __builtin_prefetch((const char *)p + line);
+    }
+}
+
+/* What multiply_panels will read of the next tile beside codes. */
+INLINE void fetch_tile(enum r16_kind kind, const struct q8_tile *x, size_t first_block,
+                       size_t blocks, int tokens)
+{
+    const size_t at = (x->blocks + first_block) * (size_t)tokens;
+    const size_t bytes = blocks * (size_t)tokens * sizeof(float);
+    fetch(x->scale + at, bytes);
+    if (r16_has_halves(kind)) {
+        fetch(r16_has_bias(kind) ? (const void *)(x->scaled_half_sum + 2 * at)
+                                 : (const void *)(x->half_start + 2 * at),
+              2 * bytes);
+    } else {
+        fetch(r16_has_bias(kind) ? (const void *)(x->scaled_sum + at)
+                                 : (const void *)(x->start + at),
+              bytes);
+    }
+}
+
 /* sums: [groups][tokens] */
 INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, int groups,
                             size_t blocks, const struct q8_tile *x, size_t first_block, int tokens,
                             v16f *sums)
 {
     const int halves = r16_has_halves(kind) ? 2 : 1;
+    const size_t block_bytes = (size_t)tokens * R16_BLOCK;
+    const int8_t *next = x->codes + (x->blocks + first_block) * block_bytes;
+    if (VEC_FETCH_TILE) {
+        fetch_tile(kind, x, first_block, blocks, tokens);
+    }
     for (size_t b = 0; b < blocks; b++) {
+        for (size_t line = 0; VEC_FETCH_TILE && line < block_bytes; line += 64) {
+            __builtin_prefetch(next + b * block_bytes + line);
+        }
         UNROLL for (int half = 0; half < halves; half++)
         {
             const unsigned char *codes[CPU_PANEL_GROUPS];
@@ -556,8 +586,9 @@ INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *p
 #define EACH_KIND(X)                                                                               \
     X(Q4_0)                                                                                        \
     X(Q4_1)                                                                                        \
-    X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0)   \
-        X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
+    X(Q5_0)                                                                                        \
+    X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0) X(IQ1_S)  \
+        X(IQ1_M) X(IQ2_XXS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
 
 typedef void (*multiply_fn)(const struct r16_matrix *m, size_t first, size_t groups,
                             const struct q8_tile *x, float *y, size_t y_stride);
@@ -566,12 +597,14 @@ typedef void (*panels_fn)(const struct r16_panel *panels, size_t groups, size_t 
 typedef void (*open_fn)(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
                         struct r16_panel *panel);
 
-#define DEFINE_TOKENS(KIND, N)                                                                     \
+#define DEFINE_MULTIPLY(KIND, N)                                                                   \
     static void multiply_##KIND##_##N(const struct r16_matrix *m, size_t first, size_t groups,     \
                                       const struct q8_tile *x, float *y, size_t y_stride)          \
     {                                                                                              \
         multiply_tokens(R16_##KIND, m, first, groups, x, N, y, y_stride);                          \
-    }                                                                                              \
+    }
+
+#define DEFINE_PANELS(KIND, N)                                                                     \
     static void panels_##KIND##_##N(const struct r16_panel *panels, size_t groups, size_t blocks,  \
                                     const struct q8_tile *x, size_t first_block, float *out,       \
                                     bool start)                                                    \
@@ -586,37 +619,28 @@ typedef void (*open_fn)(const struct r16_matrix *m, size_t group, size_t first_b
         open_panel_kind(R16_##KIND, m, group, first_block, blocks, panel);                         \
     }
 
-#if VEC_TILE_TOKENS == 4
+#define UP_TO_4(X, KIND) X(KIND, 1) X(KIND, 2) X(KIND, 3) X(KIND, 4)
+#define UP_TO_6(X, KIND) UP_TO_4(X, KIND) X(KIND, 5) X(KIND, 6)
+#define UP_TO_8(X, KIND) UP_TO_6(X, KIND) X(KIND, 7) X(KIND, 8)
+#define UP_TO_(N)        UP_TO_##N
+#define UP_TO(N)         UP_TO_(N)
+
 #define DEFINE_KIND(KIND)                                                                          \
     DEFINE_OPEN(KIND)                                                                              \
-    DEFINE_TOKENS(KIND, 1) DEFINE_TOKENS(KIND, 2) DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4)
-#define EACH_TOKENS(NAME, KIND)                                                                    \
-    {                                                                                              \
-        NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3, NAME##_##KIND##_4                 \
-    }
-#elif VEC_TILE_TOKENS == 6
-#define DEFINE_KIND(KIND)                                                                          \
-    DEFINE_OPEN(KIND)                                                                              \
-    DEFINE_TOKENS(KIND, 1)                                                                         \
-    DEFINE_TOKENS(KIND, 2)                                                                         \
-    DEFINE_TOKENS(KIND, 3) DEFINE_TOKENS(KIND, 4) DEFINE_TOKENS(KIND, 5) DEFINE_TOKENS(KIND, 6)
-#define EACH_TOKENS(NAME, KIND)                                                                    \
-    {                                                                                              \
-        NAME##_##KIND##_1, NAME##_##KIND##_2, NAME##_##KIND##_3, NAME##_##KIND##_4,                \
-            NAME##_##KIND##_5, NAME##_##KIND##_6                                                   \
-    }
-#endif
+    UP_TO(VEC_DIRECT_TOKENS)(DEFINE_MULTIPLY, KIND) UP_TO(VEC_TILE_TOKENS)(DEFINE_PANELS, KIND)
 
 EACH_KIND(DEFINE_KIND)
 
-#define MULTIPLY_ENTRY(KIND) [R16_##KIND] = EACH_TOKENS(multiply, KIND),
-#define PANELS_ENTRY(KIND)   [R16_##KIND] = EACH_TOKENS(panels, KIND),
-#define OPEN_ENTRY(KIND)     [R16_##KIND] = open_##KIND,
+#define MULTIPLY_NAME(KIND, N) multiply_##KIND##_##N,
+#define PANELS_NAME(KIND, N)   panels_##KIND##_##N,
+#define MULTIPLY_ENTRY(KIND)   [R16_##KIND] = {UP_TO(VEC_DIRECT_TOKENS)(MULTIPLY_NAME, KIND)},
+#define PANELS_ENTRY(KIND)     [R16_##KIND] = {UP_TO(VEC_TILE_TOKENS)(PANELS_NAME, KIND)},
+#define OPEN_ENTRY(KIND)       [R16_##KIND] = open_##KIND,
 
 static void multiply(const struct r16_matrix *m, size_t first, size_t groups,
                      const struct q8_tile *x, float *y, size_t y_stride)
 {
-    static const multiply_fn table[R16_KINDS][VEC_TILE_TOKENS] = {EACH_KIND(MULTIPLY_ENTRY)};
+    static const multiply_fn table[R16_KINDS][VEC_DIRECT_TOKENS] = {EACH_KIND(MULTIPLY_ENTRY)};
     table[m->kind][x->tokens - 1](m, first, groups, x, y, y_stride);
 }
 

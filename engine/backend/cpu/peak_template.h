@@ -141,7 +141,7 @@ static void read_all(const unsigned char *data, size_t bytes)
     for (size_t at = 0; at + 256 <= bytes; at += 256) {
         UNROLL for (int i = 0; i < 4; i++)
         {
-            __builtin_prefetch(data + at + PREFETCH_BYTES + 64 * i);
+            __builtin_prefetch(data + at + VEC_PREFETCH_BYTES + 64 * i);
             seen[i] = c_or(seen[i], c_load(data + at + 64 * i));
         }
     }

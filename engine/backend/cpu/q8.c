@@ -16,11 +16,20 @@ void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max
     q8->scaled_half_sum = cpu_layout_part(layout, rows, 2 * blocks * sizeof(float));
 }
 
+/* As few tiles as possible, of equal size. */
+static size_t tile_tokens(const struct cpu_kernels *kernels, size_t rows)
+{
+    size_t most = rows <= kernels->direct_tokens * kernels->direct_tiles ? kernels->direct_tokens
+                                                                         : kernels->tile_tokens;
+    size_t tiles = (rows + most - 1) / most;
+    return tiles == 0 ? most : (rows + tiles - 1) / tiles;
+}
+
 void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, size_t cols,
               unsigned sums)
 {
     q8->sums = sums;
-    q8->tile_tokens = kernels->tile_tokens;
+    q8->tile_tokens = tile_tokens(kernels, tokens * q8->terms);
     q8->sum_base = kernels->sum_base;
     q8->sum_step = kernels->sum_step;
     q8->tokens = tokens;
@@ -35,6 +44,7 @@ struct q8_tile q8_tile_view(const struct q8 *q8, size_t tile)
     size_t left = q8->rows - before;
     return (struct q8_tile){
         .tokens = left < q8->tile_tokens ? left : q8->tile_tokens,
+        .blocks = q8->blocks,
         .codes = q8->codes + before * q8->blocks * R16_BLOCK,
         .scale = q8->scale + before * q8->blocks,
         .start = q8->start + before * q8->blocks,

@@ -15,6 +15,7 @@
 const struct cpu_kernels VEC_TABLE = {
     .name = VEC_NAME,
     .tile_tokens = VEC_TILE_TOKENS,
+    .direct_tokens = VEC_DIRECT_TOKENS,
     .direct_tiles = VEC_DIRECT_TILES,
     .panel_groups = VEC_PANEL_GROUPS,
     .panel_blocks = VEC_PANEL_BLOCKS,

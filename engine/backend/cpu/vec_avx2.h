@@ -18,12 +18,16 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
 
-#define VEC_REGISTERS    2 /* of 16 lanes */
-#define VEC_TILE_TOKENS  4 /* 16 rows by 4 tokens: 8 of 16 registers hold sums */
-#define VEC_DIRECT_TILES 1
-#define VEC_PANEL_GROUPS 1
-#define VEC_PANEL_BLOCKS 32 /* 16 KiB of codes, half of a 32 KiB first-level cache */
-#define VEC_FLOAT_TILE   4  /* vectors of f32 sums that hide the latency of multiply-adds */
+#define VEC_REGISTERS     2 /* of 16 lanes */
+#define VEC_TILE_TOKENS   4 /* 16 rows by 4 tokens: 8 of 16 registers hold sums */
+#define VEC_DIRECT_TOKENS 4
+#define VEC_DIRECT_TILES  1
+#define VEC_PANEL_GROUPS  1
+#define VEC_PANEL_BLOCKS  32 /* 16 KiB of codes, half of a 32 KiB first-level cache */
+#define VEC_FETCH_TILE    0  /* whether a panel's product asks for the next tile's activations */
+#define VEC_PREFETCH_BYTES                                                                         \
+    2048 /* ahead in the stream of weights: past the next page's edge before it is reached */
+#define VEC_FLOAT_TILE 4 /* vectors of f32 sums that hide the latency of multiply-adds */
 
 /* VEC_HAS_DOT4: there is a dot product of four bytes (VEC_AVXVNNI is defined by the file of a
  * processor that has that of AVX-512 VNNI in these registers).

@@ -26,14 +26,16 @@
 #define VEC_REGISTERS 1 /* of 16 lanes */
 #define VEC_TILE_TOKENS                                                                            \
     6 /* 32 rows by 6 tokens: 12 sums of products and 12 f32 sums in 32 registers */
-#define VEC_DIRECT_TILES 2
-#define VEC_PANEL_GROUPS 2
-#define VEC_PANEL_BLOCKS                                                                           \
-    16                   /* two panels of 8 KiB of codes, a third of a 48 KiB first-level cache */
-#define VEC_FLOAT_TILE 8 /* f32 sums that hide the latency of multiply-adds */
-#define VEC_HAS_DOT4   1
-#define VEC_SUM_BITS   1
-#define VEC_SUM_BASE   CPU_FLOAT_BITS
+#define VEC_DIRECT_TOKENS  8
+#define VEC_DIRECT_TILES   2
+#define VEC_PANEL_GROUPS   2
+#define VEC_PANEL_BLOCKS   8 /* two panels of 6 KiB at most: two threads of a core share 48 KiB */
+#define VEC_FETCH_TILE     1
+#define VEC_PREFETCH_BYTES 4096
+#define VEC_FLOAT_TILE     8 /* f32 sums that hide the latency of multiply-adds */
+#define VEC_HAS_DOT4       1
+#define VEC_SUM_BITS       1
+#define VEC_SUM_BASE       CPU_FLOAT_BITS
 
 typedef __m512 v16f;
 typedef __m512i v16i;
