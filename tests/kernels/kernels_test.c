@@ -17,12 +17,13 @@
 extern const struct cpu_kernels cpu_kernels_avxvnni_emulated;
 #endif
 #if KERNELS_TEST_EMULATED
+extern const struct cpu_kernels cpu_kernels_avx512_emulated;
 extern const struct cpu_kernels cpu_kernels_avx512vnni_emulated;
 #endif
 
 const struct tier *tiers(void)
 {
-    static struct tier list[8];
+    static struct tier list[12];
     size_t n = 0;
 #if defined(__x86_64__)
     const struct cpuid_features features = cpuid_detect();
@@ -30,8 +31,10 @@ const struct tier *tiers(void)
     list[n++] = (struct tier){"avx2", &cpu_kernels_avx2, isa >= CPUID_AVX2};
     list[n++] = (struct tier){"avxvnni", &cpu_kernels_avxvnni, features.avxvnni};
     list[n++] = (struct tier){"avxvnni-emulated", &cpu_kernels_avxvnni_emulated, isa >= CPUID_AVX2};
+    list[n++] = (struct tier){"avx512", &cpu_kernels_avx512, isa >= CPUID_AVX512};
     list[n++] = (struct tier){"avx512vnni", &cpu_kernels_avx512vnni, isa >= CPUID_AVX512VNNI};
 #if KERNELS_TEST_EMULATED
+    list[n++] = (struct tier){"avx512-emulated", &cpu_kernels_avx512_emulated, isa >= CPUID_AVX2};
     list[n++] =
         (struct tier){"avx512vnni-emulated", &cpu_kernels_avx512vnni_emulated, isa >= CPUID_AVX2};
 #endif

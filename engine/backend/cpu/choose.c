@@ -2,22 +2,22 @@
 
 #include "engine/base/cpuid.h"
 
-/* AVX-512 without VNNI has nothing to multiply bytes with that AVX2 has not; wider registers for
- * the rest do not make up for a lower clock. */
-static const struct cpu_kernels *kernels_of(enum cpuid_isa isa, bool avxvnni)
+static const struct cpu_kernels *kernels_of(enum cpuid_isa isa)
 {
 #if defined(__x86_64__)
     if (isa >= CPUID_AVX512VNNI) {
         return &cpu_kernels_avx512vnni;
     }
-    if (isa == CPUID_AVXVNNI || (isa == CPUID_AVX512 && avxvnni)) {
+    if (isa == CPUID_AVX512) {
+        return &cpu_kernels_avx512;
+    }
+    if (isa == CPUID_AVXVNNI) {
         return &cpu_kernels_avxvnni;
     }
     if (isa >= CPUID_AVX2) {
         return &cpu_kernels_avx2;
     }
 #elif defined(__aarch64__)
-    (void)avxvnni;
     if (isa >= CPUID_I8MM) {
         return &cpu_kernels_i8mm;
     }
@@ -43,6 +43,6 @@ enum phid_status cpu_choose_kernels(const char *isa, const struct cpu_kernels **
         return phid_fail(err, PHID_ERR_UNSUPPORTED, "this processor has no %s, at most %s",
                          cpuid_isa_name(wanted), cpuid_isa_name(features.isa));
     }
-    *ret = kernels_of(wanted, features.avxvnni);
+    *ret = kernels_of(wanted);
     return PHID_OK;
 }

@@ -202,6 +202,7 @@ extern const unsigned char cpu_peak_bytes[64]; /* something to multiply */
 extern const struct cpu_kernels cpu_kernels_scalar;
 extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avxvnni;
+extern const struct cpu_kernels cpu_kernels_avx512;
 extern const struct cpu_kernels cpu_kernels_avx512vnni;
 extern const struct cpu_kernels cpu_kernels_neon;
 extern const struct cpu_kernels cpu_kernels_dotprod;

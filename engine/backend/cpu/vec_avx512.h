@@ -1,6 +1,6 @@
-/* The vectors that the kernel templates are written in, as AVX-512 with VNNI has them: 16 lanes are
- * one register. The same names as vec_avx2.h, see there. The kernel tests compile this a second
- * time with VEC_EMULATED, where the instructions come from a header that imitates them. */
+/* The vectors that the kernel templates are written in, as AVX-512 has them, with or without VNNI:
+ * 16 lanes are one register. The same names as vec_avx2.h, see there. The kernel tests compile this
+ * a second time with VEC_EMULATED, where the instructions come from a header that imitates them. */
 #ifndef PHID_BACKEND_CPU_VEC_AVX512_H
 #define PHID_BACKEND_CPU_VEC_AVX512_H
 
@@ -23,19 +23,32 @@
 
 #include "engine/backend/cpu/kernels.h"
 
-#define VEC_REGISTERS 1 /* of 16 lanes */
-#define VEC_TILE_TOKENS                                                                            \
-    6 /* 32 rows by 6 tokens: 12 sums of products and 12 f32 sums in 32 registers */
-#define VEC_DIRECT_TOKENS  8
-#define VEC_DIRECT_TILES   2
-#define VEC_PANEL_GROUPS   2
-#define VEC_PANEL_BLOCKS   8 /* two panels of 6 KiB at most: two threads of a core share 48 KiB */
+#define VEC_REGISTERS      1 /* of 16 lanes */
 #define VEC_FETCH_TILE     1
 #define VEC_PREFETCH_BYTES 4096
 #define VEC_FLOAT_TILE     8 /* f32 sums that hide the latency of multiply-adds */
-#define VEC_HAS_DOT4       1
-#define VEC_SUM_BITS       1
-#define VEC_SUM_BASE       CPU_FLOAT_BITS
+
+/* Defined by the file of processors that have VNNI. */
+#ifdef VEC_AVX512VNNI
+#define VEC_TILE_TOKENS   6 /* 32 rows: 12 sums of products and 12 f32 sums in 32 registers */
+#define VEC_DIRECT_TOKENS 8
+#define VEC_DIRECT_TILES  2
+#define VEC_PANEL_GROUPS  2
+#define VEC_PANEL_BLOCKS  8 /* two panels of 6 KiB at most: two threads of a core share 48 KiB */
+#define VEC_HAS_DOT4      1
+#define VEC_SUM_BITS      1
+#define VEC_SUM_BASE      CPU_FLOAT_BITS
+#else
+#define VEC_TILE_TOKENS   4 /* 16 rows: 4 sums of each kind, 16-bit, 32-bit and f32 */
+#define VEC_DIRECT_TOKENS 4
+#define VEC_DIRECT_TILES  1
+#define VEC_PANEL_GROUPS  1
+#define VEC_PANEL_BLOCKS  16
+#define VEC_HAS_DOT4      0
+#define VEC_SUM_BITS      0
+#define VEC_SUM_BASE      0
+#define VEC_SIGNED_SHIFT  (-1)
+#endif
 
 typedef __m512 v16f;
 typedef __m512i v16i;
@@ -223,7 +236,11 @@ INLINE v16i i_dot2(v16i x, v16i pairs, const int16_t *p)
 {
     int32_t word;
     memcpy(&word, p, sizeof(word));
+#ifdef VEC_AVX512VNNI
     return _mm512_dpwssd_epi32(x, pairs, _mm512_set1_epi32(word));
+#else
+    return _mm512_add_epi32(x, _mm512_madd_epi16(pairs, _mm512_set1_epi32(word)));
+#endif
 }
 
 INLINE v64 c_load(const unsigned char *p)
@@ -265,13 +282,26 @@ INLINE v64 c_lookup(const int8_t table[16], v64 x)
 
 INLINE v64 c_from_signed(v64 x)
 {
+#if VEC_HAS_DOT4
     return _mm512_xor_si512(x, _mm512_set1_epi8((char)0x80));
+#else
+    return x;
+#endif
 }
 
 INLINE v16i i_zero(void)
 {
     return _mm512_setzero_si512();
 }
+
+INLINE __m512i broadcast4(const int8_t *p)
+{
+    int32_t word;
+    memcpy(&word, p, sizeof(word));
+    return _mm512_set1_epi32(word);
+}
+
+#ifdef VEC_AVX512VNNI
 
 INLINE v16i i_set1(int32_t x)
 {
@@ -290,9 +320,70 @@ INLINE v16f f_shift_of(v16f scale)
 
 INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p, int four)
 {
-    int32_t word;
-    memcpy(&word, p + 4 * four, sizeof(word));
-    return _mm512_dpbusd_epi32(x, codes, _mm512_set1_epi32(word));
+    return _mm512_dpbusd_epi32(x, codes, broadcast4(p + 4 * four));
 }
+
+#else
+
+INLINE v16f f_scaled(v16i x, v16f scale, v16f shift)
+{
+    (void)shift;
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(x), scale);
+}
+
+INLINE v16f f_shift_of(v16f scale)
+{
+    (void)scale;
+    return f_zero();
+}
+
+INLINE v16i i_add_shifted(v16i x, int32_t y, int shift)
+{
+    return _mm512_add_epi32(x, _mm512_set1_epi32((int32_t)((uint32_t)y << shift)));
+}
+
+/* The compiler must take x for changed. */
+INLINE void c_hide(v64 *x)
+{
+#ifdef VEC_EMULATED
+    __asm__ volatile("" : "+m"(*x));
+#else
+    __asm__ volatile("" : "+v"(*x));
+#endif
+}
+
+INLINE v64 w_products(v64 codes, const int8_t *p)
+{
+    return _mm512_maddubs_epi16(codes, broadcast4(p));
+}
+
+INLINE v64 w_add(v64 x, v64 y)
+{
+    return _mm512_add_epi16(x, y);
+}
+
+INLINE v64 w_signed_products(v64 sizes, v64 codes, const int8_t *p)
+{
+    __m512i y = broadcast4(p);
+    y = _mm512_mask_sub_epi8(y, _mm512_movepi8_mask(codes), _mm512_setzero_si512(), y);
+    return _mm512_maddubs_epi16(sizes, y);
+}
+
+INLINE v64 c_abs(v64 x)
+{
+    return _mm512_abs_epi8(x);
+}
+
+INLINE v64 w_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+
+INLINE v16i i_add_pairs(v16i x, v64 pairs)
+{
+    return _mm512_add_epi32(x, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+}
+
+#endif
 
 #endif
