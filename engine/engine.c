@@ -175,6 +175,8 @@ static void fill_info(struct phid_engine *e, const struct phid_engine_options *o
         isa = o->exact ? cpuid_isa_name(CPUID_SCALAR) : cpuid_isa_name(cpuid_detect().isa);
     }
     enum cpuid_isa known;
+    struct backend_costs costs;
+    e->api->costs(e->backend, &costs);
     e->info = (struct phid_engine_info){
         .isa = cpuid_isa_find(str_of(isa), &known) ? cpuid_isa_name(known) : "unknown",
         .devices = e->api->describe(e->backend),
@@ -184,6 +186,7 @@ static void fill_info(struct phid_engine *e, const struct phid_engine_options *o
         .queue = o->queue,
         .kv_tokens = pages * BACKEND_PAGE_TOKENS,
         .memory_bytes = e->api->memory_bytes(e->backend) + loop_memory_bytes(e->loop),
+        .step_bytes = costs.layer_weight_bytes + costs.head_weight_bytes,
     };
 }
 

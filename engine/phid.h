@@ -171,6 +171,7 @@ struct phid_engine_info {
     size_t queue;          /* requests that may wait */
     size_t kv_tokens;      /* tokens the page pool holds */
     uint64_t memory_bytes; /* weights, KV and scratch */
+    uint64_t step_bytes;   /* weights that a step of any size reads, as they lie in memory */
 };
 PHID_API const struct phid_engine_info *phid_engine_info(const struct phid_engine *engine);
 

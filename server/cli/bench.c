@@ -407,7 +407,12 @@ static enum phid_status start_engine(struct bench *b, const struct config *confi
         kv_tokens = kv_tokens > context + PAGE_TOKENS ? kv_tokens : context + PAGE_TOKENS;
         options.kv_memory_bytes = kv_tokens * b->work.kv_token_bytes;
     }
-    return phid_engine_new(b->model, &options, &b->engine, err);
+    enum phid_status status = phid_engine_new(b->model, &options, &b->engine, err);
+    if (status == PHID_OK) {
+        /* Some types take more memory than in the file. */
+        b->work.step_bytes = phid_engine_info(b->engine)->step_bytes;
+    }
+    return status;
 }
 
 static enum phid_status open_model(struct bench *b, const struct config *config,

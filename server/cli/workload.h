@@ -10,9 +10,9 @@
 
 struct workload {
     uint64_t layers, heads, kv_heads, head_size;
-    uint64_t body_macs;      /* a token: every matrix but the embedding and the head */
-    uint64_t head_macs;      /* a token whose logits are wanted */
-    uint64_t step_bytes;     /* weights one decode step reads: body, head and norms */
+    uint64_t body_macs;  /* a token: every matrix but the embedding and the head */
+    uint64_t head_macs;  /* a token whose logits are wanted */
+    uint64_t step_bytes; /* weights one decode step reads; from the file, where no engine says */
     uint64_t kv_token_bytes; /* keys and values of one token */
 };
 

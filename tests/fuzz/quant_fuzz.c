@@ -1,6 +1,6 @@
-/* Fuzz target: any bytes as blocks of every tensor type. They decode without a look outside the block or
- * a table; quant_weights_finite says whether to numbers; and if so what the processor's kernels keep of
- * them is the same weights. */
+/* Fuzz target: any bytes as blocks of every tensor type. They decode without a look outside the
+ * block or a table; quant_weights_finite says whether to numbers; and if so what the processor's
+ * kernels keep of them is the same weights. */
 #include <math.h>
 #include <string.h>
 

@@ -137,6 +137,7 @@ static void test_engine_info(void **state)
     assert_int_equal(info->threads, 1);
     assert_string_equal(info->devices, "fake");
     assert_true(info->memory_bytes > 1000);
+    assert_int_equal(info->step_bytes, 3500);
     assert_string_not_equal(phid_version(), "");
     assert_string_not_equal(phid_commit(), "");
     world_fini(&w);

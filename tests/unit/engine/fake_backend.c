@@ -321,6 +321,12 @@ static const char *fake_describe(const struct backend *b)
     return "fake";
 }
 
+static void fake_costs(const struct backend *b, struct backend_costs *ret)
+{
+    (void)b;
+    *ret = (struct backend_costs){.layer_weight_bytes = 3000, .head_weight_bytes = 500};
+}
+
 static size_t fake_memory_bytes(const struct backend *b)
 {
     return 1000;
@@ -344,6 +350,7 @@ const struct backend_api *fake_backend_api(void)
         .wait = fake_wait,
         .describe = fake_describe,
         .memory_bytes = fake_memory_bytes,
+        .costs = fake_costs,
     };
     return &api;
 }
