@@ -179,7 +179,7 @@ def arguments():
     parser.add_argument("--ik", metavar="FOLDER", help="ik_llama.cpp's programs")
     parser.add_argument("--ik-version", metavar="TEXT")
     parser.add_argument("--rows", default="prefill,decode,depth,batch")
-    parser.add_argument("--pairs", type=int, default=5, metavar="N", help="rounds of this call (5)")
+    parser.add_argument("--pairs", type=int, default=5, metavar="N", help="rounds of this call; 0 only tries the variants (5)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="within a run, of which the median counts; more for small models (1)")
     parser.add_argument("--prompt", type=int, default=512)
@@ -218,9 +218,13 @@ def make_shape(options, folder):
 def compare(options):
     comparison = Comparison(options, arms_of(options))
     comparison.calibrate()
+    rows = [peers.rows(options)[name] for name in options.rows.split(",")]
+    for row in rows:
+        for arm in comparison.arms.values():
+            comparison.variant(arm, row)
     for _ in range(options.pairs):
-        for name in options.rows.split(","):
-            comparison.round(peers.rows(options)[name])
+        for row in rows:
+            comparison.round(row)
     comparison.calibrate()
     comparison.save()
     return comparison.data

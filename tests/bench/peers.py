@@ -72,10 +72,11 @@ class Phid:
 
 
 class Llama:
-    """llama.cpp: llama-bench, and llama-batched-bench for many sequences. Weights are repacked, as is its default."""
+    """llama.cpp: llama-bench, and llama-batched-bench for many sequences. It repacks weights of some types unless told not to."""
 
     name, bench, batched = "llama.cpp", "llama-bench", "llama-batched-bench"
-    variants = {"flash attention": ["-fa", "on"], "no flash attention": ["-fa", "off"]}
+    variants = {"flash attention": ["-fa", "on"], "no flash attention": ["-fa", "off"],
+                "flash attention, not repacked": ["-fa", "on", "-nr"], "no flash attention, not repacked": ["-fa", "off", "-nr"]}
 
     def __init__(self, folder, version=None):
         self.folder, self.told = folder, version
@@ -87,7 +88,8 @@ class Llama:
         return self.told or "version unknown"
 
     def bench_flags(self, flags):
-        return flags
+        """llama-bench has another word for it than the other programs."""
+        return [*flags[:2], "--repack", "0"] if "-nr" in flags else flags
 
     def command(self, row, options, flags):
         if row.sequences > 1:

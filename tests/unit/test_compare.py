@@ -108,6 +108,10 @@ def test_llama_commands():
         "/opt/llama/llama-bench -m m.gguf -t 2 -r 1 -p 32,512 -n 0 --no-warmup -fa on -o json"
     assert " ".join(map(str, llama.command(ROWS["depth"], OPTIONS, on))) == \
         "/opt/llama/llama-bench -m m.gguf -t 2 -r 1 -p 0 -n 64 -d 1024 -fa on -o json"
+    plain = llama.variants["no flash attention, not repacked"]
+    assert " ".join(map(str, llama.command(ROWS["decode"], OPTIONS, plain))) == \
+        "/opt/llama/llama-bench -m m.gguf -t 2 -r 1 -p 0 -n 64 -d 0 -fa off --repack 0 -o json"
+    assert "-fa off -nr" in " ".join(map(str, llama.command(ROWS["batch"], OPTIONS, plain)))
     assert " ".join(map(str, peers.Llama(None).command(ROWS["batch"], OPTIONS, on))) == \
         "llama-batched-bench -m m.gguf -t 2 -c 2048 -npp 16 -ntg 64 -npl 8 -fa on"
 
@@ -200,7 +204,8 @@ def test_rounds_add_up(programs, tmp_path, monkeypatch, capsys):
     kept = json.loads((tmp_path / "runs.json").read_text())
     assert [(run["arm"], run["round"]) for run in kept["runs"]] == \
         [("phid", 0), ("llama.cpp", 0), ("llama.cpp", 1), ("phid", 1), ("phid", 2), ("llama.cpp", 2)]
-    assert kept["trials"]["decode"]["llama.cpp"] == {"flash attention": 6, "no flash attention": 7}
+    trials = kept["trials"]["decode"]["llama.cpp"]
+    assert (trials["flash attention"], trials["no flash attention"]) == (6, 7) and set(trials) == set(peers.Llama.variants)
     assert {run["variant"] for run in kept["runs"] if run["arm"] == "llama.cpp"} == {"no flash attention"}
     assert len(kept["calibrations"]) == 4
     assert "| decode, empty context | 9.0 | 80 % | 7.0 | 1.29 (1.29-1.29) |" in capsys.readouterr().out
