@@ -263,10 +263,9 @@ static void add_f32(struct build *b, const char *key, float value)
 static void add_metadata(struct build *b)
 {
     const struct shape *s = b->shape;
-    char name[64];
-    snprintf(name, sizeof(name), "random-%s", s->name);
     gguf_writer_add_str(b->writer, "general.architecture", str_of(s->architecture));
-    gguf_writer_add_str(b->writer, "general.name", str_of(name));
+    /* Without the shape: llama.cpp wants more control tokens of a file that is called phi-3. */
+    gguf_writer_add_str(b->writer, "general.name", STR("random weights"));
     add_u32(b, "context_length", s->context);
     add_u32(b, "embedding_length", s->embedding);
     add_u32(b, "feed_forward_length", s->feed_forward);
