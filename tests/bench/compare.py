@@ -6,7 +6,7 @@
 
 Folders are where llama-bench and llama-batched-bench lie; llama.cpp is also found in PATH. A round runs each program once, A B C and
 then C B A; the table has medians over the rounds and the median of the ratios within a round, with its 95 % bootstrap interval. A
-run during which the host took more than 1 % of the processor away is repeated. Each peer runs with the flags that were its best
+run during which the host took more than 1 % of the processor away (--steal), or other programs used more than 5 %, is repeated. Each peer runs with the flags that were its best
 in a trial of the row. --into adds to what an earlier call with the same model left there, so that a long table can be had in pieces.
 """
 import argparse
@@ -23,7 +23,7 @@ import paired
 import peers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STEAL_MOST = 0.01
+OTHERS_MOST = 0.05  # of the processors' time
 ATTEMPTS = 3
 
 
@@ -56,29 +56,32 @@ class Comparison:
         self.data["calibrations"].append(told)
         say(f"this machine: {told['read_gb_s']:.1f} GB/s read, {told['int8_gmac_s']:.0f} GMAC/s int8 ({told['isa']})")
 
-    def measure(self, arm, row, flags):
-        """One run, again when the host took too much of it."""
-        command = arm.command(row, self.options, flags)
-        for attempt in range(ATTEMPTS):
+    def measure(self, arm, row, flags, options=None):
+        """One run, again when others had too much of it; of a trial, which has options of its own, one is enough."""
+        command = arm.command(row, options or self.options, flags)
+        for _ in range(ATTEMPTS):
             begin = time.monotonic()
-            with paired.Steal() as steal:
+            with paired.Watch() as watch:
                 out = peers.run(command, self.options.timeout)
             result = arm.parse(row, *out)
             result.pop("calibration", None)
-            result.update(steal=round(steal.part, 5), seconds=round(time.monotonic() - begin, 2))
-            kept = "" if steal.part <= STEAL_MOST else f", {100 * steal.part:.1f} % stolen: not counted"
-            say(f"{row.name:8} {arm.name:14} {result['value']:9.2f} tok/s in {result['seconds']:.1f} s{kept}")
-            if not kept:
+            result.update(steal=round(watch.stolen, 5), others=round(watch.others, 4), seconds=round(time.monotonic() - begin, 2))
+            clean = watch.stolen <= self.options.steal / 100 and watch.others <= OTHERS_MOST
+            why = "" if clean else f"; {100 * watch.stolen:.1f} % stolen, {100 * watch.others:.0f} % used by others"
+            say(f"{row.name:8} {arm.name:14} {' '.join(flags):12} {result['value']:9.2f} tok/s in {result['seconds']:.1f} s"
+                f"{why}{', a trial' if options else '' if clean else ': not counted'}")
+            if clean or options:
                 return result
-        raise peers.Unusable(f"the host takes too much of the processor: no clean run in {ATTEMPTS}")
+        raise peers.Unusable(f"others take too much of the processor: no clean run in {ATTEMPTS}")
 
     def variant(self, arm, row):
-        """The flags of an arm for a row: of its variants the fastest in a trial."""
+        """The flags of an arm for a row: of its variants the fastest in a trial of a quarter of the tokens."""
         trials = self.data["trials"].setdefault(row.name, {}).setdefault(arm.name, {})
+        short = argparse.Namespace(**{**vars(self.options), "prompt": self.options.prompt // 4, "tokens": max(8, self.options.tokens // 4)})
         if len(arm.variants) > 1:
             for name, flags in arm.variants.items():
                 if name not in trials:
-                    trials[name] = self.measure(arm, row, flags)["value"]
+                    trials[name] = self.measure(arm, peers.rows(short)[row.name], flags, short)["value"]
                     self.save()
         return max(trials, key=trials.get) if trials else next(iter(arm.variants))
 
@@ -186,6 +189,7 @@ def arguments():
     parser.add_argument("--tokens", type=int, default=64, help="decoded in a run (64)")
     parser.add_argument("--depth", type=int, default=1024)
     parser.add_argument("--sequences", type=int, default=8)
+    parser.add_argument("--steal", type=float, default=1, metavar="PERCENT", help="a run from which the host took more is not counted (1)")
     parser.add_argument("--timeout", type=float, default=600, help="of one run, in seconds (600)")
     parser.add_argument("--into", type=pathlib.Path, metavar="FILE.json", help="keep the runs here, and go on from those in it")
     parser.add_argument("--table", type=pathlib.Path, nargs="+", metavar="FILE.json", help="only print what these files hold")

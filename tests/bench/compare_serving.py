@@ -166,9 +166,9 @@ def main():
     first = 1 + max((run["round"] for run in runs if run["goal"] == o.goal), default=-1)
     for number in range(first, first + o.rounds):
         for arm in paired.order(arms, number):
-            with paired.Steal() as steal:
+            with paired.Watch() as watch:
                 found = GOALS[o.goal](arm, o)
-            runs.append({"goal": o.goal, "arm": arm, "round": number, "steal": round(steal.part, 5), **found})
+            runs.append({"goal": o.goal, "arm": arm, "round": number, "steal": round(watch.stolen, 5), **found})
             print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
             if o.into:
                 o.into.write_text(json.dumps(runs, indent=1) + "\n")

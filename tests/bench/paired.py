@@ -1,5 +1,5 @@
 """Comparing two programs on a machine that is never quite the same twice: rounds in which each runs once, in turns of order; the
-ratio within a round; its median and how far that can be trusted; and how much of the processor was taken away meanwhile."""
+ratio within a round; its median and how far that can be trusted; and how much of the processor others had meanwhile."""
 import os
 import pathlib
 import random
@@ -29,22 +29,29 @@ def interval(values, part=0.95, draws=2000):
 
 
 def processor_ticks(text):
-    """All ticks and the stolen ones, of the first line of /proc/stat. Guest ticks are part of user and nice already."""
+    """All ticks, the idle and the stolen ones, of the first line of /proc/stat. Guest ticks are part of user and nice already."""
     ticks = [int(part) for part in text.split("\n", 1)[0].split()[1:9]]
-    return sum(ticks), ticks[7]
+    return {"all": sum(ticks), "idle": ticks[3] + ticks[4], "stolen": ticks[7]}
 
 
-class Steal:
-    """The part of the processors' time that the host gave to others while the block ran."""
+class Watch:
+    """What of the processors' time went to others while the block ran: `stolen` by the host, and used by `others`, programs that are
+    no children of this one. Children count once they have ended."""
 
     def __enter__(self):
-        self.before = processor_ticks(pathlib.Path("/proc/stat").read_text())
+        self.before, self.own_before = processor_ticks(pathlib.Path("/proc/stat").read_text()), self.own()
         return self
 
     def __exit__(self, *failure):
         after = processor_ticks(pathlib.Path("/proc/stat").read_text())
-        passed = after[0] - self.before[0]
-        self.part = (after[1] - self.before[1]) / passed if passed else 0.0
+        passed = {key: after[key] - self.before[key] for key in after}
+        own = (self.own() - self.own_before) * os.sysconf("SC_CLK_TCK")
+        ticks = max(passed["all"], 1)
+        self.stolen = passed["stolen"] / ticks
+        self.others = max(0.0, (passed["all"] - passed["idle"] - passed["stolen"] - own) / ticks)
+
+    def own(self):
+        return sum(os.times()[:4])
 
 
 def machine():

@@ -1,6 +1,7 @@
 """What tests/bench/compare.py makes of the programs' output and of its runs."""
 import argparse
 import json
+import os
 import pathlib
 import sys
 
@@ -80,13 +81,24 @@ def test_interval_is_narrower_with_more_values():
 
 def test_stolen_ticks():
     text = "cpu  100 1 20 500 4 0 5 30 7 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
-    assert paired.processor_ticks(text) == (660, 30)
+    assert paired.processor_ticks(text) == {"all": 660, "idle": 504, "stolen": 30}
 
 
-def test_steal_of_a_block():
-    with paired.Steal() as steal:
+def test_watch_tells_others_from_us(monkeypatch):
+    """Of 400 ticks 100 are idle, 40 stolen, 200 our own: what is left, 60, had others."""
+    texts = iter(["cpu 0 0 0 0 0 0 0 0\n", "cpu 250 0 10 90 10 0 0 40\n"])
+    owns = iter([1.0, 1.0 + 200 / os.sysconf("SC_CLK_TCK")])
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda _: next(texts))
+    monkeypatch.setattr(paired.Watch, "own", lambda _: next(owns))
+    with paired.Watch() as watch:
+        pass
+    assert (watch.stolen, watch.others) == (0.1, pytest.approx(0.15))
+
+
+def test_watch_sees_the_machine():
+    with paired.Watch() as watch:
         sum(range(1000))
-    assert 0 <= steal.part <= 1
+    assert 0 <= watch.stolen <= 1 and 0 <= watch.others <= 1
 
 
 # ------------------------------------------------------------------ programs
@@ -193,11 +205,11 @@ def programs(tmp_path):
 echo "[{\\"build_commit\\":\\"x\\",\\"samples_ts\\":[$rate]}]" """)
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     return ["compare.py", "-m", str(tmp_path / "m.gguf"), "--phid", phid, "--llama", str(tmp_path / "llama"), "--rows", "decode",
-            "--into", str(tmp_path / "runs.json")]
+            "--into", str(tmp_path / "runs.json"), "--steal", "100"]
 
 
 def test_rounds_add_up(programs, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(compare, "STEAL_MOST", 1.0)
+    monkeypatch.setattr(compare, "OTHERS_MOST", 1.0)
     for pairs in ("2", "1"):
         monkeypatch.setattr(sys, "argv", [*programs, "--pairs", pairs])
         assert compare.main() == 0
@@ -212,7 +224,7 @@ def test_rounds_add_up(programs, tmp_path, monkeypatch, capsys):
 
 
 def test_another_model_does_not_mix(programs, tmp_path, monkeypatch):
-    monkeypatch.setattr(compare, "STEAL_MOST", 1.0)
+    monkeypatch.setattr(compare, "OTHERS_MOST", 1.0)
     monkeypatch.setattr(sys, "argv", [*programs, "--pairs", "1"])
     assert compare.main() == 0
     (tmp_path / "m.gguf").write_bytes(b"GGUF, another")
@@ -221,7 +233,6 @@ def test_another_model_does_not_mix(programs, tmp_path, monkeypatch):
 
 
 def test_stolen_runs_do_not_count(programs, monkeypatch):
-    monkeypatch.setattr(compare, "STEAL_MOST", -1.0)
-    monkeypatch.setattr(sys, "argv", [*programs, "--pairs", "1"])
+    monkeypatch.setattr(sys, "argv", [*programs, "--pairs", "1", "--steal", "-1"])
     with pytest.raises(SystemExit, match="no clean run"):
         compare.main()
