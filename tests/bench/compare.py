@@ -6,7 +6,8 @@
 
 Folders are where llama-bench and llama-batched-bench lie; llama.cpp is also found in PATH. A round runs each program once, A B C and
 then C B A; the table has medians over the rounds and the median of the ratios within a round, with its 95 % bootstrap interval. A
-run during which the host took more than 1 % of the processor away (--steal), or other programs used more than 5 %, is repeated. Each peer runs with the flags that were its best
+run during which the host took more than 1 % of the processor away (--steal), or other programs
+used more than 5 % (--others), is repeated. Each peer runs with the flags that were its best
 in a trial of the row. --into adds to what an earlier call with the same model left there, so that a long table can be had in pieces.
 """
 import argparse
@@ -23,7 +24,6 @@ import paired
 import peers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-OTHERS_MOST = 0.05  # of the processors' time
 ATTEMPTS = 3
 
 
@@ -66,7 +66,7 @@ class Comparison:
             result = arm.parse(row, *out)
             result.pop("calibration", None)
             result.update(steal=round(watch.stolen, 5), others=round(watch.others, 4), seconds=round(time.monotonic() - begin, 2))
-            clean = watch.stolen <= self.options.steal / 100 and watch.others <= OTHERS_MOST
+            clean = watch.stolen <= self.options.steal / 100 and watch.others <= self.options.others / 100
             why = "" if clean else f"; {100 * watch.stolen:.1f} % stolen, {100 * watch.others:.0f} % used by others"
             say(f"{row.name:8} {arm.name:14} {' '.join(flags):12} {result['value']:9.2f} tok/s in {result['seconds']:.1f} s"
                 f"{why}{', a trial' if options else '' if clean else ': not counted'}")
@@ -81,8 +81,14 @@ class Comparison:
         if len(arm.variants) > 1:
             for name, flags in arm.variants.items():
                 if name not in trials:
-                    trials[name] = self.measure(arm, peers.rows(short)[row.name], flags, short)["value"]
+                    try:
+                        trials[name] = self.measure(arm, peers.rows(short)[row.name], flags, short)["value"]
+                    except peers.Unusable as reason:
+                        say(f"{row.name:8} {reason}")
+                        trials[name] = 0
                     self.save()
+            if not max(trials.values()):
+                raise peers.Unusable(f"{arm.name} can do this in no way that is known here")
         return max(trials, key=trials.get) if trials else next(iter(arm.variants))
 
     def round(self, row):
@@ -153,16 +159,20 @@ def table(data):
     return "\n".join(out)
 
 
+def worst(data, what):
+    return 100 * max((run.get(what, 0) for run in data["runs"]), default=0)
+
+
 def description(data):
     """What stands under the table: machine, versions, flags."""
     machine, peaks = data["machine"], data["calibrations"]
     reads, int8 = ([c[k] for c in peaks] for k in ("read_gb_s", "int8_gmac_s"))
-    rounds = sorted({r["rounds"] for line in summary(data) for r in line["ratios"].values()})
+    rounds = [f"{line['row']} {max(found['runs'] for found in line['arms'].values())}" for line in summary(data)]
     out = [f"{data['model']} ({data['model_bytes'] / 1e9:.2f} GB), {data['threads']} threads, {machine['processor']} (family "
            f"{machine['family']}, model {machine['model']}; {' '.join(machine['features'])}), {machine['cores']} cores, Linux {machine['kernel']}",
            f"peaks while this was measured: {min(reads):.1f}-{max(reads):.1f} GB/s read, {min(int8):.0f}-{max(int8):.0f} GMAC/s int8",
-           f"rounds: {'-'.join(map(str, sorted({rounds[0], rounds[-1]}))) if rounds else 0}; most stolen time of a run: "
-           f"{100 * max((run['steal'] for run in data['runs']), default=0):.2f} %"]
+           f"rounds: {', '.join(rounds)}; at most {worst(data, 'steal'):.1f} % stolen and "
+           f"{worst(data, 'others'):.0f} % used by others"]
     out += [f"{name}: {version}" for name, version in data["versions"].items()]
     for line in summary(data):
         out += [f"{line['row']}, {arm}: {found['variant']}" for arm, found in line["arms"].items() if arm != "phid"]
@@ -190,6 +200,7 @@ def arguments():
     parser.add_argument("--depth", type=int, default=1024)
     parser.add_argument("--sequences", type=int, default=8)
     parser.add_argument("--steal", type=float, default=1, metavar="PERCENT", help="a run from which the host took more is not counted (1)")
+    parser.add_argument("--others", type=float, default=5, metavar="PERCENT", help="a run beside which programs used more is not counted (5)")
     parser.add_argument("--timeout", type=float, default=600, help="of one run, in seconds (600)")
     parser.add_argument("--into", type=pathlib.Path, metavar="FILE.json", help="keep the runs here, and go on from those in it")
     parser.add_argument("--table", type=pathlib.Path, nargs="+", metavar="FILE.json", help="only print what these files hold")
