@@ -151,6 +151,7 @@ void tile_init(struct harness *h, struct tile_memory *t, size_t tokens, size_t c
     kernels.direct_tokens = tokens;
     kernels.sum_base = h->kernels->sum_base;
     kernels.sum_step = h->kernels->sum_step;
+    kernels.sum_pairs = h->kernels->sum_pairs;
     struct cpu_layout layout = {0};
     q8_place(&t->q8, &layout, 1, tokens, cols);
     t->memory = guarded_new(layout.used);

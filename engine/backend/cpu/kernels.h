@@ -31,7 +31,8 @@ struct q8_tile {
     size_t blocks;        /* of a row: the next tile lies behind so many */
     const int8_t *codes;  /* [cols / 4][tokens][4], -127..127 */
     const float *scale;   /* [blocks][tokens] */
-    const int32_t *start; /* [blocks][tokens]: sum_base - sum_step * sum of the block's codes */
+    const int32_t *start; /* [blocks][tokens]: sum_base - sum_step * sum of the block's codes, or
+                             what sum_pairs says */
     const int32_t *half_start; /* [2 * blocks][tokens]: of each half block */
     const float *scaled_sum;   /* scale * (float)sum of codes */
     const float *scaled_half_sum;
@@ -107,6 +108,8 @@ struct cpu_kernels {
                              R16_UNIT_BLOCKS */
     int32_t sum_base;     /* of q8_tile's start: what it likes to begin sums with for kinds whose */
     int32_t sum_step;     /* codes are above the values */
+    bool sum_pairs;       /* it sums in 16 bits: start holds minus the sums of the block's first and
+                             second pairs of every four codes, in its low and high half */
 
     /* Quantizes n (a multiple of 32) elements: for each block m = max |x|, scale = m / 127 and
      * code = x * (127 / m) rounded to nearest even; all 0 when m < 2^-100. half_sums: sums of 16

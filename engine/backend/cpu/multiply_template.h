@@ -2,6 +2,10 @@
  * file for each, after its vec header. `kind` and `tokens` are constants wherever a function here
  * is used, so that everything unrolls. */
 
+#ifndef VEC_SUM_PAIRS
+#define VEC_SUM_PAIRS 0
+#endif
+
 #if VEC_SUM_BITS
 
 /* Codes of kinds with an offset lie at the top of their bytes, so that they are 128 above the
@@ -166,6 +170,58 @@ INLINE int kind_narrow_steps(enum r16_kind kind)
     return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
 }
 
+/* A step's products with all tokens, x: the step's activations. Two by two: four multiplications,
+ * then four additions. Zen 3 issues that nearly twice as fast as an addition right after each
+ * multiplication. */
+INLINE void add_products(v64 codes, const int8_t *x, int tokens, v64 *pairs)
+{
+    UNROLL for (int t = 0; t < tokens; t += 2)
+    {
+        const int other = t + 1 < tokens ? t + 1 : t;
+        v64 one = w_products(codes, x + t * 4);
+        v64 two = w_products(codes, x + other * 4);
+        pairs[t] = w_add(pairs[t], one);
+        if (other != t) {
+            pairs[other] = w_add(pairs[other], two);
+        }
+    }
+}
+
+#if VEC_SUM_PAIRS
+
+/* Sums of 16 bits that begin with minus offset times the activations end as sums of values, which
+ * are about half as large as codes: what is too much on the way wraps and comes back. True when all
+ * of a term's fit. */
+INLINE bool kind_starts_narrow(enum r16_kind kind)
+{
+    const int steps = r16_has_halves(kind) ? R16_STEPS / 2 : R16_STEPS;
+    const int offset = r16_types[kind].offset;
+    const int above = (1 << r16_code_bits(kind)) - 1 - offset;
+    const int largest = above > offset ? above : offset;
+    return !r16_is_signed(kind) && offset != 0 && largest * 127 * 2 * steps <= INT16_MAX;
+}
+
+INLINE void dot_steps_narrow(enum r16_kind kind, bool opened, const unsigned char *block, int first,
+                             int steps, const int8_t *x, const int32_t *starts, int tokens,
+                             v16i *acc)
+{
+    v64 pairs[CPU_TILE_TOKENS_MAX];
+    UNROLL for (int t = 0; t < tokens; t++)
+    {
+        pairs[t] = w_set_pairs(starts + t, kind_offset_shift(kind));
+    }
+    UNROLL for (int g = first; g < first + steps; g++)
+    {
+        add_products(step_codes(kind, opened, block, g), x + g * tokens * 4, tokens, pairs);
+    }
+    UNROLL for (int t = 0; t < tokens; t++)
+    {
+        acc[t] = i_add_pairs(i_zero(), pairs[t]);
+    }
+}
+
+#endif
+
 INLINE void dot_steps_signed(enum r16_kind kind, bool opened, const unsigned char *block, int first,
                              int steps, const int8_t *x, int tokens, v16i *acc)
 {
@@ -193,19 +249,7 @@ INLINE void dot_steps_unsigned(enum r16_kind kind, bool opened, const unsigned c
         }
         UNROLL for (int g = from; g < from + narrow; g++)
         {
-            v64 codes = step_codes(kind, opened, block, g);
-            /* Two by two: four multiplications, then four additions. Zen 3 issues that nearly twice
-             * as fast as an addition right after each multiplication. */
-            UNROLL for (int t = 0; t < tokens; t += 2)
-            {
-                const int other = t + 1 < tokens ? t + 1 : t;
-                v64 one = w_products(codes, x + (g * tokens + t) * 4);
-                v64 two = w_products(codes, x + (g * tokens + other) * 4);
-                pairs[t] = w_add(pairs[t], one);
-                if (other != t) {
-                    pairs[other] = w_add(pairs[other], two);
-                }
-            }
+            add_products(step_codes(kind, opened, block, g), x + g * tokens * 4, tokens, pairs);
         }
         UNROLL for (int t = 0; t < tokens; t++)
         {
@@ -241,8 +285,38 @@ INLINE v16i sum_start(enum r16_kind kind, const int32_t *start)
     return kind_has_offset(kind) ? i_set1(*start) : i_set1(VEC_SUM_BASE);
 #else
     const int shift = kind_offset_shift(kind);
+#if VEC_SUM_PAIRS
+    return shift >= 0 ? i_shift(i_add_pairs(i_zero(), w_set_pairs(start, 0)), shift) : i_zero();
+#else
     return shift >= 0 ? i_add_shifted(i_zero(), *start, shift) : i_zero();
 #endif
+#endif
+}
+
+/* Sums of values and activations, with what VEC_SUM_BITS begins them with. */
+INLINE void dot_term(enum r16_kind kind, bool opened, const unsigned char *const *codes, int groups,
+                     int first, int steps, const int8_t *x, const int32_t *starts, int tokens,
+                     v16i *acc)
+{
+#if VEC_SUM_PAIRS
+    if (kind_starts_narrow(kind)) {
+        UNROLL for (int i = 0; i < groups; i++)
+        {
+            dot_steps_narrow(kind, opened, codes[i], first, steps, x, starts, tokens,
+                             acc + i * tokens);
+        }
+        return;
+    }
+#endif
+    UNROLL for (int t = 0; t < tokens; t++)
+    {
+        v16i start = sum_start(kind, starts + t);
+        UNROLL for (int i = 0; i < groups; i++)
+        {
+            acc[i * tokens + t] = start;
+        }
+    }
+    dot_steps(kind, opened, codes, groups, first, steps, x, tokens, acc);
 }
 
 /* One term of the sums [groups][tokens]: a block, or half of one. `block` is its number in x. */
@@ -257,16 +331,8 @@ INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *const
     const int32_t *starts = halves ? x->half_start + term : x->start + term;
     const float *codes_sum = halves ? x->scaled_half_sum + term : x->scaled_sum + term;
     v16i acc[CPU_PANEL_GROUPS * CPU_TILE_TOKENS_MAX];
-    UNROLL for (int t = 0; t < tokens; t++)
-    {
-        v16i start = sum_start(kind, starts + t);
-        UNROLL for (int i = 0; i < groups; i++)
-        {
-            acc[i * tokens + t] = start;
-        }
-    }
-    dot_steps(kind, opened, codes, groups, half * steps, steps, x->codes + at * R16_BLOCK, tokens,
-              acc);
+    dot_term(kind, opened, codes, groups, half * steps, steps, x->codes + at * R16_BLOCK, starts,
+             tokens, acc);
     UNROLL for (int t = 0; t < tokens; t++)
     {
         v16f x_scale = f_set1(x->scale[at + (size_t)t]);

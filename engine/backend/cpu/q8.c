@@ -32,6 +32,7 @@ void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, s
     q8->tile_tokens = tile_tokens(kernels, tokens * q8->terms);
     q8->sum_base = kernels->sum_base;
     q8->sum_step = kernels->sum_step;
+    q8->sum_pairs = kernels->sum_pairs;
     q8->tokens = tokens;
     q8->rows = tokens * q8->terms;
     q8->blocks = cols / R16_BLOCK;
@@ -65,6 +66,43 @@ struct part {
     size_t first, blocks;            /* where in the row */
 };
 
+/* Two sums of 16 bits in one number; no block's leave 16 bits. */
+static int32_t pair_of(int32_t low, int32_t high)
+{
+    return (int32_t)((uint32_t)high << 16 | ((uint32_t)low & 0xffff));
+}
+
+/* start of a half block, as sum_pairs has it. */
+static int32_t half_pairs(const int8_t *codes)
+{
+    int32_t low = 0;
+    int32_t high = 0;
+    for (size_t i = 0; i < R16_BLOCK / 2; i += 4) {
+        low -= codes[i] + codes[i + 1];
+        high -= codes[i + 2] + codes[i + 3];
+    }
+    return pair_of(low, high);
+}
+
+static int32_t add_pairs(int32_t a, int32_t b)
+{
+    return pair_of((int16_t)(a & 0xffff) + (int16_t)(b & 0xffff), (a >> 16) + (b >> 16));
+}
+
+static int32_t half_start(const struct q8 *q8, const struct part *from, size_t half)
+{
+    return q8->sum_pairs ? half_pairs(from->codes + half * (R16_BLOCK / 2))
+                         : q8->sum_base - q8->sum_step * from->halves[half];
+}
+
+static int32_t block_start(const struct q8 *q8, const struct part *from, size_t b)
+{
+    if (q8->sum_pairs) {
+        return add_pairs(half_start(q8, from, 2 * b), half_start(q8, from, 2 * b + 1));
+    }
+    return q8->sum_base - q8->sum_step * (from->halves[2 * b] + from->halves[2 * b + 1]);
+}
+
 /* Where a row's numbers lie: of block b at `first + b * stride`, of its halves at twice that. */
 static void put_sums(struct q8 *q8, size_t first, size_t stride, size_t token,
                      const struct part *from)
@@ -76,12 +114,12 @@ static void put_sums(struct q8 *q8, size_t first, size_t stride, size_t token,
         at += token;
         q8->scale[at] = from->scale[b];
         if ((q8->sums & Q8_BLOCK_SUMS) != 0) {
-            q8->start[at] = q8->sum_base - q8->sum_step * (halves[0] + halves[1]);
+            q8->start[at] = block_start(q8, from, b);
             q8->scaled_sum[at] = from->scale[b] * (float)(halves[0] + halves[1]);
         }
         if ((q8->sums & Q8_HALF_SUMS) != 0) {
-            q8->half_start[half_at] = q8->sum_base - q8->sum_step * halves[0];
-            q8->half_start[half_at + stride] = q8->sum_base - q8->sum_step * halves[1];
+            q8->half_start[half_at] = half_start(q8, from, 2 * b);
+            q8->half_start[half_at + stride] = half_start(q8, from, 2 * b + 1);
             q8->scaled_half_sum[half_at] = from->scale[b] * (float)halves[0];
             q8->scaled_half_sum[half_at + stride] = from->scale[b] * (float)halves[1];
         }

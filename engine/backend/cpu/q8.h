@@ -25,6 +25,7 @@ struct q8 {
     unsigned sums; /* enum q8_sums, or-ed: what is there of the sums */
     size_t tile_tokens;
     int32_t sum_base, sum_step;
+    bool sum_pairs;
     size_t terms;  /* 1 or 2 */
     size_t tokens; /* of the batch now held */
     size_t rows;   /* tokens * terms */

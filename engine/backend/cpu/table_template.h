@@ -21,6 +21,7 @@ const struct cpu_kernels VEC_TABLE = {
     .panel_blocks = VEC_PANEL_BLOCKS,
     .sum_base = VEC_SUM_BASE,
     .sum_step = VEC_SUM_BITS ? 128 : 1,
+    .sum_pairs = VEC_SUM_PAIRS,
     .quantize = quantize,
     .multiply = multiply,
     .open_panel = open_panel,

@@ -31,6 +31,7 @@
 
 /* VEC_HAS_DOT4: there is a dot product of four bytes (VEC_AVXVNNI is defined by the file of a
  * processor that has that of AVX-512 VNNI in these registers).
+ * VEC_SUM_PAIRS: products are summed in 16 bits, and activations carry starts for such sums.
  * VEC_SUM_BITS: sums of products begin with VEC_SUM_BASE, see f_scaled, and codes of kinds with an
  * offset are made 128 above the values. Otherwise they begin with 0, codes stay above the values by
  * what the kind says, and VEC_SIGNED_SHIFT is what c_from_signed adds to signed codes, as log2; -1:
@@ -44,6 +45,7 @@
 #define VEC_SUM_BITS     0
 #define VEC_SUM_BASE     0
 #define VEC_SIGNED_SHIFT (-1)
+#define VEC_SUM_PAIRS    1
 #endif
 
 typedef struct {
@@ -399,6 +401,12 @@ INLINE v16i i_add_shifted(v16i x, int32_t y, int shift)
     return (v16i){_mm256_add_epi32(x.a, v), _mm256_add_epi32(x.b, v)};
 }
 
+/* x * 2^shift */
+INLINE v16i i_shift(v16i x, int shift)
+{
+    return (v16i){_mm256_slli_epi32(x.a, shift), _mm256_slli_epi32(x.b, shift)};
+}
+
 INLINE __m256i broadcast4(const int8_t *p)
 {
     int32_t word;
@@ -452,6 +460,13 @@ INLINE v64 w_signed_products(v64 sizes, v64 codes, const int8_t *p)
 INLINE v64 c_abs(v64 x)
 {
     return (v64){_mm256_abs_epi8(x.a), _mm256_abs_epi8(x.b)};
+}
+
+/* The two 16-bit numbers at p in all lanes, times 2^shift. */
+INLINE v64 w_set_pairs(const int32_t *p, int shift)
+{
+    __m256i v = _mm256_slli_epi16(_mm256_set1_epi32(*p), shift);
+    return (v64){v, v};
 }
 
 INLINE v64 w_zero(void)
