@@ -67,6 +67,8 @@ struct config {
     } model;
     struct {
         int64_t threads; /* 0: auto */
+        bool pin_threads;
+        bool huge_pages;
         int64_t context; /* 0: auto */
         int64_t max_running;
         int64_t step_tokens;

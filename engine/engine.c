@@ -114,6 +114,8 @@ static enum phid_status open_backend(struct phid_engine *e, struct phid_model *m
                                       .isa = o->isa,
                                       .exact = o->exact,
                                       .max_rows = o->step_tokens,
+                                      .pin_threads = o->pin_threads,
+                                      .small_pages = o->small_pages,
                                       .profile = o->profile};
     options.read = model->file != NULL ? read_matrix : NULL;
     options.read_user = model;

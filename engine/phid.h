@@ -136,6 +136,8 @@ struct phid_engine_options {
                                * first used */
     enum phid_longrope longrope;
     bool prefix_cache_off; /* every prompt is computed anew */
+    bool pin_threads;      /* each compute thread keeps to one core */
+    bool small_pages;      /* do not ask the system for huge pages */
     const char *isa;       /* NULL or "auto"; a tier's name to force it */
     bool lazy_load;        /* phid_engine_new does not wait for the weights: they come when there is
                             * nothing else to do, and at        the latest when a step needs them. The

@@ -57,6 +57,7 @@ struct pool {
     size_t started; /* workers that exist */
     struct worker *workers;
     bool measured;
+    bool pin_caller;
     struct busy *busy; /* of each thread */
 };
 
@@ -203,8 +204,35 @@ static void run_shifted(void *context, size_t task, size_t thread)
     shifted->task(shifted->context, shifted->first + task, thread);
 }
 
+/* Moves `thread` to the core with this number among those of the process. */
+static void pin(pthread_t thread, const cpu_set_t *allowed, size_t number)
+{
+    for (size_t core = 0; core < CPU_SETSIZE; core++) {
+        if (CPU_ISSET(core, allowed) && number-- == 0) {
+            cpu_set_t one;
+            CPU_ZERO(&one);
+            CPU_SET(core, &one);
+            (void)pthread_setaffinity_np(thread, sizeof(one), &one);
+            return;
+        }
+    }
+}
+
+static void pin_caller(struct pool *pool)
+{
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    pool->pin_caller = false;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
+        pin(pthread_self(), &allowed, 0);
+    }
+}
+
 void pool_run(struct pool *pool, pool_task task, void *context, size_t count)
 {
+    if (pool->pin_caller) {
+        pin_caller(pool);
+    }
     if (count <= 1 || pool->started == 0) {
         pool->task = task;
         pool->context = context;
@@ -222,6 +250,20 @@ void pool_run(struct pool *pool, pool_task task, void *context, size_t count)
         size_t part = count - first < UINT32_MAX ? count - first : UINT32_MAX;
         run_part(pool, run_shifted, &shifted, part);
     }
+}
+
+void pool_pin(struct pool *pool)
+{
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0 ||
+        (size_t)CPU_COUNT(&allowed) < pool->threads) {
+        return;
+    }
+    for (size_t i = 0; i < pool->started; i++) {
+        pin(pool->workers[i].thread, &allowed, pool->workers[i].index);
+    }
+    pool->pin_caller = true;
 }
 
 void pool_measure(struct pool *pool)

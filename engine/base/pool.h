@@ -30,6 +30,11 @@ void pool_free(struct pool *pool);
 
 size_t pool_threads(const struct pool *pool);
 
+/* From now on each thread keeps to one of the cores this process may use, the caller of pool_run
+ * from its next run on: threads it starts later would inherit that. Nothing changes when there are
+ * more threads than cores. Not while a run is in progress. */
+void pool_pin(struct pool *pool);
+
 /* What tasks wrote is visible to the caller when this returns. */
 void pool_run(struct pool *pool, pool_task task, void *context, size_t count);
 

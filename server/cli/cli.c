@@ -139,6 +139,8 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
         .speculation = speculations[config->engine.speculation],
         .kv_memory_bytes = config->engine.kv_memory_bytes,
         .longrope = longropes[config->engine.longrope],
+        .pin_threads = config->engine.pin_threads,
+        .small_pages = !config->engine.huge_pages,
         .prefix_cache_off = !config->engine.prefix_cache,
         .log = config->log.level == CONFIG_LOG_DEBUG ? log_line : NULL,
     };

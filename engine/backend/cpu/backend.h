@@ -58,6 +58,7 @@ struct backend {
     bool (*read)(void *user, const void *data, size_t bytes, void *to); /* the options' */
     void *read_user;
     bool lazy;
+    bool huge_pages;
     size_t terms;                    /* int8 terms of an activation, see q8.h; decided by load */
     const struct block_model *model; /* NULL before load; borrowed */
     size_t first, last;              /* layers loaded */

@@ -115,7 +115,7 @@ enum phid_status cpu_calibrate(size_t threads, const char *isa, struct cpu_calib
         status = pool_new(threads, &pool, err);
     }
     if (status == PHID_OK) {
-        status = cpu_memory_open(read_bytes(), "the calibration", &memory, err);
+        status = cpu_memory_open(read_bytes(), "the calibration", true, &memory, err);
     }
     if (status == PHID_OK) {
         *ret = (struct cpu_calibration){

@@ -69,10 +69,14 @@ static enum phid_status cpu_open(const struct backend_options *options, struct b
     b->read = options->read;
     b->read_user = options->read_user;
     b->lazy = options->lazy;
+    b->huge_pages = !options->small_pages;
     status = pool_new(options->threads, &b->pool, err);
     if (status != PHID_OK) {
         cpu_close(b);
         return status;
+    }
+    if (options->pin_threads) {
+        pool_pin(b->pool);
     }
     if (options->profile) {
         cpu_profile_open(&b->profile, b->pool);
@@ -111,6 +115,7 @@ static enum phid_status cpu_load(struct backend *b, const struct block_model *mo
         .read = b->read,
         .read_user = b->read_user,
         .lazy = b->lazy,
+        .huge_pages = b->huge_pages,
     };
     enum phid_status status = cpu_weights_open(&b->weights, &load, b->pool, err);
     if (status != PHID_OK) {
@@ -152,7 +157,7 @@ static enum phid_status kv_create(struct backend *b, enum backend_kv_type type, 
     if (!kv_shape(b, type, &kv)) {
         return phid_fail(err, PHID_ERR_MEMORY, "a KV page of this model is more than fits");
     }
-    enum phid_status status = cpu_kv_open(&kv, n_pages, err);
+    enum phid_status status = cpu_kv_open(&kv, n_pages, b->huge_pages, err);
     if (status == PHID_OK) {
         b->kv = kv;
     }

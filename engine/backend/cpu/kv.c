@@ -24,14 +24,15 @@ bool cpu_kv_shape(struct cpu_kv *kv, enum backend_kv_type type, size_t head_dim,
            checked_mul(kv->layer_bytes, layers, &kv->page_bytes);
 }
 
-enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages, struct phid_error *err)
+enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages, bool huge_pages,
+                             struct phid_error *err)
 {
     size_t bytes;
     if (pages > UINT32_MAX || !checked_mul(kv->page_bytes, pages, &bytes)) {
         return phid_fail(err, PHID_ERR_MEMORY, "%zu KV pages of %zu bytes are more than fits",
                          pages, kv->page_bytes);
     }
-    enum phid_status status = cpu_memory_open(bytes, "KV pages", &kv->memory, err);
+    enum phid_status status = cpu_memory_open(bytes, "KV pages", huge_pages, &kv->memory, err);
     if (status == PHID_OK) {
         kv->pages = pages;
     }

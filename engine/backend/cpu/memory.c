@@ -7,8 +7,8 @@
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
-enum phid_status cpu_memory_open(size_t bytes, const char *what, struct cpu_memory *ret,
-                                 struct phid_error *err)
+enum phid_status cpu_memory_open(size_t bytes, const char *what, bool huge_pages,
+                                 struct cpu_memory *ret, struct phid_error *err)
 {
     if (bytes == 0) {
         *ret = (struct cpu_memory){0};
@@ -18,7 +18,7 @@ enum phid_status cpu_memory_open(size_t bytes, const char *what, struct cpu_memo
     if (data == MAP_FAILED) {
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for %s: %zu bytes", what, bytes);
     }
-    if (bytes >= HUGE_PAGE) {
+    if (huge_pages && bytes >= HUGE_PAGE) {
         /* Only advice: without it everything works, with more misses of the TLB. */
         (void)madvise(data, bytes, MADV_HUGEPAGE);
     }

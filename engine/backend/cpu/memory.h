@@ -1,9 +1,10 @@
 /* A zeroed stretch of anonymous memory for things that live as long as the backend: weights, KV
- * pages, scratch. Pages become resident when first touched, by huge pages where the system allows.
- * The caller owns the struct. */
+ * pages, scratch. Pages become resident when first touched, by huge pages where asked for and
+ * the system allows. The caller owns the struct. */
 #ifndef PHID_BACKEND_CPU_MEMORY_H
 #define PHID_BACKEND_CPU_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "engine/base/status.h"
@@ -16,8 +17,8 @@ struct cpu_memory {
 };
 
 /* `what` names the purpose in the message. PHID_ERR_MEMORY when the system refuses. */
-enum phid_status cpu_memory_open(size_t bytes, const char *what, struct cpu_memory *ret,
-                                 struct phid_error *err);
+enum phid_status cpu_memory_open(size_t bytes, const char *what, bool huge_pages,
+                                 struct cpu_memory *ret, struct phid_error *err);
 
 /* Safe on a zeroed struct and twice. */
 void cpu_memory_close(struct cpu_memory *memory);

@@ -50,7 +50,7 @@ enum phid_status cpu_scratch_open(struct backend *b, struct phid_error *err)
                          "scratch memory for batches of %zu rows is more than fits", b->max_rows);
     }
     enum phid_status status =
-        cpu_memory_open(layout.used, "scratch of a step", &b->scratch.memory, err);
+        cpu_memory_open(layout.used, "scratch of a step", b->huge_pages, &b->scratch.memory, err);
     if (status == PHID_OK) {
         layout = (struct cpu_layout){.data = b->scratch.memory.data};
         place(b, &layout);

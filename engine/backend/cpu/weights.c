@@ -332,7 +332,7 @@ enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *
     }
     enum phid_status status = plan_all(&plan, w, err);
     if (status == PHID_OK) {
-        status = cpu_memory_open(plan.layout.used, "weights", &w->memory, err);
+        status = cpu_memory_open(plan.layout.used, "weights", load->huge_pages, &w->memory, err);
     }
     if (status != PHID_OK) {
         goto fail;

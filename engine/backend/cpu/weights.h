@@ -59,6 +59,7 @@ struct cpu_load {
     bool (*read)(void *user, const void *data, size_t bytes, void *to); /* see backend.h */
     void *read_user;
     bool lazy;
+    bool huge_pages;
 };
 
 /* A lazy load takes memory and nothing else; cpu_weights_need and cpu_weights_next do the rest. */

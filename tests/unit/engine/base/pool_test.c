@@ -1,5 +1,7 @@
 /* The thread pool: every task once, by a thread below the count, seen by the caller; also after
  * sleeping. */
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -118,6 +120,56 @@ static void test_pool_measures_tasks(void **state)
     pool_free(pool);
 }
 
+struct seen {
+    cpu_set_t cores[2]; /* [thread]: where it may run */
+    _Atomic size_t in_task;
+};
+
+/* Two at a time: waits for the other, so that each thread does one. */
+static void see_task(void *context, size_t task, size_t thread)
+{
+    struct seen *seen = context;
+    (void)task;
+    assert_int_equal(sched_getaffinity(0, sizeof(cpu_set_t), &seen->cores[thread]), 0);
+    atomic_fetch_add(&seen->in_task, 1);
+    while (atomic_load(&seen->in_task) < 2) {
+        sched_yield();
+    }
+}
+
+static void *run_pinned(void *context)
+{
+    struct phid_error err;
+    struct pool *pool;
+    assert_int_equal(pool_new(2, &pool, &err), PHID_OK);
+    pool_pin(pool);
+    pool_run(pool, see_task, context, 2);
+    pool_free(pool);
+    return NULL;
+}
+
+/* Each thread on a core of its own where there are enough, and none of it in this thread. */
+static void test_pool_pins_its_threads(void **state)
+{
+    (void)state;
+    cpu_set_t before, after, both;
+    struct seen seen = {.in_task = 0};
+    pthread_t thread;
+    assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+    assert_int_equal(pthread_create(&thread, NULL, run_pinned, &seen), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(sched_getaffinity(0, sizeof(after), &after), 0);
+    assert_true(CPU_EQUAL(&before, &after));
+    if (CPU_COUNT(&before) < 2) {
+        assert_true(CPU_EQUAL(&seen.cores[0], &before));
+        return;
+    }
+    CPU_AND(&both, &seen.cores[0], &seen.cores[1]);
+    assert_int_equal(CPU_COUNT(&seen.cores[0]), 1);
+    assert_int_equal(CPU_COUNT(&seen.cores[1]), 1);
+    assert_int_equal(CPU_COUNT(&both), 0);
+}
+
 static void test_pool_limits(void **state)
 {
     (void)state;
@@ -138,6 +190,7 @@ int main(void)
         cmocka_unit_test(test_pool_short_runs_in_a_row),
         cmocka_unit_test(test_pool_wakes_after_sleep),
         cmocka_unit_test(test_pool_measures_tasks),
+        cmocka_unit_test(test_pool_pins_its_threads),
         cmocka_unit_test(test_pool_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
