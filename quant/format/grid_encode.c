@@ -13,7 +13,7 @@
 enum { POINTS_MAX = 2048, GROUP_MAX = 32 };
 
 /* The grid as floats: level[i][k] is the level of weight i in point k, its sign positive; in IQ1
- * there are two grids, for the two signs. A few ten KiB on the stack, made once a row. */
+ * there are two grids, for the two signs. 144 KiB on the stack, made once a row. */
 struct grid_floats {
     const struct grid_type *type;
     size_t grids;

@@ -11,6 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
 import compare  # noqa: E402
 import paired  # noqa: E402
 import peers  # noqa: E402
+import serving  # noqa: E402
 
 OPTIONS = argparse.Namespace(model="m.gguf", threads=2, repeats=1, prompt=512, tokens=64, depth=1024, sequences=8)
 ROWS = peers.rows(OPTIONS)
@@ -236,3 +237,11 @@ def test_stolen_runs_do_not_count(programs, monkeypatch):
     monkeypatch.setattr(sys, "argv", [*programs, "--pairs", "1", "--steal", "-1"])
     with pytest.raises(SystemExit, match="no clean run"):
         compare.main()
+
+
+def test_gaps_of_a_time_in_which_all_decode():
+    trace = [{"start_s": 10.0, "ttft_ms": 1000, "gaps_ms": [100, 100, 300, 300, 400]},
+             {"start_s": 10.0, "ttft_ms": 1200, "gaps_ms": [250, 250, 250]}]
+    assert serving.gaps_together(trace) == [300, 300, 250, 250, 250]
+    late = [trace[0], {"start_s": 20.0, "ttft_ms": 1, "gaps_ms": [100]}]
+    assert serving.gaps_together(late) == []
