@@ -17,13 +17,17 @@ void loop_park(struct loop *l, struct sequence *s)
 }
 
 /* Pages for what is there and for a page's worth of answer, so that it does not stumble at once.
- * One that stumbled before leaves everybody else a page to grow into. */
+ * One that stumbled before leaves everybody else a page to grow into, but those whose readers do
+ * not read: they grow no further, and it would wait for their readers. */
 static size_t pages_to_begin(const struct loop *l, const struct sequence *s)
 {
     size_t tokens = s->tokens.count + BACKEND_PAGE_TOKENS;
     size_t longest = sequence_longest(s);
     size_t pages = page_table_pages(tokens < longest ? tokens : longest);
-    return pages + (s->sharing.parked_count > 0 ? l->running_count : 0);
+    for (size_t i = 0; i < l->running_count && s->sharing.parked_count > 0; i++) {
+        pages += !sequence_is_full(l->running[i]);
+    }
+    return pages;
 }
 
 /* Pages that a waiting sequence would find, and those that it would have to take. */

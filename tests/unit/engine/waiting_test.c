@@ -300,9 +300,49 @@ static void test_waiting_victims_by_priority(void **state)
     world_fini(&w);
 }
 
+static void wait_until_full(struct client *c)
+{
+    while (!atomic_load(&c->request->sequence->output.full)) {
+        assert_true(phid_request_wait(c->request, 20000));
+    }
+}
+
+/* Whose pages were needed gets them back when its reader reads, although they are the whole pool
+ * and somebody else, whose reader does not, has a seat. */
+static void test_waiting_behind_a_slow_reader(void **state)
+{
+    struct world w;
+    struct phid_engine_options options = world_pool(1);
+    options.max_running = 2;
+    world_init(&w, 0, &options);
+    int32_t script[WORLD_CONTEXT];
+    for (int i = 0; i < WORLD_CONTEXT; i++) {
+        script[i] = FAKE_LONG; /* 164 of them fill an output */
+    }
+    fake_backend.script = script;
+    fake_backend.script_count = WORLD_CONTEXT;
+    int32_t prompt[230];
+    world_prompt(prompt, 230, 1);
+    struct phid_request_params params = client_params(prompt, 2, 450);
+    struct client idle, reading;
+    client_submit(&idle, w.engine, &params);
+    wait_until_full(&idle);
+    params = client_params(prompt, 230, 250);
+    client_submit(&reading, w.engine, &params);
+    wait_until_full(&reading); /* it took the other's pages */
+    assert_true(client_poll(&idle));
+    wait_until_full(&idle); /* which took them back */
+    world_expect_answer(&w, &reading, prompt, 230, 250, 0);
+    client_fini(&reading);
+    world_expect_answer(&w, &idle, prompt, 2, 450, 0);
+    client_fini(&idle);
+    world_fini(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_waiting_behind_a_slow_reader),
         cmocka_unit_test(test_waiting_bounded_in_tokens),
         cmocka_unit_test(test_waiting_ends_after_max_wait),
         cmocka_unit_test(test_waiting_too_long_is_refused_at_once),
