@@ -194,8 +194,8 @@ struct phid_engine_stats {
     uint64_t prefix_evictions;        /* cached pages that were used for something else */
     uint64_t finished[PHID_FINISHES]; /* requests by enum phid_finish */
     uint64_t prompt_tokens; /* of prompts that were computed to their end or found computed */
-    uint64_t stalled_ns;    /* how long the step thread has been at the same layer of a step, or has
-                               slept on although it was called; 0 when it has nothing to do */
+    uint64_t stalled_ns;    /* for how long no layer, step or request has come to its end although
+                               there is work; 0 when there is none */
     bool failed;            /* the device is lost: every request is refused */
     uint64_t drafts, draft_tokens,
         draft_accepted; /* guesses: times made, tokens, and how many of these came true */

@@ -93,6 +93,7 @@ bool loop_load_more(struct loop *l)
     if (l->options.api->load_more != NULL) {
         status = l->options.api->load_more(l->options.backend, &done, &err);
     }
+    meter_beat(&l->meter);
     if (status != PHID_OK) {
         loop_lose_device(l, status, &err);
     } else if (done) {
@@ -152,6 +153,9 @@ static void count_time(struct loop *l, uint64_t turn_ns)
 static bool turn(struct loop *l)
 {
     bool ran_job = loop_run_job(l);
+    if (ran_job) {
+        meter_beat(&l->meter);
+    }
     uint64_t began_ns = clock_now_ns();
     l->prefixes.now_ns = began_ns;
     l->device_ns = l->sample_ns = 0;
@@ -168,6 +172,7 @@ static bool turn(struct loop *l)
                 atomic_load_explicit(&l->counters.blocked, memory_order_relaxed);
     size_t rows = l->batch.view.rows;
     loop_step(l);
+    meter_beat(&l->meter);
     uint64_t turn_ns = clock_now_ns() - began_ns;
     demand_turn(&l->demand, rows, turn_ns, full);
     count_time(l, turn_ns);
@@ -176,7 +181,7 @@ static bool turn(struct loop *l)
 
 static void sleep_until_rung(struct loop *l)
 {
-    meter_rest(&l->meter);
+    meter_rest(&l->meter, loop_has_work(l));
     doorbell_wait(l->bell, loop_first_expiry(l));
 }
 
@@ -184,7 +189,7 @@ static void *run(void *arg)
 {
     struct loop *l = arg;
     for (;;) {
-        meter_beat(&l->meter);
+        meter_wake(&l->meter);
         pthread_mutex_lock(&l->mu);
         bool stopping = l->stopping;
         bool failed = l->failed != PHID_OK;

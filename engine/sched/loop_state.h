@@ -101,6 +101,7 @@ void loop_put_back(struct loop *l,
                    struct sequence *s);              /* it gave its seat up and waits for another */
 void loop_leave(struct loop *l, struct sequence *s); /* it has ended */
 struct sequence *loop_take_any_waiting(struct loop *l); /* to end it; NULL: nobody waits */
+bool loop_has_work(struct loop *l); /* somebody waits for a step, not only for its reader */
 uint64_t
 loop_first_expiry(struct loop *l); /* when somebody's time will be over if nothing happens */
 

@@ -53,8 +53,8 @@ void meter_init(struct meter *m)
         atomic_init(&m->finished[i], 0);
     }
     atomic_init(&m->prompt_tokens, 0);
-    atomic_init(&m->beat_ns, 0);
-    atomic_init(&m->asleep, true);
+    atomic_init(&m->moved_ns, 0);
+    atomic_init(&m->idle, true);
 }
 
 static void add(struct meter *m, enum phid_histogram_id id, uint64_t value)
@@ -109,6 +109,7 @@ static void add_answered(struct meter *m, const struct sequence *s)
 
 void meter_finish(struct meter *m, const struct sequence *s, enum phid_finish finish)
 {
+    meter_beat(m);
     atomic_fetch_add_explicit(&m->finished[finish], 1, memory_order_relaxed);
     if (finish == PHID_FINISH_STOP || finish == PHID_FINISH_LENGTH) {
         add_answered(m, s);
@@ -117,24 +118,33 @@ void meter_finish(struct meter *m, const struct sequence *s, enum phid_finish fi
 
 void meter_beat(struct meter *m)
 {
-    atomic_store_explicit(&m->beat_ns, clock_now_ns(), memory_order_relaxed);
-    atomic_store_explicit(&m->asleep, false, memory_order_release);
+    atomic_store_explicit(&m->moved_ns, clock_now_ns(), memory_order_relaxed);
 }
 
-void meter_rest(struct meter *m)
+void meter_wake(struct meter *m)
 {
-    atomic_store_explicit(&m->beat_ns, clock_now_ns(), memory_order_relaxed);
-    atomic_store_explicit(&m->asleep, true, memory_order_release);
+    if (atomic_load_explicit(&m->idle, memory_order_relaxed)) {
+        meter_beat(m);
+        atomic_store_explicit(&m->idle, false, memory_order_release);
+    }
+}
+
+void meter_rest(struct meter *m, bool has_work)
+{
+    if (!has_work) {
+        meter_beat(m);
+        atomic_store_explicit(&m->idle, true, memory_order_release);
+    }
 }
 
 uint64_t meter_stalled_ns(const struct meter *m, uint64_t rung_ns)
 {
-    bool asleep = atomic_load_explicit(&m->asleep, memory_order_acquire);
-    uint64_t since = atomic_load_explicit(&m->beat_ns, memory_order_relaxed);
-    if (asleep && rung_ns == 0) {
+    bool idle = atomic_load_explicit(&m->idle, memory_order_acquire);
+    uint64_t since = atomic_load_explicit(&m->moved_ns, memory_order_relaxed);
+    if (idle && rung_ns == 0) {
         return 0;
     }
-    if (asleep && rung_ns > since) {
+    if (idle && rung_ns > since) {
         since = rung_ns;
     }
     uint64_t now = clock_now_ns();

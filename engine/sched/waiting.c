@@ -264,6 +264,19 @@ static size_t cached_tokens(const struct sequence *s, void *user)
     return loop_found_pages(user, s, &idle) * BACKEND_PAGE_TOKENS;
 }
 
+bool loop_has_work(struct loop *l)
+{
+    for (size_t i = 0; i < l->running_count; i++) {
+        if (!sequence_is_full(l->running[i])) {
+            return true;
+        }
+    }
+    pthread_mutex_lock(&l->mu);
+    bool work = l->waiting.count > 0 || l->job != NULL || first_parked(l) != NULL;
+    pthread_mutex_unlock(&l->mu);
+    return work;
+}
+
 struct sequence *loop_next_waiting(struct loop *l)
 {
     struct turns_seats seats = {.total = l->options.max_running, .taken = l->running_count};

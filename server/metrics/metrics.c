@@ -91,7 +91,7 @@ static void put_gauges(struct buf *out, const struct phid_engine_stats *s, const
          (double)s->pages_free},
         {{"kv_pages_cached", NULL, "Of these, pages kept for prompts that begin alike."},
          (double)s->pages_cached},
-        {{"step_stalled_seconds", NULL, "How long the step thread has been at the same place."},
+        {{"step_stalled_seconds", NULL, "For how long nothing has moved although there is work."},
          (double)s->stalled_ns * 1e-9},
     };
     for (size_t i = 0; i < sizeof gauges / sizeof gauges[0]; i++) {

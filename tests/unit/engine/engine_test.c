@@ -5,10 +5,12 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
 #include "engine/base/clock.h"
+#include "engine/sched/loop_state.h"
 #include "tests/unit/engine/fake_backend.h"
 #include "tests/unit/engine/world.h"
 
@@ -95,11 +97,34 @@ static void test_engine_measures(void **state)
     world_fini(&w);
 }
 
+/* Rings all the while, so that the step thread looks around. */
+static void expect_stall(struct world *w)
+{
+    struct phid_engine_stats stats;
+    uint64_t start = clock_now_ns();
+    do {
+        doorbell_ring(loop_doorbell(w->engine->loop));
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        phid_engine_stats(w->engine, &stats);
+    } while (stats.stalled_ns < 30 * (uint64_t)CLOCK_NS_PER_MS && clock_seconds_since(start) < 10);
+    assert_true(stats.stalled_ns >= 30 * (uint64_t)CLOCK_NS_PER_MS);
+    assert_false(stats.failed);
+}
+
+static void expect_rest(struct world *w)
+{
+    struct phid_engine_stats stats;
+    uint64_t start = clock_now_ns();
+    do {
+        phid_engine_stats(w->engine, &stats);
+    } while (stats.stalled_ns > 0 && clock_seconds_since(start) < 10);
+    assert_int_equal(stats.stalled_ns, 0); /* asleep is not stalled */
+}
+
 static void test_engine_stall_is_seen(void **state)
 {
     struct world w;
     struct phid_engine_options options = world_pool(2);
-    struct phid_engine_stats stats;
     world_init(&w, 0, &options);
     fake_backend.gated = true;
     int32_t prompt[20];
@@ -107,20 +132,25 @@ static void test_engine_stall_is_seen(void **state)
     struct phid_request_params params = client_params(prompt, 20, 3);
     struct client c;
     client_submit(&c, w.engine, &params);
-    uint64_t start = clock_now_ns();
-    do {
-        phid_engine_stats(w.engine, &stats);
-    } while (stats.stalled_ns < 30 * (uint64_t)CLOCK_NS_PER_MS && clock_seconds_since(start) < 10);
-    assert_true(stats.stalled_ns >= 30 * (uint64_t)CLOCK_NS_PER_MS);
+    expect_stall(&w);
     fake_backend_let(-1);
     client_finish(&c);
     client_fini(&c);
-    start = clock_now_ns();
-    do {
-        phid_engine_stats(w.engine, &stats);
-    } while (stats.stalled_ns > 0 && clock_seconds_since(start) < 10);
-    assert_int_equal(stats.stalled_ns, 0); /* asleep is not stalled */
-    assert_false(stats.failed);
+    expect_rest(&w);
+
+    /* No step hangs, but none is begun either: there are no seats to give. */
+    size_t seats = w.engine->loop->options.max_running;
+    w.engine->loop->options.max_running = 0;
+    client_submit(&c, w.engine, &params);
+    expect_stall(&w);
+    phid_request_cancel(c.request);
+    client_finish(&c);
+    client_fini(&c);
+    expect_rest(&w);
+    w.engine->loop->options.max_running = seats;
+    client_submit(&c, w.engine, &params);
+    world_expect_answer(&w, &c, prompt, 20, 3, 0);
+    client_fini(&c);
     world_fini(&w);
 }
 
@@ -508,6 +538,7 @@ static void test_engine_slow_reader(void **state)
             assert_true(phid_request_wait(slow[i].request, 20000));
         }
     }
+    expect_rest(&w); /* who waits for readers has nothing to do */
     params.max_tokens = 20;
     for (int i = 0; i < 5; i++) {
         client_submit(&quick, w.engine, &params);
