@@ -34,17 +34,24 @@ static enum phid_status read_family(const struct gguf_file *file, enum vocab_fam
     return PHID_OK;
 }
 
-/* Files made before `tokenizer.ggml.pre` existed leave it out; Llama 3 is known by its begin token.
- */
+/* Files made before the key existed leave it out. */
+static enum phid_status read_pre(const struct gguf_file *file, struct str *ret_name,
+                                 struct phid_error *err)
+{
+    *ret_name = STR("default");
+    return gguf_find(file, STR("tokenizer.ggml.pre")) != NULL
+               ? gguf_get_str(file, "tokenizer.ggml.pre", ret_name, err)
+               : PHID_OK;
+}
+
+/* Without a name Llama 3 is known by its begin token. */
 static enum phid_status read_pretokenizer(const struct gguf_file *file, struct tokenizer *t,
                                           struct phid_error *err)
 {
-    struct str name = STR("default");
-    if (gguf_find(file, STR("tokenizer.ggml.pre")) != NULL) {
-        enum phid_status status = gguf_get_str(file, "tokenizer.ggml.pre", &name, err);
-        if (status != PHID_OK) {
-            return status;
-        }
+    struct str name;
+    enum phid_status status = read_pre(file, &name, err);
+    if (status != PHID_OK) {
+        return status;
     }
     if (str_equal(name, STR("default")) &&
         special_find(&t->specials, &t->vocab, STR("<|begin_of_text|>")) != NULL) {
@@ -67,10 +74,13 @@ static enum phid_status read_bpe(const struct gguf_file *file, struct tokenizer 
 static enum phid_status read_spm(const struct gguf_file *file, struct tokenizer *t,
                                  struct phid_error *err)
 {
+    struct str unused; /* any name will do, but a name it must be */
     t->add_bos = true;
     t->space_prefix = true;
-    enum phid_status status =
-        read_flag(file, "tokenizer.ggml.add_space_prefix", &t->space_prefix, err);
+    enum phid_status status = read_pre(file, &unused, err);
+    if (status == PHID_OK) {
+        status = read_flag(file, "tokenizer.ggml.add_space_prefix", &t->space_prefix, err);
+    }
     return status == PHID_OK ? merge_table_from_scores(&t->merges, &t->vocab, err) : status;
 }
 

@@ -358,6 +358,7 @@ key("g46_tokens_empty", "tokens", TOKENS, ARRAY, (STRING, []))
 key("g46_tokens_numbers", "tokens", TOKENS, ARRAY, (U32, list(range(VOCAB))))
 key("g46_tokens_string", "tokens", TOKENS, STRING, "abc")
 key("g46_tokenizer_unknown", "frobnicate", "tokenizer.ggml.model", STRING, "frobnicate")
+key("g46_pre_number", "tokenizer.ggml.pre", "tokenizer.ggml.pre", U32, 1)
 key("g46_tokenizer_number", "tokenizer.ggml.model", "tokenizer.ggml.model", U32, 1)
 
 # ---------------------------------------------------------------------------------------------- template

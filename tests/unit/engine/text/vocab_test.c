@@ -161,6 +161,17 @@ static void test_missing_keys(void **state)
     refused(PHID_ERR_FORMAT, "tokenizer.ggml.merges");
 }
 
+static void test_pre_is_a_name(void **state)
+{
+    (void)state;
+    plan_spm();
+    vocab_file_u32(&f, "tokenizer.ggml.pre", 1);
+    refused(PHID_ERR_FORMAT, "tokenizer.ggml.pre");
+    plan_spm();
+    plan.pre = "any";
+    accepted();
+}
+
 static void test_unknown_families(void **state)
 {
     (void)state;
@@ -390,6 +401,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sound_ones),
         cmocka_unit_test(test_missing_keys),
+        cmocka_unit_test(test_pre_is_a_name),
         cmocka_unit_test(test_unknown_families),
         cmocka_unit_test(test_ids_out_of_range),
         cmocka_unit_test(test_arrays_of_wrong_length_or_type),
