@@ -121,6 +121,15 @@ static void expect_rest(struct world *w)
     assert_int_equal(stats.stalled_ns, 0); /* asleep is not stalled */
 }
 
+/* While there is no request: then the step thread looks at them under the mutex only. */
+static void set_seats(struct world *w, size_t seats)
+{
+    struct loop *l = w->engine->loop;
+    pthread_mutex_lock(&l->mu);
+    l->options.max_running = seats;
+    pthread_mutex_unlock(&l->mu);
+}
+
 static void test_engine_stall_is_seen(void **state)
 {
     struct world w;
@@ -139,15 +148,14 @@ static void test_engine_stall_is_seen(void **state)
     expect_rest(&w);
 
     /* No step hangs, but none is begun either: there are no seats to give. */
-    size_t seats = w.engine->loop->options.max_running;
-    w.engine->loop->options.max_running = 0;
+    set_seats(&w, 0);
     client_submit(&c, w.engine, &params);
     expect_stall(&w);
     phid_request_cancel(c.request);
     client_finish(&c);
     client_fini(&c);
     expect_rest(&w);
-    w.engine->loop->options.max_running = seats;
+    set_seats(&w, options.max_running);
     client_submit(&c, w.engine, &params);
     world_expect_answer(&w, &c, prompt, 20, 3, 0);
     client_fini(&c);
