@@ -1,4 +1,4 @@
-/* The public model handle: opening a file, and everything that needs only its vocabulary. */
+/* The public model handle: opening a file, and everything that needs no engine. */
 #include "engine/engine.h"
 
 #include <stdio.h>
@@ -155,6 +155,20 @@ void phid_model_close(struct phid_model *m)
 const struct phid_model_info *phid_model_info(const struct phid_model *model)
 {
     return &model->info;
+}
+
+enum phid_status phid_model_weight_bytes(const struct phid_model *model, uint64_t *ret_bytes,
+                                         struct phid_error *err)
+{
+    size_t bytes = 0;
+    enum phid_status status = PHID_OK;
+    if (model->model != NULL) {
+        status = backend_cpu()->weight_bytes(&model->model->block, &bytes, err);
+    }
+    if (status == PHID_OK) {
+        *ret_bytes = bytes;
+    }
+    return status;
 }
 
 const char *phid_template_name_at(size_t index)

@@ -50,6 +50,10 @@ struct phid_model_info {
 };
 PHID_API const struct phid_model_info *
 phid_model_info(const struct phid_model *model); /* borrowed until close */
+/* Bytes of memory the weights take when an engine has loaded them. It keeps quantized ones in an
+ * order of its own, some types in more bytes than the file. 0 in a vocabulary-only model. */
+PHID_API enum phid_status phid_model_weight_bytes(const struct phid_model *model,
+                                                  uint64_t *ret_bytes, struct phid_error *err);
 PHID_API const char *
 phid_template_name_at(size_t index); /* the built-in templates; NULL past the end */
 

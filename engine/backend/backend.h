@@ -161,6 +161,11 @@ struct backend_api {
                              struct phid_error *err);
     void (*close)(struct backend *b);
 
+    /* Bytes that the weights of a whole model take once they are loaded: reckoned from their shapes
+     * and types, without a device in use. Any thread. */
+    enum phid_status (*weight_bytes)(const struct block_model *model, size_t *ret_bytes,
+                                     struct phid_error *err);
+
     /* Takes the layers [first, last) of the model, and the embedding and the head when asked,
      * repacked as the backend likes. The model's data may go away afterwards; its description (not
      * the data) must outlive the backend. `release` (may be NULL) is called after each matrix is no

@@ -20,7 +20,8 @@ struct facts {
     struct phid_error problem;
     struct str architecture;
     uint64_t context, layers, heads, kv_heads, head_size, vocab;
-    uint64_t parameters, weight_bytes, kv_bytes_per_token;
+    uint64_t parameters, kv_bytes_per_token;
+    uint64_t weight_bytes;   /* in memory; in the file when the model cannot be served */
     uint64_t chosen_context; /* the one memory is reckoned for */
 };
 
@@ -285,6 +286,8 @@ static int inspect(const struct config *config, const struct choices *choices)
             /* Says nothing about the file. */
             status = opened;
             err = facts.problem;
+        } else if (opened == PHID_OK) {
+            status = phid_model_weight_bytes(facts.model, &facts.weight_bytes, &err);
         }
     }
     if (status == PHID_OK) {

@@ -187,6 +187,7 @@ def test_inspect_json():
         assert tensor["offset"] + tensor["bytes"] <= out["file_bytes"]
     assert count == out["parameters"]
     memory = out["memory"]
+    assert count * 2 <= memory["weights_bytes"] < count * 2.2  # 16 rows side by side, the last ones filled up
     assert memory["kv_bytes"] == memory["kv_bytes_per_token"] * memory["context"]
     full = phid_json("inspect", "-m", TINY, "--json", "--full")
     assert len(full["metadata"]["tokenizer.ggml.tokens"]) == out["vocab"]
@@ -552,6 +553,9 @@ def test_quantize(tmp_path):
         assert report["path"] == str(out) and report["converted"] > 0
         assert report["bytes_written"] < report["bytes_read"]
         assert phid("run", "-m", out, "--chat", PROMPT[0]["content"]) == ANSWER + "\n"
+    inspected = phid_json("inspect", "-m", tmp_path / "iq2_xxs.gguf", "--json")
+    matrices = [t["bytes"] for t in inspected["tensors"] if t["type"] == "IQ2_XXS"]
+    assert inspected["memory"]["weights_bytes"] > 1.6 * sum(matrices)  # 3.38 bits a weight in memory, 2.06 in the file
     assert "unknown target type" in phid("quantize", TINY, tmp_path / "x.gguf", "q9", code=2)
     assert "the same file" in phid("quantize", TINY, TINY, "q8_0", code=2)
     assert phid("quantize", tmp_path / "none.gguf", tmp_path / "x.gguf", "q8_0", code=1)

@@ -88,6 +88,14 @@ static enum phid_status cpu_open(const struct backend_options *options, struct b
     return PHID_OK;
 }
 
+static enum phid_status weight_bytes(const struct block_model *model, size_t *ret_bytes,
+                                     struct phid_error *err)
+{
+    const struct cpu_load load = {
+        .model = model, .last = model->n_layers, .embedding = true, .head = true};
+    return cpu_weights_bytes(&load, ret_bytes, err);
+}
+
 static enum phid_status cpu_load(struct backend *b, const struct block_model *model, size_t first,
                                  size_t last, bool embedding, bool head,
                                  void (*release)(void *user, const struct block_matrix *matrix),
@@ -242,6 +250,7 @@ const struct backend_api *backend_cpu(void)
         .probe = probe,
         .open = cpu_open,
         .close = cpu_close,
+        .weight_bytes = weight_bytes,
         .load = cpu_load,
         .load_more = load_more,
         .kv_create = kv_create,

@@ -319,18 +319,35 @@ static struct cpu_loading *loading_new(const struct plan *plan, const struct cpu
     return l;
 }
 
+/* Counts what the load will take; *w has its layers afterwards, also after an error. */
+static enum phid_status count_all(struct plan *p, struct cpu_weights *w, struct phid_error *err)
+{
+    *w = (struct cpu_weights){.layer_count = p->load->last - p->load->first};
+    w->layers = calloc(w->layer_count + 1, sizeof(*w->layers));
+    if (w->layers == NULL) {
+        return phid_fail(err, PHID_ERR_MEMORY, "no memory for %zu layers", w->layer_count);
+    }
+    return plan_all(p, w, err);
+}
+
+enum phid_status cpu_weights_bytes(const struct cpu_load *load, size_t *ret_bytes,
+                                   struct phid_error *err)
+{
+    struct cpu_weights w;
+    struct plan plan = {.load = load};
+    enum phid_status status = count_all(&plan, &w, err);
+    if (status == PHID_OK) {
+        *ret_bytes = plan.layout.used;
+    }
+    cpu_weights_close(&w);
+    return status;
+}
+
 enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *load,
                                   struct pool *pool, struct phid_error *err)
 {
-    *w = (struct cpu_weights){.layer_count = load->last - load->first};
     struct plan plan = {.load = load};
-    if (w->layer_count != 0) {
-        w->layers = calloc(w->layer_count, sizeof(*w->layers));
-        if (w->layers == NULL) {
-            return phid_fail(err, PHID_ERR_MEMORY, "no memory for %zu layers", w->layer_count);
-        }
-    }
-    enum phid_status status = plan_all(&plan, w, err);
+    enum phid_status status = count_all(&plan, w, err);
     if (status == PHID_OK) {
         status = cpu_memory_open(plan.layout.used, "weights", load->huge_pages, &w->memory, err);
     }

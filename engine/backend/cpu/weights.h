@@ -62,6 +62,11 @@ struct cpu_load {
     bool huge_pages;
 };
 
+/* Bytes of memory a load takes. Reads no weights; of `load` only model, first, last, embedding,
+ * head and exact count. */
+enum phid_status cpu_weights_bytes(const struct cpu_load *load, size_t *ret_bytes,
+                                   struct phid_error *err);
+
 /* A lazy load takes memory and nothing else; cpu_weights_need and cpu_weights_next do the rest. */
 enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *load,
                                   struct pool *pool, struct phid_error *err);

@@ -597,6 +597,37 @@ static void test_backend_out_of_memory(void **state)
     model_fixture_fini(&model);
 }
 
+/* What is reckoned beforehand is what a load takes, in every type a matrix can have. */
+static void test_backend_weight_bytes(void **state)
+{
+    (void)state;
+    const struct backend_api *api = backend_cpu();
+    struct model_shape shape = wide;
+    for (size_t i = 0; quant_format_at(i) != NULL; i++) {
+        struct model_fixture model;
+        struct phid_error err;
+        struct backend *b;
+        struct backend_costs costs;
+        size_t reckoned;
+        shape.type = quant_format_at(i)->type;
+        shape.tied = i % 2 == 0;
+        model_fixture_init(&model, &shape, 1);
+        assert_int_equal(api->weight_bytes(&model.model, &reckoned, &err), PHID_OK);
+        struct backend_options options = {.threads = 1, .max_rows = 1};
+        assert_int_equal(api->open(&options, &b, &err), PHID_OK);
+        assert_int_equal(api->load(b, &model.model, 0, shape.layers, true, true, NULL, NULL, &err),
+                         PHID_OK);
+        api->costs(b, &costs);
+        size_t norms = (2 * shape.layers + 1) * shape.embd * sizeof(float);
+        size_t embedding =
+            shape.tied ? 0 : costs.head_weight_bytes; /* of the head's shape and type */
+        assert_int_equal(reckoned,
+                         costs.layer_weight_bytes + costs.head_weight_bytes + embedding + norms);
+        api->close(b);
+        model_fixture_fini(&model);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -611,6 +642,7 @@ int main(void)
         cmocka_unit_test(test_backend_kv_copy),
         cmocka_unit_test(test_backend_rejects),
         cmocka_unit_test(test_backend_out_of_memory),
+        cmocka_unit_test(test_backend_weight_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
