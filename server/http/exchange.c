@@ -6,6 +6,7 @@
 #include "engine/base/clock.h"
 #include "server/api/stream.h"
 #include "server/http/conn.h"
+#include "server/http/delivery.h"
 #include "server/http/feed.h"
 #include "server/http/gate.h"
 #include "server/http/record.h"
@@ -157,141 +158,6 @@ static void hand_back(struct exchange *x)
     }
 }
 
-/* ----------------------------------------------------------------- replies */
-
-static void add_common_headers(struct exchange *x)
-{
-    reply_header(&x->reply, "x-request-id", str_of(x->id));
-    reply_header(&x->reply, "openai-version", STR("2020-10-01"));
-    if (x->reply.status != 204) {
-        cors_add_headers(&x->io->cors, &x->conn->head, &x->reply);
-    }
-    if (io_refuses(x->io) || x->prompt_reply) {
-        reply_header(&x->reply, "Connection", STR("close"));
-    }
-}
-
-static enum MHD_Result queue(struct exchange *x, struct MHD_Response *response)
-{
-    enum MHD_Result result = response != NULL && !x->reply.failed ? MHD_YES : MHD_NO;
-    for (size_t i = 0; i < x->reply.header_count && result == MHD_YES; i++) {
-        result =
-            MHD_add_response_header(response, x->reply.headers[i].name, x->reply.headers[i].value);
-    }
-    if (result == MHD_YES) {
-        x->status_sent = x->reply.status;
-        result = MHD_queue_response(x->mhd, x->reply.status, response);
-    }
-    if (response != NULL) {
-        MHD_destroy_response(response);
-    }
-    return result;
-}
-
-static enum MHD_Result send_reply(struct exchange *x)
-{
-    char elapsed[24];
-    char *body = NULL;
-    size_t size = 0;
-    if (x->reply.body.failed) {
-        struct api_error error;
-        api_fail(&error, API_OVERLOADED, NULL, "The server is out of memory for this answer.");
-        reply_error(&x->reply, &error);
-    }
-    x->stage = EXCHANGE_REPLYING;
-    add_common_headers(x);
-    int digits = snprintf(elapsed, sizeof elapsed, "%llu",
-                          (unsigned long long)(x->io->now_ms - x->started_ms));
-    reply_header(&x->reply, "openai-processing-ms", (struct str){elapsed, (size_t)digits});
-    if (buf_take(&x->reply.body, &body, &size, NULL) != PHID_OK) {
-        return MHD_NO;
-    }
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(size, body, MHD_RESPMEM_MUST_FREE);
-    if (response == NULL) {
-        free(body);
-    }
-    return queue(x, response);
-}
-
-static enum MHD_Result send_json(struct exchange *x)
-{
-    reply_header(&x->reply, "Content-Type", STR("application/json"));
-    return send_reply(x);
-}
-
-static enum MHD_Result send_error(struct exchange *x, const struct api_error *error)
-{
-    x->fault = error->fault;
-    reply_error(&x->reply, error);
-    if (error->fault == API_WRONG_METHOD) {
-        reply_header(&x->reply, "Allow", str_of(x->route.allow));
-    }
-    return send_reply(x);
-}
-
-/* ----------------------------------------------------------------- streams */
-
-/* A client that wants to close, and one that cannot be told where a body ends. */
-static bool closes_after(const struct exchange *x)
-{
-    return !x->conn->head.keep_alive || x->conn->head.version_1_0;
-}
-
-static void open_stream(struct exchange *x)
-{
-    x->stage = EXCHANGE_STREAMING;
-    x->status_sent = x->reply.status = 200;
-    add_common_headers(x);
-    if (closes_after(x) && !io_refuses(x->io)) {
-        reply_header(&x->reply, "Connection", STR("close"));
-    }
-    reply_header(&x->reply, "Content-Type", STR("text/event-stream; charset=utf-8"));
-    reply_header(&x->reply, "Cache-Control", STR("no-cache"));
-    reply_header(&x->reply, "X-Accel-Buffering", STR("no"));
-    x->conn->answered = x->conn->muted = true;
-    x->fresh = true;
-    if (feed_open(x, &x->conn->to_client)) {
-        conn_touch(x->conn);
-    } else {
-        conn_close(x->conn);
-    }
-}
-
-bool exchange_feed(struct exchange *x, struct buf *out)
-{
-    size_t before = out->size;
-    if (x->stage != EXCHANGE_STREAMING ||
-        (!x->fresh && !x->ping_due && x->generation->out.size == 0 && !x->generation->done)) {
-        return false;
-    }
-    if (feed_write(x, out)) {
-        x->stage = EXCHANGE_REPLYING;
-        x->streamed = true;
-        resume(x);
-    }
-    return out->size > before;
-}
-
-/* The client has its stream; libmicrohttpd gets to end its request with an answer too. */
-static enum MHD_Result send_nothing(struct exchange *x)
-{
-    static char nothing[1];
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
-    enum MHD_Result result = response != NULL ? MHD_YES : MHD_NO;
-    if (result == MHD_YES && (closes_after(x) || io_refuses(x->io))) {
-        result = MHD_add_response_header(response, "Connection", "close");
-    }
-    if (result == MHD_YES) {
-        result = MHD_queue_response(x->mhd, x->reply.status, response);
-    }
-    if (response != NULL) {
-        MHD_destroy_response(response);
-    }
-    return result;
-}
-
 /* ---------------------------------------------------------------- the head */
 
 static bool generates(const struct exchange *x)
@@ -414,7 +280,7 @@ static void take_prepared(struct exchange *x)
                  ending_message(x->ended));
         release_generation(x);
     } else if (x->generation->settings.stream) {
-        open_stream(x);
+        delivery_open_stream(x);
         return;
     } else {
         x->stage = EXCHANGE_GENERATING;
@@ -463,13 +329,13 @@ static enum MHD_Result send_generated(struct exchange *x)
 {
     struct generation *g = x->generation;
     if (g == NULL) {
-        return send_error(x, &x->error);
+        return delivery_send_error(x, &x->error);
     }
     if (g->error.fault != API_OK) {
-        return send_error(x, &g->error);
+        return delivery_send_error(x, &g->error);
     }
     generation_write_reply(g, &x->reply.body);
-    return send_json(x);
+    return delivery_send_json(x);
 }
 
 /* ---------------------------------------------------------------- dispatch */
@@ -481,10 +347,10 @@ static enum MHD_Result dispatch(struct exchange *x)
     struct api_error error;
     if (is_options(x)) {
         cors_preflight(&x->io->cors, &x->conn->head, &x->reply);
-        return send_reply(x);
+        return delivery_send(x);
     }
     if (x->refusal.fault != API_OK) {
-        return send_error(x, &x->refusal);
+        return delivery_send_error(x, &x->refusal);
     }
     switch (x->route.id) {
     case ROUTE_ROOT:
@@ -492,19 +358,19 @@ static enum MHD_Result dispatch(struct exchange *x)
         break;
     case ROUTE_HEALTH:
         watch_health(x->io, &x->reply);
-        return send_reply(x);
+        return delivery_send(x);
     case ROUTE_READY:
         watch_ready(x->io, &x->reply);
-        return send_reply(x);
+        return delivery_send(x);
     case ROUTE_METRICS:
         watch_metrics(x->io, &x->reply);
-        return send_reply(x);
+        return delivery_send(x);
     case ROUTE_MODELS:
         api_write_models(api, out);
         break;
     case ROUTE_MODEL:
         if (api_write_model(api, buf_view(&x->route.model), out, &error) != API_OK) {
-            return send_error(x, &error);
+            return delivery_send_error(x, &error);
         }
         break;
     case ROUTE_COMPLETIONS:
@@ -513,7 +379,7 @@ static enum MHD_Result dispatch(struct exchange *x)
     case ROUTE_NONE:
         break; /* answered above, as a refusal */
     }
-    return send_json(x);
+    return delivery_send_json(x);
 }
 
 enum MHD_Result exchange_on_request(void *cls, struct MHD_Connection *mhd, const char *url,
@@ -530,7 +396,7 @@ enum MHD_Result exchange_on_request(void *cls, struct MHD_Connection *mhd, const
             return MHD_NO;
         }
         *exchange = x;
-        return begin(x) ? send_error(x, &x->refusal) : MHD_YES;
+        return begin(x) ? delivery_send_error(x, &x->refusal) : MHD_YES;
     }
     if (*size > 0) {
         take_body(x, data, *size);
@@ -545,7 +411,7 @@ enum MHD_Result exchange_on_request(void *cls, struct MHD_Connection *mhd, const
         return dispatch(x);
     case EXCHANGE_GENERATING:
     case EXCHANGE_REPLYING:
-        return x->streamed ? send_nothing(x) : send_generated(x);
+        return x->streamed ? delivery_send_nothing(x) : send_generated(x);
     case EXCHANGE_PREPARING:
     case EXCHANGE_STREAMING:
         break;
@@ -570,6 +436,21 @@ void exchange_abandon(struct exchange *x)
         }
         resume(x);
     }
+}
+
+bool exchange_feed(struct exchange *x, struct buf *out)
+{
+    size_t before = out->size;
+    if (x->stage != EXCHANGE_STREAMING ||
+        (!x->fresh && !x->ping_due && x->generation->out.size == 0 && !x->generation->done)) {
+        return false;
+    }
+    if (feed_write(x, out)) {
+        x->stage = EXCHANGE_REPLYING;
+        x->streamed = true;
+        resume(x);
+    }
+    return out->size > before;
 }
 
 void exchange_end(struct exchange *x, enum api_fault fault)
