@@ -8,7 +8,7 @@
 typedef float float4 __attribute__((vector_size(16)));
 typedef int32_t int4 __attribute__((vector_size(16)));
 
-enum { LANES = 4, BLOCK = 256 };
+enum { LANES = 4, SIDE = 4, BLOCK = 256 };
 
 static inline float4 load4(const float *p)
 {
@@ -51,24 +51,35 @@ struct softmax_scan softmax_scan(const float *logits, size_t n)
 }
 
 /* exp(x) for x <= 0: 2^k * e^r with |r| <= ln(2)/2 and the series of e^r to the 7th power, whose
- * remainder is below 6e-9. Below -87 the result would leave the normal range; it is 0. */
-static inline float4 exp4(float4 x)
+ * remainder is below 6e-9. Below -87 the result would leave the normal range; it is 0. Several
+ * vectors side by side: each operation of one waits for the one before. */
+static inline void exp4s(float4 x[SIDE])
 {
-    int4 alive = x >= splat4(-87.0f);
-    x = select4(alive, x, splat4(-87.0f));
-    int4 k = __builtin_convertvector(x * 1.44269504f - 0.5f, int4);
-    float4 kf = __builtin_convertvector(k, float4);
+    static const float series[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f};
+    int4 alive[SIDE], k[SIDE];
+    float4 r[SIDE], e[SIDE];
+    for (int v = 0; v < SIDE; v++) {
+        alive[v] = x[v] >= splat4(-87.0f);
+        x[v] = select4(alive[v], x[v], splat4(-87.0f));
+        k[v] = __builtin_convertvector(x[v] * 1.44269504f - 0.5f, int4);
+    }
     /* ln(2) in two parts, the first short enough for k * part to be exact. */
-    float4 r = x - kf * 0.693359375f;
-    r = r + kf * 2.12194440e-4f;
-    float4 e = r * (1.0f / 5040) + (1.0f / 720);
-    e = e * r + (1.0f / 120);
-    e = e * r + (1.0f / 24);
-    e = e * r + (1.0f / 6);
-    e = e * r + 0.5f;
-    e = e * r * r + r + 1.0f;
-    e = (float4)((int4)e + (k << 23));
-    return (float4)((int4)e & alive);
+    for (int v = 0; v < SIDE; v++) {
+        float4 kf = __builtin_convertvector(k[v], float4);
+        r[v] = x[v] - kf * 0.693359375f;
+        r[v] = r[v] + kf * 2.12194440e-4f;
+        e[v] = splat4(1.0f / 5040);
+    }
+    for (int i = 0; i < 5; i++) {
+        for (int v = 0; v < SIDE; v++) {
+            e[v] = e[v] * r[v] + series[i];
+        }
+    }
+    for (int v = 0; v < SIDE; v++) {
+        e[v] = e[v] * r[v] * r[v] + r[v] + 1.0f;
+        e[v] = (float4)((int4)e[v] + (k[v] << 23));
+        x[v] = (float4)((int4)e[v] & alive[v]);
+    }
 }
 
 static double weights_of_infinity(const float *logits, size_t n, float *weights)
@@ -82,6 +93,17 @@ static double weights_of_infinity(const float *logits, size_t n, float *weights)
         }
     }
     return sum;
+}
+
+/* SIDE * LANES weights. */
+static inline void weigh(const float *logits, float max, float inverse_temperature, float *weights)
+{
+    float4 x[SIDE];
+    for (size_t v = 0; v < SIDE; v++) {
+        x[v] = (load4(logits + v * LANES) - max) * inverse_temperature;
+    }
+    exp4s(x);
+    memcpy(weights, x, sizeof(x));
 }
 
 /* One block's sum, in f64 lanes: the order of additions is fixed, and still several go on at once.
@@ -111,13 +133,17 @@ double softmax_weights(const float *logits, size_t n, float max, float inverse_t
     for (size_t start = 0; start < n; start += BLOCK) {
         size_t count = n - start < BLOCK ? n - start : BLOCK;
         float block[BLOCK];
-        memcpy(block, logits + start, count * sizeof(float));
-        for (size_t i = count; i % LANES != 0; i++) {
-            block[i] = -INFINITY;
+        size_t i = 0;
+        for (; i + SIDE * LANES <= count; i += SIDE * LANES) {
+            weigh(logits + start + i, max, inverse_temperature, block + i);
         }
-        for (size_t i = 0; i < count; i += LANES) {
-            float4 w = exp4((load4(block + i) - max) * inverse_temperature);
-            memcpy(block + i, &w, sizeof(w));
+        if (i < count) {
+            float rest[SIDE * LANES];
+            for (size_t k = 0; k < SIDE * LANES; k++) {
+                rest[k] = max;
+            }
+            memcpy(rest, logits + start + i, (count - i) * sizeof(float));
+            weigh(rest, max, inverse_temperature, block + i);
         }
         sum += block_sum(block, count);
         if (weights != NULL) {
