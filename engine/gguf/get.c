@@ -53,23 +53,6 @@ static bool integer_read(enum gguf_type type, const unsigned char *data, struct 
     }
 }
 
-static size_t integer_bytes(enum gguf_type type)
-{
-    switch (type) {
-    case GGUF_U8:
-    case GGUF_I8:
-        return 1;
-    case GGUF_U16:
-    case GGUF_I16:
-        return 2;
-    case GGUF_U32:
-    case GGUF_I32:
-        return 4;
-    default:
-        return 8;
-    }
-}
-
 static bool integer_fits(struct integer x, int64_t min, uint64_t max)
 {
     return x.negative ? (int64_t)x.magnitude >= min : x.magnitude <= max;
@@ -285,7 +268,7 @@ enum phid_status gguf_get_i32s(const struct gguf_file *file, const char *key, in
         return status;
     }
     int32_t *items = memory;
-    size_t step = integer_bytes(entry->element_type);
+    size_t step = gguf_type_bytes(entry->element_type);
     for (size_t i = 0; i < entry->count; i++) {
         integer_read(entry->element_type, entry->data + i * step, &x);
         if (!integer_fits(x, INT32_MIN, INT32_MAX)) {

@@ -122,4 +122,7 @@ bool gguf_read(const struct gguf_file *file, const void *data, size_t size, void
 
 const char *gguf_type_name(enum gguf_type type);
 
+/* Of one value; 0 for strings, arrays and numbers that are no type. */
+size_t gguf_type_bytes(uint32_t type);
+
 #endif

@@ -12,30 +12,6 @@
  * of one byte; a name of one byte, n_dims (4), one dimension (8), type (4), offset (8). */
 enum { MIN_ENTRY_BYTES = 14, MIN_TENSOR_BYTES = 33, MAGIC_BYTES = 4, COUNTS_OFFSET = 8 };
 
-/* Bytes of a value of a fixed-size type; 0 for strings, arrays and numbers that are no type. */
-static uint64_t scalar_bytes(uint32_t type)
-{
-    switch (type) {
-    case GGUF_U8:
-    case GGUF_I8:
-    case GGUF_BOOL:
-        return 1;
-    case GGUF_U16:
-    case GGUF_I16:
-        return 2;
-    case GGUF_U32:
-    case GGUF_I32:
-    case GGUF_F32:
-        return 4;
-    case GGUF_U64:
-    case GGUF_I64:
-    case GGUF_F64:
-        return 8;
-    default:
-        return 0;
-    }
-}
-
 static enum phid_status fail_truncated(const struct cursor *c, struct str key,
                                        struct phid_error *err)
 {
@@ -164,7 +140,7 @@ static enum phid_status read_array(struct cursor *c, struct gguf_entry *entry,
         return gguf_fail(err, PHID_ERR_UNSUPPORTED, "key", entry->key, start,
                          "an array of arrays is not supported");
     }
-    uint64_t least = type == GGUF_STRING ? sizeof(uint64_t) : scalar_bytes(type);
+    uint64_t least = type == GGUF_STRING ? sizeof(uint64_t) : gguf_type_bytes(type);
     if (least == 0) {
         return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, start,
                          "unknown type %" PRIu32 " of array elements", type);
@@ -223,7 +199,7 @@ static enum phid_status read_entry(struct cursor *c, struct gguf_entry *entry, s
     if (type == GGUF_ARRAY) {
         return read_array(c, entry, err);
     }
-    entry->size_bytes = scalar_bytes(type);
+    entry->size_bytes = gguf_type_bytes(type);
     if (entry->size_bytes == 0) {
         return gguf_fail(err, PHID_ERR_FORMAT, "key", entry->key, type_offset,
                          "unknown value type %" PRIu32, type);

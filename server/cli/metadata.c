@@ -9,31 +9,6 @@
 
 #define FIRST_SHOWN 8
 
-static size_t type_bytes(enum gguf_type type)
-{
-    switch (type) {
-    case GGUF_U8:
-    case GGUF_I8:
-    case GGUF_BOOL:
-        return 1;
-    case GGUF_U16:
-    case GGUF_I16:
-        return 2;
-    case GGUF_U32:
-    case GGUF_I32:
-    case GGUF_F32:
-        return 4;
-    case GGUF_U64:
-    case GGUF_I64:
-    case GGUF_F64:
-        return 8;
-    case GGUF_STRING:
-    case GGUF_ARRAY:
-        break;
-    }
-    return 0;
-}
-
 static void put_float(double value, int digits, struct buf *out)
 {
     if (isfinite(value)) {
@@ -47,7 +22,7 @@ static void put_float(double value, int digits, struct buf *out)
 static void put_number(enum gguf_type type, const unsigned char *data, struct buf *out)
 {
     uint64_t bits = 0;
-    size_t bytes = type_bytes(type);
+    size_t bytes = gguf_type_bytes(type);
     memcpy(&bits, data, bytes);
     /* Moves the sign to bit 63 and back. */
     int64_t extended =
@@ -119,7 +94,7 @@ static enum phid_status put_array(const struct gguf_file *file, const struct ggu
                              : phid_fail(err, PHID_ERR_MEMORY, "out of memory");
         free(key);
     } else {
-        size_t bytes = type_bytes(entry->element_type);
+        size_t bytes = gguf_type_bytes(entry->element_type);
         for (size_t i = 0; i < shown && i < entry->count; i++) {
             buf_append_c(out, i > 0 ? "," : "");
             put_number(entry->element_type, entry->data + i * bytes, out);
