@@ -1,8 +1,10 @@
 /* One client connection: bytes from the client are checked here before libmicrohttpd sees anything
  * of them.
  *
- *   HEAD: collect and parse a head    BODY: check and forward a body    WAIT: the answer is being
- * made LINGER: all is said, wait for the client to close
+ *   HEAD    collect and parse a head
+ *   BODY    check and forward a body
+ *   WAIT    the answer is being made
+ *   LINGER  all is said, wait for the client to close
  *
  * One request at a time is inside libmicrohttpd; pipelined ones wait in `in`. The head that goes on
  * is written anew from the parsed one, and a chunked body is chunked anew, so nothing ambiguous can

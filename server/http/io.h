@@ -5,8 +5,7 @@
  * exchange over by io_wake (a lock-free list and an eventfd). Nothing here may block or parse a
  * body.
  *
- *   client socket -- conn.c: head and framing checked --> socketpair --> libmicrohttpd -->
- * exchange.c
+ *   client socket -- conn.c checks --> socketpair --> libmicrohttpd --> exchange.c
  *
  * libmicrohttpd runs without a thread of its own inside this loop and only ever sees request heads
  * that conn.c has written itself. */

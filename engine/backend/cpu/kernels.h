@@ -195,6 +195,15 @@ struct cpu_kernels {
     void (*read_all)(const unsigned char *data, size_t bytes);
 };
 
+/* The functions of a table whose file has them under these names. */
+#define CPU_KERNELS_FUNCTIONS                                                                      \
+    .quantize = quantize, .multiply = multiply, .open_panel = open_panel,                          \
+    .multiply_panels = multiply_panels, .multiply_lanes = multiply_lanes,                          \
+    .attend_page_f16 = attend_page_f16, .attend_page_f32 = attend_page_f32,                        \
+    .attend_page_s8 = attend_page_s8, .attend_merge = attend_merge, .to_s8 = to_s8,                \
+    .to_s16 = to_s16, .norm = norm, .silu_mul = silu_mul, .add = add, .to_f16 = to_f16,            \
+    .spin_int8 = spin_int8, .spin_f32 = spin_f32, .read_all = read_all
+
 extern const unsigned char cpu_peak_bytes[64]; /* something to multiply */
 
 /* 1.5 * 2^23 and its bits: from there whole numbers of up to 22 bits are added to the bits of a

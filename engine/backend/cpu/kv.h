@@ -1,15 +1,19 @@
 /* Keys and values of past tokens: pages of BACKEND_PAGE_TOKENS tokens of all loaded layers.
  *
  * A page holds for every layer and key/value head one block: first the keys, then the values.
- * Elements are f16 or f32: keys    [page tokens / 16][head_dim][16 tokens]   one vector = the same
- * dimension of 16 keys, so that a query's 16 scores need no sum across lanes, whatever the head
- * size values  [page tokens][head_dim rounded up to 16]  one vector = 16 dimensions of one token;
- * the padding is zero or int8, two of them for each 16-bit element of a dot product: keys    [page
- * tokens / 16][head_dim / 2, rounded up][16 tokens][2 dimensions]   an odd dimension's partner is
- * zero values  [page tokens / 2][head_dim rounded up to 16][2 tokens]                  the padding
- * is zero scales  [page tokens] f32 of the keys, then [page tokens] f32 of the values: one for each
- * token and head Keys and values of int8 are stored turned, see cpu_kv_turn. Owned by the backend;
- * step thread and its pool. */
+ * Elements are f16 or f32:
+ *   keys    [page tokens / 16][head_dim][16 tokens]  a vector is the same dimension of 16 keys, so
+ *                                                    that a query's 16 scores need no sum across
+ *                                                    lanes, whatever the head size
+ *   values  [page tokens][head_dim to 16]            a vector is 16 dimensions of one token
+ * or int8, two of them for each 16-bit element of a dot product:
+ *   keys    [page tokens / 16][head_dim / 2, rounded up][16 tokens][2 dimensions]
+ *   values  [page tokens / 2][head_dim to 16][2 tokens]
+ *   scales  [page tokens] f32 of the keys, then as many of the values: for each token and head
+ *
+ * "head_dim to 16" is rounded up to a multiple of 16; padding, and an odd dimension's partner, is
+ * zero. Keys and values of int8 are stored turned, see cpu_kv_turn. Owned by the backend; step
+ * thread and its pool. */
 #ifndef PHID_BACKEND_CPU_KV_H
 #define PHID_BACKEND_CPU_KV_H
 
