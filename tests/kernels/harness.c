@@ -119,6 +119,7 @@ struct r16_matrix random_matrix(struct harness *h, enum r16_kind kind, size_t ro
                     unit[i] = (unsigned char)(115 + unit[i] % 10);
                 }
                 unit[rng_below(&h->rng, R16_ROWS)] = (unsigned char)rng_below(&h->rng, 3);
+                unit[rng_below(&h->rng, R16_ROWS)] = R16_E_MAX;
             }
             size_t halves = many ? header / 2 : 2 * R16_ROWS;
             halves = r16_types[kind].scales == R16_SCALES_E ? 0 : halves;

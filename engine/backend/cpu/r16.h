@@ -4,16 +4,17 @@
  * the activations broadcast from memory: no shuffle, no sum across lanes. Rows are padded to a
  * multiple of 16 with zeros.
  *
- *   matrix   row groups of 16 rows, one after the other: whoever multiplies a range of rows reads
- * one stream group    units of up to 8 blocks (256 columns; the last one of a group may have fewer)
- *   unit     a header with the scales of its blocks, then the codes of its blocks; all 64-byte
- * aligned block    32 columns: planes of 64-byte vectors. In a vector, byte 4 * lane + j belongs to
- * row `lane` and to column 4 * g + j of the block, where g (0..7) is the step: 4-bit plane  4
- * vectors: vector i holds step i in its low and step i + 4 in its high halves 2-bit plane  2
- * vectors: vector i holds steps 4 i .. 4 i + 3, lowest bits first 1-bit plane  1 vector: bit g
- * belongs to step g 8-bit plane  8 vectors, one a step Types of 3, 5 and 6 bits have a plane of low
- * bits and, after it, a plane of the bits above. header   by R16_SCALES_*, see below; arrays in the
- * order given, [.. ][16 rows]
+ *   matrix  row groups of 16 rows, one after the other: who multiplies some rows reads one stream
+ *   group   units of up to 8 blocks (256 columns; the last one of a group may have fewer)
+ *   unit    a header with the scales of its blocks, then their codes; all 64-byte aligned
+ *   header  by R16_SCALES_*, see below; arrays in the order given, [..][16 rows]
+ *   block   32 columns: planes of 64-byte vectors. In a vector, byte 4 * lane + j belongs to row
+ *           `lane` and to column 4 * g + j of the block, where g (0..7) is the step:
+ *             4-bit plane  4 vectors: i holds step i in its low, step i + 4 in its high halves
+ *             2-bit plane  2 vectors: i holds steps 4 i .. 4 i + 3, lowest bits first
+ *             1-bit plane  1 vector: bit g belongs to step g
+ *             8-bit plane  8 vectors, one a step
+ *           Types of 3, 5 and 6 bits have a plane of low bits, then one of the bits above.
  *
  * The size is that of the file's blocks, within 3 % (6 % for Q3_K), because sub-scales of 6 bits
  * take a byte. Types whose file has an index for 4 or 8 weights (IQ1, IQ2, IQ3) or five digits of
@@ -58,20 +59,19 @@ enum r16_kind {
 
 /* f16 unless another type is given. A weight is scale * value + bias. */
 enum r16_scales {
-    R16_SCALES_D,   /* d[blocks]                                    scale d */
-    R16_SCALES_DM,  /* d[blocks], m[blocks]                         scale d, bias m */
-    R16_SCALES_DS,  /* d, s8 s[blocks]                              scale d * s */
-    R16_SCALES_DSM, /* d, dmin, u8 s[blocks], u8 m[blocks]          scale d * s, bias -(dmin * m) */
-    R16_SCALES_DH, /* d, s8 s[2 * blocks]                          as DS for each half of a block */
-    R16_SCALES_DHM, /* d, dmin, u8 (s | m << 4)[2 * blocks]         as DSM for each half of a block
-                     */
-    R16_SCALES_DO,  /* d, u8 (s | s' << 4)[blocks]      scales d * (2 s + 1), d * (2 s' + 1) of the
-                       halves  of a block */
-    R16_SCALES_DP,  /* d, u8 (s | m << 4)[blocks]       scale d * s, bias -(d * s * m / 8) */
-    R16_SCALES_U,   /* d                                scale d */
-    R16_SCALES_E,   /* u8 e[blocks]                     scale 2^(e - 128); kernels may overflow from
-                       2^104 on */
+    R16_SCALES_D,   /* d[blocks]                              scale d */
+    R16_SCALES_DM,  /* d[blocks], m[blocks]                   scale d, bias m */
+    R16_SCALES_DS,  /* d, s8 s[blocks]                        scale d * s */
+    R16_SCALES_DSM, /* d, dmin, u8 s[blocks], u8 m[blocks]    scale d * s, bias -(dmin * m) */
+    R16_SCALES_DH,  /* d, s8 s[2 * blocks]                    as DS, for each half of a block */
+    R16_SCALES_DHM, /* d, dmin, u8 (s | m << 4)[2 * blocks]   as DSM, for each half of a block */
+    R16_SCALES_DO,  /* d, u8 (s | s' << 4)[blocks]            halves: d * (2 s + 1), and s' */
+    R16_SCALES_DP,  /* d, u8 (s | m << 4)[blocks]             scale d * s, bias -(d * s * m / 8) */
+    R16_SCALES_U,   /* d                                      scale d */
+    R16_SCALES_E,   /* u8 e[blocks]                           scale 2^(e - 128), e <= R16_E_MAX */
 };
+
+#define R16_E_MAX 232 /* kernels multiply scales by CPU_FLOAT_BASE, which must stay a float */
 
 /* Tables of values, for codes of up to 4 bits. */
 enum r16_levels {
@@ -252,6 +252,9 @@ void r16_row(const struct r16_matrix *matrix, size_t row, float *dst);
 
 /* The kind a tensor type is packed to; false for types that are not (F32, F16, BF16). */
 bool r16_kind_of(uint32_t quant_type, enum r16_kind *ret);
+
+/* Whether kernels can take all of n weights, as the file has them: no scale is too large. */
+bool r16_fits(uint32_t quant_type, const unsigned char *src, size_t n);
 
 /* Packs one group of rows from rows of blocks of a type that has a kind, as a file has them. src:
  * the first row; `rows` (1..16) rows of row_bytes each, unaligned; the missing ones become zeros.

@@ -352,6 +352,18 @@ bool r16_kind_of(uint32_t quant_type, enum r16_kind *ret)
     return packer != NULL;
 }
 
+bool r16_fits(uint32_t quant_type, const unsigned char *src, size_t n)
+{
+    bool fits = true;
+    if (quant_type == QUANT_MXFP4) {
+        const struct block_mxfp4 *blocks = (const void *)src;
+        for (size_t i = 0; i < n / BLOCK_WEIGHTS; i++) {
+            fits &= blocks[i].e <= R16_E_MAX;
+        }
+    }
+    return fits;
+}
+
 /* One row's codes of a block into the planes; a word is a step's four codes. */
 static void place_codes(const struct r16_type *type, const uint8_t codes[R16_BLOCK], size_t lane,
                         unsigned char *block)

@@ -12,7 +12,7 @@
 struct move {
     const struct block_matrix *from;
     struct cpu_matrix *to;
-    atomic_bool not_finite, not_there;
+    atomic_bool not_usable, not_there;
     bool done;
 };
 
@@ -193,8 +193,9 @@ static void move_task(void *context, size_t task, size_t thread)
             return;
         }
         /* The int8 path would make ordinary numbers of NaN and infinite weights. */
-        if (!quant_weights_finite(to->format, src, rows * to->cols)) {
-            atomic_store_explicit(&move->not_finite, true, memory_order_relaxed);
+        if (!quant_weights_finite(to->format, src, rows * to->cols) ||
+            (to->order == CPU_ORDER_R16 && !r16_fits(to->format->type, src, rows * to->cols))) {
+            atomic_store_explicit(&move->not_usable, true, memory_order_relaxed);
         }
         switch (to->order) {
         case CPU_ORDER_FILE:
@@ -233,8 +234,9 @@ static enum phid_status move_one(struct cpu_loading *l, size_t index, struct poo
                          "tensor %s: the file has changed or was cut off since it was opened",
                          move->from->name);
     }
-    if (move->not_finite) {
-        return phid_fail(err, PHID_ERR_FORMAT, "tensor %s: a weight is not a finite number",
+    if (move->not_usable) {
+        return phid_fail(err, PHID_ERR_FORMAT,
+                         "tensor %s: a weight is not a finite number, or its scale is above 2^104",
                          move->from->name);
     }
     move->done = true;

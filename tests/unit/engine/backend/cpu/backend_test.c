@@ -11,6 +11,7 @@
 
 #include "engine/backend/backend.h"
 #include "engine/base/rng.h"
+#include "quant/format/block.h"
 #include "tests/unit/engine/backend/cpu/model_fixture.h"
 
 #define MAX_ROWS  80
@@ -597,6 +598,37 @@ static void test_backend_out_of_memory(void **state)
     model_fixture_fini(&model);
 }
 
+/* A scale of MXFP4 may be larger than what kernels can multiply by, up to the byte that stands for
+ * NaN; the exact path decodes it, as far as the weights are numbers. */
+static void test_backend_huge_scales(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned char e;
+        bool exact, fine;
+    } cases[] = {{232, false, true}, {233, false, false}, {255, false, false},
+                 {233, true, true},  {252, true, true},   {255, true, false}};
+    const struct backend_api *api = backend_cpu();
+    struct model_shape shape = wide;
+    shape.type = QUANT_MXFP4;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct model_fixture model;
+        struct phid_error err = {0};
+        struct backend *b;
+        model_fixture_init(&model, &shape, 1);
+        struct block_mxfp4 *block = (void *)(uintptr_t)model.layers[0].down.data;
+        block[37].e = cases[i].e;
+        struct backend_options options = {.threads = 1, .max_rows = 1, .exact = cases[i].exact};
+        assert_int_equal(api->open(&options, &b, &err), PHID_OK);
+        enum phid_status status =
+            api->load(b, &model.model, 0, shape.layers, true, true, NULL, NULL, &err);
+        assert_int_equal(status, cases[i].fine ? PHID_OK : PHID_ERR_FORMAT);
+        assert_true(cases[i].fine || strstr(err.message, "tensor down") != NULL);
+        api->close(b);
+        model_fixture_fini(&model);
+    }
+}
+
 /* What is reckoned beforehand is what a load takes, in every type a matrix can have. */
 static void test_backend_weight_bytes(void **state)
 {
@@ -642,6 +674,7 @@ int main(void)
         cmocka_unit_test(test_backend_kv_copy),
         cmocka_unit_test(test_backend_rejects),
         cmocka_unit_test(test_backend_out_of_memory),
+        cmocka_unit_test(test_backend_huge_scales),
         cmocka_unit_test(test_backend_weight_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
