@@ -144,8 +144,8 @@ struct phid_engine_options {
     bool small_pages;      /* do not ask the system for huge pages */
     const char *isa;       /* NULL or "auto"; a tier's name to force it */
     bool lazy_load;        /* phid_engine_new does not wait for the weights: they come when there is
-                            * nothing else to do, and at        the latest when a step needs them. The
-                            * model must        live as long. phid_engine_loaded */
+                            * nothing else to do, and at the latest when a step needs them. The model
+                            * must live as long. phid_engine_loaded */
     bool profile;          /* measure operations, for phid_engine_profile */
     bool exact;            /* the reference path (slow): f32 activations and KV, scalar kernels */
     void (*log)(void *user, const char *line); /* may be NULL; one event a line, key=value */

@@ -1,9 +1,8 @@
 /* Writes a GGUF file (version 3): metadata first, then the description of every tensor, then the
  * data in the same order.
  *
- *     gguf_writer_new -> gguf_writer_add_* -> gguf_writer_add_tensor -> gguf_writer_begin
- *                     -> gguf_writer_data (as often as wanted) -> gguf_writer_end ->
- * gguf_writer_free
+ *     gguf_writer_new -> gguf_writer_add_* -> gguf_writer_add_tensor -> gguf_writer_begin ->
+ *     gguf_writer_data (as often as wanted) -> gguf_writer_end -> gguf_writer_free
  *
  * The file appears under its name only when it is whole: until gguf_writer_end it has a temporary
  * name beside it, and gguf_writer_free removes that. Errors before gguf_writer_begin are remembered

@@ -141,21 +141,25 @@ struct cpu_kernels {
                            size_t y_stride);
 
     /* One page of keys and values (layouts: kv.h), whose first key has number first_key. For each
-     * query that sees any: score = fma over d ascending of q[d] * key[d], from 0 m = max(maximum,
-     * scores of visible keys); f = exp(maximum - m); total and sums *= f when m > maximum p =
-     * exp(score - m), 0 for keys not seen; total[key % 16] += p, keys ascending sums[d] = fma(p,
-     * value[d], sums[d]), keys ascending with the exp below. Keys from the largest end on may hold
-     * anything. */
+     * query that sees any, with the exp below and keys ascending:
+     *   score = fma over d ascending of q[d] * key[d], from 0
+     *   m = max(maximum, scores of visible keys)
+     *   f = exp(maximum - m); total and sums *= f when m > maximum
+     *   p = exp(score - m), 0 for keys not seen
+     *   total[key % 16] += p; sums[d] = fma(p, value[d], sums[d])
+     * Keys from the largest end on may hold anything. */
     void (*attend_page_f16)(struct attention_block *b, const void *keys, const void *values,
                             int32_t first_key);
     void (*attend_page_f32)(struct attention_block *b, const void *keys, const void *values,
                             int32_t first_key);
 
     /* The same over int8, with all products summed as integers. key_scale and value_scale:
-     * [CPU_PAGE_TOKENS]. score = (float)(sum of q code * key code) * (q scale * key scale) m, f and
-     * p as above; then w = p * value scale, n = the largest w of the page, 0 when that is below
-     * 2^-100 weight code = w * (32767 / n) rounded to nearest even sums[d] = fma((float)(sum of
-     * weight code * value code), n / 32767, sums[d]), once a page */
+     * [CPU_PAGE_TOKENS].
+     *   score = (float)(sum of q code * key code) * (q scale * key scale)
+     *   m, f and p as above
+     *   w = p * value scale; n = the largest w of the page, 0 when that is below 2^-100
+     *   weight code = w * (32767 / n) rounded to nearest even
+     *   sums[d] = fma((float)(sum of weight code * value code), n / 32767, sums[d]), once a page */
     void (*attend_page_s8)(struct attention_block *b, const struct attention_page_s8 *page,
                            int32_t first_key);
 
@@ -221,8 +225,10 @@ extern const struct cpu_kernels cpu_kernels_dotprod;
 extern const struct cpu_kernels cpu_kernels_i8mm;
 
 /* exp(x) of the kernels, relative error below 2e-7: 0 below -87, the value at 88 above it.
- *   n = x * log2(e) rounded to even; r = x - n * ln 2, subtracted in two parts by fma; the Taylor
- * polynomial of degree 7 by Horner's rule in fma; times 2^n by adding to the exponent bits. */
+ *   n = x * log2(e) rounded to even
+ *   r = x - n * ln 2, subtracted in two parts by fma
+ *   the Taylor polynomial of degree 7 by Horner's rule in fma
+ *   times 2^n by adding to the exponent bits */
 #define CPU_EXP_LOG2E  1.44269504f
 #define CPU_EXP_LN2_HI 0.693145752f   /* ln 2 with few enough bits that n times it is exact */
 #define CPU_EXP_LN2_LO 1.42860677e-6f /* the rest */
