@@ -60,6 +60,12 @@ static uint64_t times(uint64_t a, uint64_t b)
     return checked_mul_u64(a, b, &product) ? product : UINT64_MAX;
 }
 
+static uint64_t plus(uint64_t a, uint64_t b)
+{
+    uint64_t sum;
+    return checked_add_u64(a, b, &sum) ? sum : UINT64_MAX;
+}
+
 static const char *type_name(uint32_t type)
 {
     const char *name = quant_type_name(type);
@@ -220,7 +226,7 @@ static enum phid_status put_text(const struct facts *facts, bool tensors, struct
     cli_size_text(gguf_file_bytes(facts->file), file_size, sizeof(file_size));
     cli_size_text(facts->weight_bytes, weights, sizeof(weights));
     cli_size_text(kv_bytes, kv, sizeof(kv));
-    cli_size_text(facts->weight_bytes + kv_bytes, total, sizeof(total));
+    cli_size_text(plus(facts->weight_bytes, kv_bytes), total, sizeof(total));
     const char *template_name = template_of(facts);
     buf_append_c(out, "architecture ");
     cli_json_string(out, facts->architecture.data, facts->architecture.size);

@@ -210,6 +210,19 @@ def test_inspect_text():
     assert "token_embd.weight" not in text and "token_embd.weight" in phid("inspect", "-m", TINY, "--tensors")
 
 
+def test_inspect_sums_of_nonsense(tmp_path):
+    data = TINY.read_bytes()
+    for key in (b"phi3.block_count", b"phi3.attention.head_count_kv"):
+        at = data.index(key) + len(key) + 4  # behind the value's type
+        data = data[:at] + b"\xff\xff\xff\xff" + data[at + 4:]
+    path = tmp_path / "nonsense.gguf"
+    path.write_bytes(data)
+    text = phid("inspect", "-m", path)
+    assert re.search(r"^problem ", text, re.M)
+    total, kv = re.search(r"^memory +(.+?): weights .+?, keys and values (.+?) for", text, re.M).groups()
+    assert total == kv  # the largest number, not what is left when it overflows
+
+
 def test_inspect_vocabulary_file():
     out = phid_json("inspect", "-m", PHI3, "--json")
     assert out["vocab"] == 32064 and out["tensors"] == [] and out["parameters"] == 0
