@@ -278,6 +278,10 @@ static void add_metadata(struct build *b)
     add_u32(b, "vocab_size", s->vocab);
     add_f32(b, "attention.layer_norm_rms_epsilon", 1e-5f);
     add_f32(b, "rope.freq_base", 10000.0f);
+    if (strcmp(s->architecture, "phi3") == 0) {
+        /* Longer than any context, as in Phi-3.5's own files; ik_llama.cpp asks for it. */
+        add_u32(b, "attention.sliding_window", 2 * s->context);
+    }
     if (s->context > s->original_context) {
         double stretch = (double)s->context / s->original_context;
         add_u32(b, "rope.scaling.original_context_length", s->original_context);
