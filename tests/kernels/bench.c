@@ -95,7 +95,7 @@ static void bench_multiply(struct harness *h, const char *filter, enum r16_kind 
     struct multiply_bench b = {.k = h->kernels,
                                .m = random_matrix(h, kind, rows, cols, EXTREME_NONE)};
     struct tile_memory t;
-    tile_init(h, &t, tokens, cols, false);
+    tile_init(h, &t, kind, tokens, cols, false);
     b.tile = t.tile;
     b.y = guarded_new(rows * tokens * sizeof(float));
     struct timed timed = {run_multiply, &b, (double)(b.m.group_bytes * r16_groups(rows)),
@@ -114,7 +114,7 @@ static void bench_panels(struct harness *h, const char *filter, enum r16_kind ki
     char name[64];
     struct multiply_bench b = {.k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE)};
     struct tile_memory t;
-    tile_init(h, &t, k->tile_tokens, cols, false);
+    tile_init(h, &t, kind, k->tile_tokens, cols, false);
     b.tile = t.tile;
     b.panels = guarded_new(k->panel_groups * sizeof(*b.panels));
     b.y = guarded_new(rows * k->tile_tokens * sizeof(float));
@@ -179,7 +179,7 @@ static void bench_prompt(struct harness *h, const char *filter, enum r16_kind ki
     layout = (struct cpu_layout){.data = guarded_new(layout.used)};
     unsigned char *memory = layout.data;
     q8_place(&b.q8, &layout, 1, tokens, cols);
-    q8_start(&b.q8, k, tokens, cols, Q8_BLOCK_SUMS | Q8_HALF_SUMS);
+    q8_start(&b.q8, k, tokens, cols, Q8_ALL);
     float *x = guarded_new(cols * sizeof(float));
     random_floats(h, x, cols, 1.0f);
     for (size_t token = 0; token < tokens; token++) {
@@ -314,7 +314,7 @@ struct row_bench {
 static void run_quantize(void *context)
 {
     struct row_bench *b = context;
-    b->k->quantize(b->x, ROW, b->codes, b->scale, b->sums);
+    b->k->quantize(b->x, ROW, b->codes, b->scale, b->sums, NULL);
 }
 
 static void run_norm(void *context)

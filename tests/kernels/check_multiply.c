@@ -104,7 +104,7 @@ static void check_multiply_one(struct harness *h, enum r16_kind kind, size_t row
 {
     struct r16_matrix m = random_matrix(h, kind, rows, cols, extreme);
     struct tile_memory t;
-    tile_init(h, &t, tokens, cols, extreme != EXTREME_NONE);
+    tile_init(h, &t, kind, tokens, cols, extreme != EXTREME_NONE);
     size_t stride = rows + 3;
     size_t bytes = tokens * stride * sizeof(float);
     float *expected = guarded_new(bytes);
@@ -148,7 +148,7 @@ static void check_panels_one(struct harness *h, enum r16_kind kind, size_t group
     size_t rows = groups * R16_ROWS;
     struct r16_matrix m = random_matrix(h, kind, rows, cols, extreme);
     struct tile_memory t;
-    tile_init(h, &t, tokens, cols, extreme != EXTREME_NONE);
+    tile_init(h, &t, kind, tokens, cols, extreme != EXTREME_NONE);
     struct r16_panel *panels = guarded_new(groups * sizeof(*panels));
     float *expected = guarded_new(tokens * rows * sizeof(float));
     float *got = guarded_new(tokens * rows * sizeof(float));

@@ -9,6 +9,7 @@ static void check_quantize(struct harness *h, size_t n, float spread)
     int8_t *codes[2];
     float *scale[2];
     int32_t *sums[2];
+    float *left[2];
     random_floats(h, x, n, spread);
     memset(x, 0, n >= 64 ? 32 * sizeof(*x) : 0); /* a block of zeros */
     for (int i = 0; i < 2; i++) {
@@ -16,15 +17,18 @@ static void check_quantize(struct harness *h, size_t n, float spread)
         codes[i] = guarded_new(n);
         scale[i] = guarded_new(n / 32 * sizeof(float));
         sums[i] = guarded_new(n / 16 * sizeof(int32_t));
-        k->quantize(x, n, codes[i], scale[i], sums[i]);
+        left[i] = guarded_new(n * sizeof(float));
+        k->quantize(x, n, codes[i], scale[i], sums[i], left[i]);
     }
     bool same = memcmp(codes[0], codes[1], n) == 0 && same_floats(scale[0], scale[1], n / 32) &&
-                memcmp(sums[0], sums[1], n / 16 * sizeof(int32_t)) == 0;
+                memcmp(sums[0], sums[1], n / 16 * sizeof(int32_t)) == 0 &&
+                same_floats(left[0], left[1], n);
     bool clean = guarded_free(x);
     for (int i = 0; i < 2; i++) {
         clean = guarded_free(codes[i]) && clean;
         clean = guarded_free(scale[i]) && clean;
         clean = guarded_free(sums[i]) && clean;
+        clean = guarded_free(left[i]) && clean;
     }
     check(h, same && clean, "quantize n=%zu spread=%g", n, (double)spread);
 }

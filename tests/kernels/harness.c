@@ -145,7 +145,8 @@ void random_matrix_free(struct r16_matrix *m)
     guarded_free((void *)(uintptr_t)m->data);
 }
 
-void tile_init(struct harness *h, struct tile_memory *t, size_t tokens, size_t cols, bool extreme)
+void tile_init(struct harness *h, struct tile_memory *t, enum r16_kind kind, size_t tokens,
+               size_t cols, bool extreme)
 {
     struct cpu_kernels kernels = cpu_kernels_scalar;
     kernels.tile_tokens = tokens;
@@ -158,7 +159,7 @@ void tile_init(struct harness *h, struct tile_memory *t, size_t tokens, size_t c
     t->memory = guarded_new(layout.used);
     layout = (struct cpu_layout){.data = t->memory};
     q8_place(&t->q8, &layout, 1, tokens, cols);
-    q8_start(&t->q8, &kernels, tokens, cols, Q8_BLOCK_SUMS | Q8_HALF_SUMS);
+    q8_start(&t->q8, &kernels, tokens, cols, q8_parts_of(kind));
     float *x = guarded_new(cols * sizeof(*x));
     for (size_t token = 0; token < tokens; token++) {
         random_floats(h, x, cols, 1.0f);

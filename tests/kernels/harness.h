@@ -54,13 +54,14 @@ struct r16_matrix random_matrix(struct harness *h, enum r16_kind kind, size_t ro
 void random_matrix_free(struct r16_matrix *m);
 
 /* A tile of `tokens` rows quantized by the scalar kernel from random numbers, or all at the ends of
- * the range. */
+ * the range; what the kind does not need is not written. */
 struct tile_memory {
     struct q8 q8;
     struct q8_tile tile;
     unsigned char *memory;
 };
-void tile_init(struct harness *h, struct tile_memory *t, size_t tokens, size_t cols, bool extreme);
+void tile_init(struct harness *h, struct tile_memory *t, enum r16_kind kind, size_t tokens,
+               size_t cols, bool extreme);
 void tile_fini(struct tile_memory *t);
 
 extern const char *const kind_names[R16_KINDS];

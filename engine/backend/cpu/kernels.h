@@ -113,8 +113,9 @@ struct cpu_kernels {
 
     /* Quantizes n (a multiple of 32) elements: for each block m = max |x|, scale = m / 127 and
      * code = x * (127 / m) rounded to nearest even; all 0 when m < 2^-100. half_sums: sums of 16
-     * codes. x unaligned. */
-    void (*quantize)(const float *x, size_t n, int8_t *codes, float *scale, int32_t *half_sums);
+     * codes. left, unless NULL: x - scale * code, each rounded. x and left unaligned. */
+    void (*quantize)(const float *x, size_t n, int8_t *codes, float *scale, int32_t *half_sums,
+                     float *left);
 
     /* y[token * y_stride + row] for the rows of `groups` row groups from `first` and all tokens of
      * x; y unaligned. Per row and token, for blocks (or halves, for kinds that have them) in

@@ -8,7 +8,8 @@
 
 #define QUANT_TINY 0x1p-100f
 
-static void quantize(const float *x, size_t n, int8_t *codes, float *scale, int32_t *half_sums)
+static void quantize(const float *x, size_t n, int8_t *codes, float *scale, int32_t *half_sums,
+                     float *left)
 {
     for (size_t b = 0; b < n / R16_BLOCK; b++) {
         const float *block = x + b * R16_BLOCK;
@@ -25,6 +26,9 @@ static void quantize(const float *x, size_t n, int8_t *codes, float *scale, int3
             float code = rintf(block[i] * inverse);
             codes[b * R16_BLOCK + i] = code != code ? 0 : (int8_t)code;
             half_sums[2 * b + i / 16] += codes[b * R16_BLOCK + i];
+            if (left != NULL) {
+                left[b * R16_BLOCK + i] = block[i] - scale[b] * code;
+            }
         }
     }
 }

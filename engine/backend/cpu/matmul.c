@@ -381,25 +381,25 @@ static void prepare_task(void *context, size_t task, size_t thread)
 }
 
 /* What the products need of int8 activations; 0: nothing. */
-static unsigned sums_needed(const struct cpu_product *products, size_t count)
+static unsigned parts_needed(const struct cpu_product *products, size_t count)
 {
-    unsigned sums = 0;
+    unsigned parts = 0;
     for (size_t i = 0; i < count; i++) {
         const struct cpu_matrix *matrix = products[i].matrix;
-        sums |= matrix->order == CPU_ORDER_R16 ? q8_sums_of(matrix->r16.kind) : 0;
+        parts |= matrix->order == CPU_ORDER_R16 ? q8_parts_of(matrix->r16.kind) : 0;
     }
-    return sums;
+    return parts;
 }
 
 void cpu_matmul_prepare(struct backend *b, const struct cpu_input *in, size_t rows,
                         const struct cpu_product *products, size_t count)
 {
     struct preparing p = {.b = b, .in = in, .rows = rows, .task_rows = 1};
-    unsigned sums = sums_needed(products, count);
+    unsigned parts = parts_needed(products, count);
     b->scratch.ready = &b->scratch.q8;
-    if (sums != 0) {
+    if (parts != 0) {
         p.q8 = &b->scratch.q8;
-        q8_start(p.q8, b->kernels, rows, in->cols, sums);
+        q8_start(p.q8, b->kernels, rows, in->cols, parts);
     }
     if (rows >= b->kernels->tile_tokens * pool_threads(b->pool)) {
         p.task_rows = b->kernels->tile_tokens; /* which share cache lines */
@@ -466,7 +466,7 @@ void cpu_matmul_gated(struct backend *b, size_t rows, const struct cpu_layer *la
                        .products = products,
                        .count = 2,
                        .gated = &b->scratch.gated};
-    q8_start(m.gated, b->kernels, rows, layer->down.cols, q8_sums_of(layer->down.r16.kind));
+    q8_start(m.gated, b->kernels, rows, layer->down.cols, q8_parts_of(layer->down.r16.kind));
     plan_tasks(&m);
     pool_run(b->pool, matmul_task, &m, m.task_end[0]);
     b->scratch.ready = m.gated;

@@ -26,9 +26,9 @@ static size_t tile_tokens(const struct cpu_kernels *kernels, size_t rows)
 }
 
 void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, size_t cols,
-              unsigned sums)
+              unsigned parts)
 {
-    q8->sums = sums;
+    q8->parts = parts;
     q8->tile_tokens = tile_tokens(kernels, tokens * q8->terms);
     q8->sum_base = kernels->sum_base;
     q8->sum_step = kernels->sum_step;
@@ -75,13 +75,13 @@ static int32_t pair_of(int32_t low, int32_t high)
 /* start of a half block, as sum_pairs has it. */
 static int32_t half_pairs(const int8_t *codes)
 {
-    int32_t low = 0;
-    int32_t high = 0;
+    int32_t sums[4] = {0};
     for (size_t i = 0; i < R16_BLOCK / 2; i += 4) {
-        low -= codes[i] + codes[i + 1];
-        high -= codes[i + 2] + codes[i + 3];
+        for (size_t j = 0; j < 4; j++) {
+            sums[j] -= codes[i + j];
+        }
     }
-    return pair_of(low, high);
+    return pair_of(sums[0] + sums[1], sums[2] + sums[3]);
 }
 
 static int32_t add_pairs(int32_t a, int32_t b)
@@ -113,13 +113,17 @@ static void put_sums(struct q8 *q8, size_t first, size_t stride, size_t token,
         const int32_t *halves = from->halves + 2 * b;
         at += token;
         q8->scale[at] = from->scale[b];
-        if ((q8->sums & Q8_BLOCK_SUMS) != 0) {
+        if ((q8->parts & Q8_STARTS) != 0) {
             q8->start[at] = block_start(q8, from, b);
-            q8->scaled_sum[at] = from->scale[b] * (float)(halves[0] + halves[1]);
         }
-        if ((q8->sums & Q8_HALF_SUMS) != 0) {
+        if ((q8->parts & Q8_HALF_STARTS) != 0) {
             q8->half_start[half_at] = half_start(q8, from, 2 * b);
             q8->half_start[half_at + stride] = half_start(q8, from, 2 * b + 1);
+        }
+        if ((q8->parts & Q8_SCALED_SUMS) != 0) {
+            q8->scaled_sum[at] = from->scale[b] * (float)(halves[0] + halves[1]);
+        }
+        if ((q8->parts & Q8_SCALED_HALF_SUMS) != 0) {
             q8->scaled_half_sum[half_at] = from->scale[b] * (float)halves[0];
             q8->scaled_half_sum[half_at + stride] = from->scale[b] * (float)halves[1];
         }
@@ -155,15 +159,12 @@ void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t token, size
         part.blocks = blocks - done < PART_BLOCKS ? blocks - done : PART_BLOCKS;
         const float *from = x + done * R16_BLOCK;
         size_t cols = part.blocks * R16_BLOCK;
-        kernels->quantize(from, cols, part.codes, part.scale, part.halves);
+        kernels->quantize(from, cols, part.codes, part.scale, part.halves,
+                          q8->terms == 1 ? NULL : left);
         interleave(q8, token, &part);
-        if (q8->terms == 1) {
-            continue;
+        if (q8->terms > 1) {
+            kernels->quantize(left, cols, part.codes, part.scale, part.halves, NULL);
+            interleave(q8, q8->tokens + token, &part);
         }
-        for (size_t i = 0; i < cols; i++) {
-            left[i] = from[i] - part.scale[i / R16_BLOCK] * (float)part.codes[i];
-        }
-        kernels->quantize(left, cols, part.codes, part.scale, part.halves);
-        interleave(q8, q8->tokens + token, &part);
     }
 }

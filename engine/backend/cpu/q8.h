@@ -10,19 +10,30 @@
 #include "engine/backend/cpu/kernels.h"
 #include "engine/backend/cpu/memory.h"
 
-/* What a kind of weights needs beside codes and scales. */
-enum q8_sums {
-    Q8_BLOCK_SUMS = 1, /* of whole blocks */
-    Q8_HALF_SUMS = 2,
+/* What a kind of weights needs of activations. */
+enum q8_parts {
+    Q8_CODES = 1,  /* and scales */
+    Q8_STARTS = 2, /* of blocks */
+    Q8_HALF_STARTS = 4,
+    Q8_SCALED_SUMS = 8,
+    Q8_SCALED_HALF_SUMS = 16,
+    Q8_ALL = 31,
 };
 
-static inline unsigned q8_sums_of(enum r16_kind kind)
+static inline unsigned q8_parts_of(enum r16_kind kind)
 {
-    return r16_has_halves(kind) ? Q8_HALF_SUMS : Q8_BLOCK_SUMS;
+    unsigned parts = Q8_CODES;
+    if (r16_is_signed(kind) || r16_types[kind].offset != 0) {
+        parts |= r16_has_halves(kind) ? Q8_HALF_STARTS : Q8_STARTS;
+    }
+    if (r16_has_bias(kind)) {
+        parts |= r16_has_halves(kind) ? Q8_SCALED_HALF_SUMS : Q8_SCALED_SUMS;
+    }
+    return parts;
 }
 
 struct q8 {
-    unsigned sums; /* enum q8_sums, or-ed: what is there of the sums */
+    unsigned parts; /* enum q8_parts, or-ed: what is there */
     size_t tile_tokens;
     int32_t sum_base, sum_step;
     bool sum_pairs;
@@ -41,7 +52,7 @@ void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max
 
 /* Prepares for `tokens` tokens of cols (a multiple of 32) columns. */
 void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, size_t cols,
-              unsigned sums);
+              unsigned parts);
 
 /* Quantizes x: `blocks` blocks of the activations of `token`, from first_block on. Different parts
  * may be put by different threads at once; neighbouring tokens share cache lines, so a thread had

@@ -29,17 +29,30 @@ INLINE void store_tail(float *y, v16f x, size_t count)
     memcpy(y, lanes, count * sizeof(*y));
 }
 
-static void quantize(const float *x, size_t n, int8_t *codes, float *scale, int32_t *half_sums)
+/* 16 elements; returns the sum of their codes. */
+INLINE int32_t quantize_half(v16f x, float inverse, float scale, int8_t *codes, float *left)
+{
+    v16f scaled = f_mul(x, f_set1(inverse));
+    if (left != NULL) {
+        f_store(left, f_sub(x, f_mul(f_set1(scale), f_rint(scaled))));
+    }
+    return f_store_s8(codes, scaled);
+}
+
+static void quantize(const float *x, size_t n, int8_t *codes, float *scale, int32_t *half_sums,
+                     float *left)
 {
     for (size_t b = 0; b < n / R16_BLOCK; b++, x += R16_BLOCK, codes += R16_BLOCK) {
         v16f first = f_load(x);
         v16f second = f_load(x + 16);
         float m = f_largest(f_max(f_abs(first), f_abs(second)));
         const bool tiny = m < 0x1p-100f;
-        v16f inverse = f_set1(tiny ? 0.0f : 127.0f / m);
+        const float inverse = tiny ? 0.0f : 127.0f / m;
+        float *half_left = left == NULL ? NULL : left + b * R16_BLOCK;
         scale[b] = tiny ? 0.0f : m / 127.0f;
-        half_sums[2 * b] = f_store_s8(codes, f_mul(first, inverse));
-        half_sums[2 * b + 1] = f_store_s8(codes + 16, f_mul(second, inverse));
+        half_sums[2 * b] = quantize_half(first, inverse, scale[b], codes, half_left);
+        half_left = left == NULL ? NULL : half_left + R16_BLOCK / 2;
+        half_sums[2 * b + 1] = quantize_half(second, inverse, scale[b], codes + 16, half_left);
     }
 }
 
