@@ -9,6 +9,15 @@
 #define TRIAL_STEPS 8   /* the first ones count in full */
 #define LONE_SHARE  0.1 /* of a new lone step in their running mean */
 
+/* A step that takes longer than predicted counts for half of what it was longer; that fades within
+ * some hundreds of steps, so one in thirty is remembered and one in thousands is not. */
+#define OVERRUN_RISE 0.5
+#define OVERRUN_FADE 0.003
+#define OVERRUN_MAX  2.0 /* no plan provides for more: the prompt would pay too much */
+
+#define SLACK     1.25 /* of the target: what a step may be planned as at most */
+#define GAP_LIMIT 1.5  /* of the target: what nearly all steps are to stay below, noise included */
+
 #define GROWTH 1.25 /* of the target: what a step larger than the one before may come to */
 
 /* What is believed before a second step shows more: reading the weights takes as long as computing
@@ -127,6 +136,13 @@ static int correct(struct pace *p, const double x[PACE_COSTS], double ms)
     return PACE_COSTS;
 }
 
+static void watch_overrun(struct pace *p, double expected, double ms)
+{
+    double over = fmin(ms / expected, OVERRUN_MAX) - 1;
+    p->overrun +=
+        over > p->overrun ? OVERRUN_RISE * (over - p->overrun) : -OVERRUN_FADE * p->overrun;
+}
+
 void pace_learn(struct pace *p, const struct pace_step *step, uint64_t ns)
 {
     double x[PACE_COSTS];
@@ -137,6 +153,9 @@ void pace_learn(struct pace *p, const struct pace_step *step, uint64_t ns)
     features(step, x);
     if (p->learned == 0) {
         begin(p, x, ms);
+    }
+    if (p->learned >= TRIAL_STEPS) {
+        watch_overrun(p, predict_ms(p, x), ms);
     }
     drift(p);
     for (int negative; (negative = correct(p, x, ms)) < PACE_COSTS;) {
@@ -169,6 +188,12 @@ uint64_t pace_target(const struct pace *p)
     lone = p->lone_ms > 0 ? p->lone_ms : lone;
     uint64_t twice = (uint64_t)(2e6 * lone);
     return twice > PACE_TARGET_NS ? twice : PACE_TARGET_NS;
+}
+
+/* The longest a step beside answers may be planned, when `most` targets would be tolerable. */
+static uint64_t planned(const struct pace *p, double most)
+{
+    return (uint64_t)(fmin(most, GAP_LIMIT / (1 + p->overrun)) * (double)pace_target(p));
 }
 
 static size_t smaller(size_t a, size_t b)
@@ -217,9 +242,9 @@ static size_t rows_at_least(const struct pace *p, const struct pace_step *decode
                             size_t room)
 {
     uint64_t target = pace_target(p), bare = pace_predict(p, decodes);
-    uint64_t slack = target + target / 4;
+    uint64_t slack = planned(p, SLACK);
     size_t most = smaller(PACE_ROWS_MIN, rows_dared(p, decodes, target));
-    if (bare > slack) {
+    if ((double)bare > SLACK * (double)target) {
         slack = bare + bare / 2;
         most = larger(decodes->decode_rows, PACE_ROWS_MIN);
         most = smaller(most, rows_dared(p, decodes, slack));
@@ -253,7 +278,7 @@ size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, s
         return rows < PACE_ROWS_MIN ? smaller(room, PACE_ROWS_MIN) : rows;
     }
     size_t most = smaller(room, rows_dared(p, decodes, target));
-    size_t rows = rows_within(p, decodes, start, most, long_enough(p, decodes, target));
+    size_t rows = rows_within(p, decodes, start, most, long_enough(p, decodes, planned(p, 1)));
     return rows >= PACE_ROWS_MIN ? rows : rows_at_least(p, decodes, start, room);
 }
 

@@ -37,8 +37,10 @@
 
 #define PACE_ROWS_FIRST 64 /* prompt rows of a step before anything was learned */
 /* Prompt rows of a step when the target leaves fewer; unless even these make it a quarter longer,
- * then as many as do not, at least the second number. When the answers alone take longer than that,
- * the prompts get what makes the step half as long again, at most as many rows as the answers. */
+ * then as many as do not, at least the second number. On a machine whose steps often take longer
+ * than predicted it is planned so much shorter that nearly all stay below one and a half targets.
+ * When the answers alone take longer than that, the prompts get what makes the step half as long
+ * again, at most as many rows as the answers. */
 #define PACE_ROWS_MIN   8
 #define PACE_ROWS_LEAST 2
 
@@ -60,6 +62,7 @@ struct pace {
     double lone_ms;   /* a step of one decode row; 0: none seen */
     size_t last_rows; /* of the last step, both kinds */
     uint64_t last_ns;
+    double overrun; /* by how much of its prediction a step takes longer now and then */
 };
 
 void pace_init(struct pace *p, uint64_t target_ns, size_t max_rows);
