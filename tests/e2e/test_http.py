@@ -225,7 +225,7 @@ FRAMING = {
     "h2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "tls hello": bytes([0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3]) + bytes(60),
     "binary": bytes(range(128, 256)) * 4 + b"\r\n\r\n",
-    "trace": b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "trace": b"TRACE / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n",
     "connect": b"CONNECT x:1 HTTP/1.1\r\n" + HOST + b"\r\n",
     "bad method": b"G@T / HTTP/1.1\r\n" + HOST + b"\r\n",
     "64 KB url": b"GET /" + b"a" * 65536 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
