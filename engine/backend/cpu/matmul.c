@@ -41,7 +41,7 @@ struct matmul {
 struct part {
     const struct cpu_product *product;
     size_t first, groups;
-    size_t at_once;
+    size_t at_once; /* all, or a power of two */
     float *sums;
 };
 
@@ -69,16 +69,22 @@ size_t cpu_matmul_thread_bytes(const struct backend *b)
            sums_room(b) * R16_ROWS * sizeof(float);
 }
 
-/* Groups in the set that group i of the part belongs to. */
+/* The first group of the set that group i of the part belongs to. For every row of results, so
+ * without a division. */
+static size_t set_start(const struct part *p, size_t i)
+{
+    return p->at_once >= p->groups ? 0 : i & ~(p->at_once - 1);
+}
+
 static size_t set_groups(const struct part *p, size_t i)
 {
-    size_t left = p->groups - i / p->at_once * p->at_once;
+    size_t left = p->groups - set_start(p, i);
     return left < p->at_once ? left : p->at_once;
 }
 
 static float *set_sums(const struct matmul *m, const struct part *p, size_t i)
 {
-    return p->sums + i / p->at_once * p->at_once * m->q8->rows * R16_ROWS;
+    return p->sums + set_start(p, i) * m->q8->rows * R16_ROWS;
 }
 
 /* The sums of a token with group i of the part; with two terms they are added. */
@@ -86,7 +92,7 @@ static void take_sums(const struct matmul *m, const struct part *p, size_t token
                       float *ret)
 {
     size_t width = set_groups(p, i) * R16_ROWS;
-    const float *first = set_sums(m, p, i) + token * width + i % p->at_once * R16_ROWS;
+    const float *first = set_sums(m, p, i) + token * width + (i - set_start(p, i)) * R16_ROWS;
     memcpy(ret, first, R16_ROWS * sizeof(*ret));
     if (m->q8->terms > 1) {
         const float *second = first + m->q8->tokens * width;
