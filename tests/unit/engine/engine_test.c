@@ -528,12 +528,7 @@ static void test_engine_slow_reader(void **state)
     world_init(&w, 0, &options);
     /* Nobody reads the first two; when 64 KiB wait for each of them, others get their seats and
      * pages. */
-    int32_t script[WORLD_CONTEXT];
-    for (int i = 0; i < WORLD_CONTEXT; i++) {
-        script[i] = FAKE_LONG;
-    }
-    fake_backend.script = script;
-    fake_backend.script_count = WORLD_CONTEXT;
+    world_script_long();
     int32_t prompt[200];
     world_prompt(prompt, 200, 1);
     struct phid_request_params params = client_params(prompt, 200, 300);

@@ -314,12 +314,7 @@ static void test_sharing_parked_finds_its_pages(void **state)
     struct phid_engine_options options = plain_pool(4);
     options.max_running = 1;
     world_init(&w, 0, &options);
-    int32_t script[WORLD_CONTEXT];
-    for (int i = 0; i < WORLD_CONTEXT; i++) {
-        script[i] = FAKE_LONG;
-    }
-    fake_backend.script = script;
-    fake_backend.script_count = WORLD_CONTEXT;
+    world_script_long();
     int32_t prompt[200];
     world_prompt(prompt, 200, 1);
     struct phid_request_params params = client_params(prompt, 200, 300);

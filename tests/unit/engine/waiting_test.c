@@ -254,12 +254,7 @@ static void test_waiting_deadline_of_a_slow_reader(void **state)
     struct world w;
     struct phid_engine_options options = world_pool(1);
     world_init(&w, 0, &options);
-    int32_t script[WORLD_CONTEXT];
-    for (int i = 0; i < WORLD_CONTEXT; i++) {
-        script[i] = FAKE_LONG;
-    }
-    fake_backend.script = script;
-    fake_backend.script_count = WORLD_CONTEXT;
+    world_script_long();
     struct phid_request_params params = client_params(world_bos, 1, 400);
     params.timeout_ms = 300;
     struct client c;
@@ -315,12 +310,7 @@ static void test_waiting_behind_a_slow_reader(void **state)
     struct phid_engine_options options = world_pool(1);
     options.max_running = 2;
     world_init(&w, 0, &options);
-    int32_t script[WORLD_CONTEXT];
-    for (int i = 0; i < WORLD_CONTEXT; i++) {
-        script[i] = FAKE_LONG; /* 164 of them fill an output */
-    }
-    fake_backend.script = script;
-    fake_backend.script_count = WORLD_CONTEXT;
+    world_script_long();
     int32_t prompt[230];
     world_prompt(prompt, 230, 1);
     struct phid_request_params params = client_params(prompt, 2, 450);

@@ -85,6 +85,16 @@ void world_script(int32_t *script, const char *const *pieces, size_t count)
     fake_backend.script_count = count;
 }
 
+void world_script_long(void)
+{
+    static int32_t script[WORLD_CONTEXT];
+    for (size_t i = 0; i < WORLD_CONTEXT; i++) {
+        script[i] = FAKE_LONG;
+    }
+    fake_backend.script = script;
+    fake_backend.script_count = WORLD_CONTEXT;
+}
+
 void world_expect_refusal(struct world *w, const struct phid_request_params *params,
                           enum phid_status status, const char *part)
 {

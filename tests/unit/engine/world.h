@@ -26,6 +26,9 @@ void world_prompt(int32_t *prompt, size_t count, int seed);
  * last. */
 void world_script(int32_t *script, const char *const *pieces, size_t count);
 
+/* Makes every answer FAKE_LONG after FAKE_LONG, of which 164 fill an output that nobody reads. */
+void world_script_long(void);
+
 /* Reads to the end; the answer must be the one that follows from the prompt by definition. */
 void world_expect_answer(const struct world *w, struct client *c, const int32_t *prompt,
                          size_t prompt_count, size_t max, size_t original_context);
