@@ -188,6 +188,11 @@ struct backend_api {
     enum phid_status (*kv_copy)(struct backend *b, uint32_t from, uint32_t to,
                                 struct phid_error *err);
 
+    /* Brings in memory of the pages [first, last), which will be used soon, so that a step does not
+     * wait for the system to find some: a call for about `tokens` tokens more, in ascending order.
+     * False: all of it is there. No content changes. May be NULL: all is there from the start. */
+    bool (*kv_warm)(struct backend *b, size_t first, size_t last, size_t tokens);
+
     /* hidden: [rows, n_embd] f32 row-major. embed writes it, step reads and writes it. */
     enum phid_status (*embed)(struct backend *b, const struct backend_batch *batch, float *hidden,
                               struct phid_error *err);

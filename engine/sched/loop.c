@@ -10,6 +10,8 @@
 #include "engine/base/clock.h"
 #include "engine/sched/loop_state.h"
 
+#define WARM_IDLE 8 /* tokens whose memory is brought in before a look at who came */
+
 void loop_log(struct loop *l, const char *format, ...)
 {
     if (l->options.log == NULL) {
@@ -201,7 +203,7 @@ static void *run(void *arg)
             end_all(l, &l->failure); /* written once, by this thread */
             loop_refuse_job(l);
             sleep_until_rung(l);
-        } else if (!turn(l) && !loop_load_more(l)) {
+        } else if (!turn(l) && !loop_load_more(l) && !loop_warm(l, WARM_IDLE)) {
             sleep_until_rung(l);
         }
     }

@@ -128,6 +128,9 @@ void loop_publish(struct loop *l, struct sequence *s); /* what it has computed, 
 
 /* step.c */
 void loop_step(struct loop *l); /* runs l->batch */
+/* Memory for about so many tokens more of the pages that will be taken next. False: there is enough
+ * for now. */
+bool loop_warm(struct loop *l, size_t tokens);
 
 /* evaluate.c */
 bool loop_run_job(struct loop *l); /* false: there was none */

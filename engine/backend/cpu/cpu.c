@@ -189,6 +189,11 @@ static enum phid_status kv_copy(struct backend *b, uint32_t from, uint32_t to,
     return PHID_OK;
 }
 
+static bool kv_warm(struct backend *b, size_t first, size_t last, size_t tokens)
+{
+    return cpu_kv_warm(&b->kv, b->pool, first, last, tokens);
+}
+
 static enum phid_status fence(struct backend *b, uint64_t *ret_fence, struct phid_error *err)
 {
     (void)b;
@@ -256,6 +261,7 @@ const struct backend_api *backend_cpu(void)
         .kv_create = kv_create,
         .kv_page_bytes = kv_page_bytes,
         .kv_copy = kv_copy,
+        .kv_warm = kv_warm,
         .embed = cpu_embed,
         .step = cpu_step,
         .head = cpu_head,

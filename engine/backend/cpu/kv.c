@@ -1,5 +1,6 @@
 #include "engine/backend/cpu/kv.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "engine/base/checked.h"
@@ -43,6 +44,41 @@ void cpu_kv_close(struct cpu_kv *kv)
 {
     cpu_memory_close(&kv->memory);
     kv->pages = 0;
+}
+
+struct warming {
+    struct cpu_memory memory;
+    size_t first; /* piece */
+    atomic_bool failed;
+};
+
+static void warm_task(void *context, size_t task, size_t thread)
+{
+    (void)thread;
+    struct warming *w = context;
+    if (!cpu_memory_warm(&w->memory, w->first + task)) {
+        atomic_store_explicit(&w->failed, true, memory_order_relaxed);
+    }
+}
+
+bool cpu_kv_warm(struct cpu_kv *kv, struct pool *pool, size_t first, size_t last, size_t tokens)
+{
+    last = last < kv->pages ? last : kv->pages;
+    if (first >= last) {
+        return false;
+    }
+    size_t next = cpu_memory_piece(&kv->memory, first * kv->page_bytes);
+    size_t end = cpu_memory_piece(&kv->memory, last * kv->page_bytes - 1) + 1;
+    next = next > kv->warm ? next : kv->warm;
+    if (next >= end) {
+        return false;
+    }
+    size_t count = tokens * (kv->page_bytes / BACKEND_PAGE_TOKENS) / CPU_MEMORY_PIECE + 1;
+    count = count < end - next ? count : end - next;
+    struct warming w = {.memory = kv->memory, .first = next};
+    pool_run(pool, warm_task, &w, count);
+    kv->warm = atomic_load_explicit(&w.failed, memory_order_relaxed) ? SIZE_MAX : next + count;
+    return kv->warm < end;
 }
 
 void cpu_kv_copy(const struct cpu_kv *kv, uint32_t from, uint32_t to)

@@ -24,6 +24,7 @@
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/kernels.h"
 #include "engine/backend/cpu/memory.h"
+#include "engine/base/pool.h"
 
 #define KV_LANES 16
 
@@ -37,6 +38,8 @@ struct cpu_kv {
     size_t layer_bytes;
     size_t page_bytes;
     size_t pages;
+    size_t warm; /* pieces of the memory below this one were brought in; SIZE_MAX: the system does
+                    not */
     struct cpu_memory memory;
 };
 
@@ -47,6 +50,9 @@ bool cpu_kv_shape(struct cpu_kv *kv, enum backend_kv_type type, size_t head_dim,
 enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages, bool huge_pages,
                              struct phid_error *err); /* after cpu_kv_shape */
 void cpu_kv_close(struct cpu_kv *kv);
+
+/* As kv_warm of struct backend_api, with all threads of the pool. */
+bool cpu_kv_warm(struct cpu_kv *kv, struct pool *pool, size_t first, size_t last, size_t tokens);
 
 void cpu_kv_copy(const struct cpu_kv *kv, uint32_t from, uint32_t to); /* a whole page */
 

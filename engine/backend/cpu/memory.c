@@ -5,7 +5,9 @@
 
 #include "engine/base/checked.h"
 
-#define HUGE_PAGE ((size_t)2 << 20)
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; older ones refuse it */
+#endif
 
 enum phid_status cpu_memory_open(size_t bytes, const char *what, bool huge_pages,
                                  struct cpu_memory *ret, struct phid_error *err)
@@ -18,7 +20,7 @@ enum phid_status cpu_memory_open(size_t bytes, const char *what, bool huge_pages
     if (data == MAP_FAILED) {
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for %s: %zu bytes", what, bytes);
     }
-    if (huge_pages && bytes >= HUGE_PAGE) {
+    if (huge_pages && bytes >= CPU_MEMORY_PIECE) {
         /* Only advice: without it everything works, with more misses of the TLB. */
         (void)madvise(data, bytes, MADV_HUGEPAGE);
     }
@@ -32,6 +34,20 @@ void cpu_memory_close(struct cpu_memory *memory)
         (void)munmap(memory->data, memory->bytes);
     }
     *memory = (struct cpu_memory){0};
+}
+
+size_t cpu_memory_piece(const struct cpu_memory *memory, size_t byte)
+{
+    return ((uintptr_t)memory->data % CPU_MEMORY_PIECE + byte) / CPU_MEMORY_PIECE;
+}
+
+bool cpu_memory_warm(const struct cpu_memory *memory, size_t piece)
+{
+    size_t ahead = (uintptr_t)memory->data % CPU_MEMORY_PIECE; /* of the stretch in piece 0 */
+    size_t begin = piece == 0 ? 0 : piece * CPU_MEMORY_PIECE - ahead;
+    size_t end = (piece + 1) * CPU_MEMORY_PIECE - ahead;
+    end = end < memory->bytes ? end : memory->bytes;
+    return begin >= end || madvise(memory->data + begin, end - begin, MADV_POPULATE_WRITE) == 0;
 }
 
 void *cpu_layout_part(struct cpu_layout *layout, size_t count, size_t size)

@@ -23,6 +23,15 @@ enum phid_status cpu_memory_open(size_t bytes, const char *what, bool huge_pages
 /* Safe on a zeroed struct and twice. */
 void cpu_memory_close(struct cpu_memory *memory);
 
+/* The stretch is cut in pieces at addresses that are multiples of this, a huge page: the number of
+ * the one in which a byte lies. */
+#define CPU_MEMORY_PIECE ((size_t)2 << 20)
+size_t cpu_memory_piece(const struct cpu_memory *memory, size_t byte);
+
+/* Makes a piece resident, whatever it contains. False: the system can not, or has no memory. Any
+ * thread. */
+bool cpu_memory_warm(const struct cpu_memory *memory, size_t piece);
+
 /* n rounded up to a multiple of `to`, a power of two. */
 static inline size_t cpu_round_up(size_t n, size_t to)
 {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -434,6 +435,36 @@ static void test_engine_decodes_while_prefilling(void **state)
     world_fini(&w);
 }
 
+/* Streams find memory for the pages they begin: some before they come, the rest with their steps.
+ */
+static void test_engine_warms_pages(void **state)
+{
+    enum { CLIENTS = 4, PROMPT = 10, ANSWER = 200 };
+    struct world w;
+    struct phid_engine_options options = world_pool(8);
+    world_init(&w, 0, &options);
+    for (int ms = 0; !atomic_load(&fake_backend.warm); ms++) {
+        assert_true(ms < 5000);
+        (void)usleep(1000);
+    }
+    int32_t prompts[CLIENTS][PROMPT];
+    struct client clients[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        world_prompt(prompts[i], PROMPT, i);
+        struct phid_request_params params = client_params(prompts[i], PROMPT, ANSWER);
+        client_submit(&clients[i], w.engine, &params);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        world_expect_answer(&w, &clients[i], prompts[i], PROMPT, ANSWER, 0);
+        client_fini(&clients[i]);
+    }
+    struct phid_engine_stats stats;
+    phid_engine_stats(w.engine, &stats);
+    assert_in_range(stats.pages_cached, CLIENTS * (ANSWER / 64), stats.pages_total);
+    assert_int_equal(atomic_load(&fake_backend.cold), 0);
+    world_fini(&w);
+}
+
 static void test_engine_queue_is_bounded(void **state)
 {
     struct world w;
@@ -697,6 +728,7 @@ int main(void)
         cmocka_unit_test(test_engine_long_factors_do_not_share_with_short),
         cmocka_unit_test(test_engine_preemption_is_exact),
         cmocka_unit_test(test_engine_decodes_while_prefilling),
+        cmocka_unit_test(test_engine_warms_pages),
         cmocka_unit_test(test_engine_queue_is_bounded),
         cmocka_unit_test(test_engine_drain),
         cmocka_unit_test(test_engine_cancel),

@@ -34,6 +34,7 @@ struct backend {
     size_t n_pages;
     struct slot *slots;    /* [n_pages][BACKEND_PAGE_TOKENS] */
     struct hidden *states; /* [max_rows] */
+    size_t warm_tokens;    /* whose memory was brought in */
 };
 
 static uint64_t mix(uint64_t x)
@@ -173,6 +174,17 @@ static enum phid_status fake_kv_copy(struct backend *b, uint32_t from, uint32_t 
     return PHID_OK;
 }
 
+static bool fake_kv_warm(struct backend *b, size_t first, size_t last, size_t tokens)
+{
+    size_t all = last < b->n_pages ? last : b->n_pages;
+    size_t from =
+        b->warm_tokens > first * BACKEND_PAGE_TOKENS ? b->warm_tokens : first * BACKEND_PAGE_TOKENS;
+    size_t to = from + tokens;
+    b->warm_tokens = to < all * BACKEND_PAGE_TOKENS ? to : all * BACKEND_PAGE_TOKENS;
+    atomic_store(&fake_backend.warm, to >= all * BACKEND_PAGE_TOKENS);
+    return to < all * BACKEND_PAGE_TOKENS;
+}
+
 static void check(bool good)
 {
     if (!good) {
@@ -209,10 +221,23 @@ static void check_past(struct backend *b, const struct backend_sequence *part)
     }
 }
 
+static void count_cold(struct backend *b, const struct backend_sequence *part)
+{
+    size_t last = ((size_t)part->start + part->rows - 1) / BACKEND_PAGE_TOKENS;
+    for (size_t i = (size_t)part->start / BACKEND_PAGE_TOKENS; i <= last; i++) {
+        const struct slot *page = &b->slots[(size_t)part->pages[i] * BACKEND_PAGE_TOKENS];
+        bool fresh = !page->written;
+        atomic_fetch_add(&fake_backend.cold,
+                         fresh &&
+                             ((size_t)part->pages[i] + 1) * BACKEND_PAGE_TOKENS > b->warm_tokens);
+    }
+}
+
 static void run_part(struct backend *b, const struct backend_batch *batch,
                      const struct backend_sequence *part, struct hidden *hidden)
 {
     check_past(b, part);
+    count_cold(b, part);
     uint64_t hash = 7;
     bool poisoned = false;
     if (part->start > 0) {
@@ -343,6 +368,7 @@ const struct backend_api *fake_backend_api(void)
         .kv_create = fake_kv_create,
         .kv_page_bytes = fake_page_bytes,
         .kv_copy = fake_kv_copy,
+        .kv_warm = fake_kv_warm,
         .embed = fake_embed,
         .step = fake_step,
         .head = fake_head,
@@ -368,6 +394,8 @@ void fake_backend_reset(void)
     fake_backend.fail_copies = false;
     fake_backend.page_bytes = 1024;
     atomic_store(&fake_backend.copies, 0);
+    atomic_store(&fake_backend.cold, 0);
+    atomic_store(&fake_backend.warm, false);
     atomic_store(&fake_backend.faults, 0);
     atomic_store(&fake_backend.steps, 0);
     atomic_store(&fake_backend.rows, 0);

@@ -35,6 +35,8 @@ struct fake_backend_control {
     atomic_size_t max_rows;  /* the largest batch seen */
     atomic_size_t long_rows; /* rows under the long factors */
     atomic_size_t copies;    /* of pages */
+    atomic_size_t cold;      /* pages used before their memory was brought in */
+    atomic_bool warm;        /* the engine was told that there is memory for all it asked for */
 };
 extern struct fake_backend_control fake_backend;
 
