@@ -100,16 +100,18 @@ static inline float attention_q_limit(size_t head_dim)
 
 struct cpu_kernels {
     const char *name;
-    size_t tile_tokens;   /* rows of activations in a tile for multiply_panels, at most */
-    size_t direct_tokens; /* and for multiply */
-    size_t direct_tiles;  /* up to so many tiles multiply is faster, above it panels */
-    size_t panel_groups;  /* row groups that multiply_panels takes at once; a power of two */
-    size_t panel_blocks;  /* blocks in a panel, except the last of a row; a multiple of
-                             R16_UNIT_BLOCKS */
-    int32_t sum_base;     /* of q8_tile's start: what it likes to begin sums with for kinds whose */
-    int32_t sum_step;     /* codes are above the values */
-    bool sum_pairs;       /* it sums in 16 bits: start holds minus the sums of the block's first and
-                             second pairs of every four codes, in its low and high half */
+    size_t tile_tokens;        /* rows of activations in a tile for multiply_panels, at most */
+    size_t direct_tokens;      /* and for multiply */
+    size_t direct_tiles;       /* up to so many tiles multiply is faster, above it panels */
+    size_t direct_tiles_plain; /* the same for kinds that are r16_is_plain: opening them saves
+                                  little */
+    size_t panel_groups;       /* row groups that multiply_panels takes at once; a power of two */
+    size_t panel_blocks;       /* blocks in a panel, except the last of a row; a multiple of
+                                  R16_UNIT_BLOCKS */
+    int32_t sum_base; /* of q8_tile's start: what it likes to begin sums with for kinds whose */
+    int32_t sum_step; /* codes are above the values */
+    bool sum_pairs;   /* it sums in 16 bits: start holds minus the sums of the block's first and
+                         second pairs of every four codes, in its low and high half */
 
     /* Quantizes n (a multiple of 32) elements: for each block m = max |x|, scale = m / 127 and
      * code = x * (127 / m) rounded to nearest even; all 0 when m < 2^-100. half_sums: sums of 16

@@ -37,15 +37,18 @@
  * what the kind says, and VEC_SIGNED_SHIFT is what c_from_signed adds to signed codes, as log2; -1:
  * nothing. */
 #ifdef VEC_AVXVNNI
-#define VEC_HAS_DOT4 1
-#define VEC_SUM_BITS 1
-#define VEC_SUM_BASE CPU_FLOAT_BITS
+#define VEC_DIRECT_TILES_PLAIN VEC_DIRECT_TILES
+#define VEC_HAS_DOT4           1
+#define VEC_SUM_BITS           1
+#define VEC_SUM_BASE           CPU_FLOAT_BITS
 #else
-#define VEC_HAS_DOT4     0
-#define VEC_SUM_BITS     0
-#define VEC_SUM_BASE     0
-#define VEC_SIGNED_SHIFT (-1)
-#define VEC_SUM_PAIRS    1
+/* 8 rows of Q4_K are 8 to 10 % faster than with panels, of Q8_0 13 %. */
+#define VEC_DIRECT_TILES_PLAIN 2
+#define VEC_HAS_DOT4           0
+#define VEC_SUM_BITS           0
+#define VEC_SUM_BASE           0
+#define VEC_SIGNED_SHIFT       (-1)
+#define VEC_SUM_PAIRS          1
 #endif
 
 typedef struct {
