@@ -283,7 +283,8 @@ static void attention_task(void *context, size_t task, size_t thread)
     struct desk desk;
     desk_init(b, thread, &desk);
     if (part->whole) {
-        q.first = index % units * part->task_ranges;
+        /* The last queries see the most keys: they come first, so that the last tasks are short. */
+        q.first = (units - 1 - index % units) * part->task_ranges;
         attend_whole(a, part, &q, kv_head, &desk);
     } else {
         attend_ranges(a, part, &q, index % units, kv_head, &desk);

@@ -322,6 +322,21 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* At most `most`, at least half of that, a multiple of `each`: so that the threads have nearly the
+ * same to do. 36 groups by four are nine tasks, of which one of two threads does five. */
+static size_t even_groups(size_t all, size_t most, size_t each, size_t threads)
+{
+    size_t best = most;
+    size_t least = SIZE_MAX;
+    for (size_t groups = most; groups >= each && 2 * groups >= most; groups -= each) {
+        size_t tasks = (all - 1) / groups + 1;
+        size_t longest = ((tasks - 1) / threads + 1) * groups;
+        best = longest < least ? groups : best;
+        least = smaller(longest, least);
+    }
+    return best;
+}
+
 /* Row groups of a task: `each` at least, and a multiple of it. */
 static size_t task_groups(const struct matmul *m, const struct cpu_matrix *matrix, size_t each)
 {
@@ -335,8 +350,8 @@ static size_t task_groups(const struct matmul *m, const struct cpu_matrix *matri
     if (matrix->order != CPU_ORDER_R16 || has_few_tiles(m)) {
         groups = smaller(groups, DIRECT_TASK_BYTES / matrix->part_bytes);
     }
-    groups = groups / each * each;
-    return groups == 0 ? each : groups;
+    groups = groups < each ? each : groups / each * each;
+    return has_few_tiles(m) ? groups : even_groups(r16_groups(matrix->rows), groups, each, threads);
 }
 
 static void plan_tasks(struct matmul *m)
