@@ -594,7 +594,7 @@ def test_bench_of_a_file():
 def check_profile(profile, threads):
     assert set(profile) == {"wall_ms", "covered", "operations"}
     operations = {o["name"]: o for o in profile["operations"]}
-    assert {"embed", "norm", "quantize", "qkv", "rope_store", "attention", "attn_out", "gate_up", "down", "head",
+    assert {"embed", "norm", "qkv", "attention", "attn_out", "gate_up", "down", "head",
             "sampling", "scheduling"} <= set(operations)
     for o in operations.values():
         assert set(o) == {"name", "runs", "ms", "wait_ms", "bytes", "macs", "gb_s", "gmac_s"}

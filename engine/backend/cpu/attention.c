@@ -5,6 +5,7 @@
 
 #include "engine/backend/cpu/attention_plan.h"
 #include "engine/backend/cpu/exact.h"
+#include "engine/backend/cpu/input.h"
 
 _Static_assert(CPU_PAGE_TOKENS == BACKEND_PAGE_TOKENS && CPU_LANES == KV_LANES,
                "kernels and pages agree");
@@ -12,6 +13,7 @@ _Static_assert(CPU_PAGE_TOKENS == BACKEND_PAGE_TOKENS && CPU_LANES == KV_LANES,
 struct attention {
     struct backend *b;
     size_t layer;
+    struct q8 *mixed; /* the results are quantized here too; NULL: they are not */
 };
 
 void cpu_attention_start(struct backend *b, const struct backend_batch *batch)
@@ -169,10 +171,12 @@ static void seen_keys(const struct attention_block *block, int32_t *from, int32_
     }
 }
 
-/* From the softmax's totals and sums to the row's result; `sums` is worked on. */
-static void finish(const struct backend *b, float *total, float *sums, float *out)
+/* From the softmax's totals and sums to the result of a row's head; `sums` is worked on. */
+static void finish(const struct attention *a, float *total, float *sums, size_t row, size_t head)
 {
+    const struct backend *b = a->b;
     size_t dims = b->model->head_dim;
+    float *out = b->scratch.attended + (row * b->model->n_heads + head) * dims;
     for (size_t apart = CPU_LANES / 2; apart > 0; apart /= 2) {
         for (size_t j = 0; j < apart; j++) {
             total[j] += total[j + apart];
@@ -184,6 +188,10 @@ static void finish(const struct backend *b, float *total, float *sums, float *ou
     }
     for (size_t d = 0; d < dims; d++) {
         out[d] = sums[d] * scale;
+    }
+    if (a->mixed != NULL) {
+        size_t blocks = dims / R16_BLOCK;
+        q8_put(a->mixed, b->kernels, row, head * blocks, blocks, out);
     }
 }
 
@@ -215,8 +223,8 @@ static void attend_whole(const struct attention *a, const struct attention_part 
         from = end;
     }
     for (size_t i = 0; i < q->count; i++) {
-        finish(b, desk->merged_total + i * CPU_LANES, desk->merged_sums + i * stride,
-               vector_of(b, b->scratch.attended, q, i));
+        finish(a, desk->merged_total + i * CPU_LANES, desk->merged_sums + i * stride,
+               row_of(q, i)->row, head_of(q, i));
     }
 }
 
@@ -308,19 +316,27 @@ static void merge_task(void *context, size_t task, size_t thread)
         b->kernels->attend_merge(&maximum, total, sums, slot[stride + CPU_LANES], slot + stride,
                                  slot, stride);
     }
-    finish(b, total, sums,
-           b->scratch.attended + (row->row * b->model->n_heads + head) * b->model->head_dim);
+    finish(a, total, sums, row->row, head);
 }
 
-void cpu_attention(struct backend *b, const struct backend_batch *batch, size_t layer)
+bool cpu_attention(struct backend *b, const struct backend_batch *batch, size_t layer,
+                   const struct cpu_matrix *out)
 {
     if (b->exact) {
         exact_attention(b, batch, layer);
-        return;
+        return false;
     }
     struct attention a = {.b = b, .layer = layer};
+    if (out->order == CPU_ORDER_R16 && b->model->head_dim % R16_BLOCK == 0) {
+        a.mixed = &b->scratch.mixed;
+        q8_start(a.mixed, b->kernels, batch->rows, out->cols, q8_parts_of(out->r16.kind));
+    }
     pool_run(b->pool, attention_task, &a, attention_plan_tasks(&b->scratch.plan));
     if (b->scratch.plan.merge_rows != 0) {
         pool_run(b->pool, merge_task, &a, b->scratch.plan.merge_rows * b->model->n_heads);
     }
+    if (a.mixed != NULL) {
+        cpu_input_take(b, a.mixed);
+    }
+    return a.mixed != NULL;
 }

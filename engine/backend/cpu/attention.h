@@ -11,8 +11,10 @@
 /* Once a step, before any layer: lists the sequences that have rows. */
 void cpu_attention_start(struct backend *b, const struct backend_batch *batch);
 
-/* One layer: scratch.q and the pages to scratch.attended. */
-void cpu_attention(struct backend *b, const struct backend_batch *batch, size_t layer);
+/* One layer: scratch.q and the pages to scratch.attended. True: the results are ready as the input
+ * of `out`, too. */
+bool cpu_attention(struct backend *b, const struct backend_batch *batch, size_t layer,
+                   const struct cpu_matrix *out);
 
 /* Bytes of scratch memory a thread needs. */
 size_t cpu_attention_thread_bytes(const struct block_model *model);

@@ -28,6 +28,18 @@ struct attention_plan {
     size_t merge_rows; /* rows whose slots must be merged, the first ones of all */
 };
 
+/* RMSNorm without waiting for whole rows: they are weighted and quantized part by part, and what is
+ * multiplied with them is divided by their root mean square, which is known by then. */
+#define ROOTS_STRIDE 8 /* a cache line each */
+struct cpu_roots {
+    bool pending;   /* what is ready was not divided */
+    float *squares; /* [n_embd / 32, rows now held]: sums of the squares of 32 elements */
+    size_t rows;
+    float *inverse; /* [threads, max_rows]: 1 / root mean square, by each thread for itself */
+    uint64_t *run;  /* [threads, ROOTS_STRIDE]: which run the thread's are of */
+    uint64_t runs;
+};
+
 /* What a batch's rows need, for max_rows rows; all matrices row-major. Sized at load, so a step
  * allocates nothing. */
 struct cpu_scratch {
@@ -40,9 +52,11 @@ struct cpu_scratch {
     float *rope;       /* [rows, rope_dims]: see cpu_rope_table */
     int32_t *position; /* [rows] */
     uint32_t *page;    /* [rows]: where the row's key and value go */
-    struct q8 q8;      /* the input of matmuls */
-    struct q8 gated;   /* of the one after gate and up */
-    struct q8 *ready;  /* which of them the next matmul takes */
+    struct q8 q8;      /* input of a matmul, out of a norm */
+    struct q8 mixed;   /* out of attention */
+    struct q8 gated;   /* out of gate and up */
+    struct q8 *ready;  /* which of them the next matmul takes; NULL: none, it takes floats */
+    struct cpu_roots roots;
     struct attention_plan plan;
     unsigned char *threads; /* [threads, thread_bytes]: whatever a task needs */
     size_t thread_bytes;
@@ -82,6 +96,11 @@ struct cpu_product {
     const float *bias; /* NULL: none */
     float *y;
     float *residual; /* NULL: none; else what y is added to, and y holds nothing of use */
+    /* Called by the task that has made columns [first, first + count) of all rows of y, or of the
+     * residual, while its caches hold them: both multiples of then_cols. NULL: nothing follows. */
+    void (*then)(void *context, size_t first, size_t count, size_t thread);
+    void *then_context;
+    size_t then_cols;
 };
 
 #endif

@@ -131,40 +131,43 @@ static float turn_to_s8(const struct cpu_kv *kv, const struct cpu_kernels *kerne
     return kernels->to_s8(turned, codes, kv->head_dim, 127.0f);
 }
 
-static void store_s8(const struct cpu_kv *kv, const struct cpu_kernels *kernels, void *keys,
-                     size_t slot, const float *key, const float *value, float *scratch)
+static void store_key_s8(const struct cpu_kv *kv, const struct cpu_kernels *kernels, void *keys,
+                         size_t slot, const float *key, float *scratch)
 {
     size_t pairs = (kv->head_dim + 1) / 2;
     int8_t *codes = (int8_t *)(scratch + kv->head_dim);
-    float *scales = scales_of(kv, keys);
     int8_t *to = (int8_t *)keys + (slot / KV_LANES * pairs * KV_LANES + slot % KV_LANES) * 2;
-    scales[slot] = turn_to_s8(kv, kernels, key, scratch, codes);
+    scales_of(kv, keys)[slot] = turn_to_s8(kv, kernels, key, scratch, codes);
     for (size_t d = 0; d < kv->head_dim; d++) {
         to[d / 2 * 2 * KV_LANES + d % 2] = codes[d];
     }
-    to = (int8_t *)keys + kv->key_bytes + slot / 2 * 2 * kv->value_stride + slot % 2;
-    scales[BACKEND_PAGE_TOKENS + slot] = turn_to_s8(kv, kernels, value, scratch, codes);
+}
+
+static void store_value_s8(const struct cpu_kv *kv, const struct cpu_kernels *kernels, void *keys,
+                           size_t slot, const float *value, float *scratch)
+{
+    int8_t *codes = (int8_t *)(scratch + kv->head_dim);
+    int8_t *to = (int8_t *)keys + kv->key_bytes + slot / 2 * 2 * kv->value_stride + slot % 2;
+    scales_of(kv, keys)[BACKEND_PAGE_TOKENS + slot] =
+        turn_to_s8(kv, kernels, value, scratch, codes);
     for (size_t d = 0; d < kv->head_dim; d++) {
         to[2 * d] = codes[d];
     }
 }
 
-void cpu_kv_store(const struct cpu_kv *kv, const struct cpu_kernels *kernels, uint32_t page,
-                  size_t layer, size_t head, size_t slot, const float *key, const float *value,
-                  void *scratch)
+void cpu_kv_store_key(const struct cpu_kv *kv, const struct cpu_kernels *kernels,
+                      const struct cpu_kv_place *place, const float *key, void *scratch)
 {
-    void *keys = cpu_kv_keys(kv, page, layer, head);
-    void *values = cpu_kv_values(kv, page, layer, head);
+    void *keys = cpu_kv_keys(kv, place->page, place->layer, place->head);
     if (kv->type == BACKEND_KV_INT8) {
-        store_s8(kv, kernels, keys, slot, key, value, scratch);
+        store_key_s8(kv, kernels, keys, place->slot, key, scratch);
         return;
     }
-    size_t first = cpu_kv_key_index(kv, slot, 0);
+    size_t first = cpu_kv_key_index(kv, place->slot, 0);
     if (kv->type == BACKEND_KV_F32) {
         for (size_t d = 0; d < kv->head_dim; d++) {
             ((float *)keys)[first + d * KV_LANES] = key[d];
         }
-        memcpy((float *)values + slot * kv->value_stride, value, kv->head_dim * sizeof(*value));
         return;
     }
     const uint16_t *halves = scratch;
@@ -172,5 +175,23 @@ void cpu_kv_store(const struct cpu_kv *kv, const struct cpu_kernels *kernels, ui
     for (size_t d = 0; d < kv->head_dim; d++) {
         ((uint16_t *)keys)[first + d * KV_LANES] = halves[d];
     }
-    kernels->to_f16(value, (uint16_t *)values + slot * kv->value_stride, kv->head_dim);
+}
+
+void cpu_kv_store_value(const struct cpu_kv *kv, const struct cpu_kernels *kernels,
+                        const struct cpu_kv_place *place, const float *value, void *scratch)
+{
+    void *values = cpu_kv_values(kv, place->page, place->layer, place->head);
+    size_t first = place->slot * kv->value_stride;
+    switch (kv->type) {
+    case BACKEND_KV_INT8:
+        store_value_s8(kv, kernels, cpu_kv_keys(kv, place->page, place->layer, place->head),
+                       place->slot, value, scratch);
+        break;
+    case BACKEND_KV_F32:
+        memcpy((float *)values + first, value, kv->head_dim * sizeof(*value));
+        break;
+    case BACKEND_KV_F16:
+        kernels->to_f16(value, (uint16_t *)values + first, kv->head_dim);
+        break;
+    }
 }

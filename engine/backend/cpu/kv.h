@@ -85,11 +85,17 @@ float cpu_kv_turn(float *x, size_t dims);
 struct attention_page_s8 cpu_kv_page_s8(const struct cpu_kv *kv, uint32_t page, size_t layer,
                                         size_t head);
 
-/* Stores one token's key and value of one head (head_dim f32 each) in `slot`. f16 and int8 saturate
- * at f16's largest number: an infinity would turn everything that looks at it into NaN. scratch: 5
- * * head_dim bytes. */
-void cpu_kv_store(const struct cpu_kv *kv, const struct cpu_kernels *kernels, uint32_t page,
-                  size_t layer, size_t head, size_t slot, const float *key, const float *value,
-                  void *scratch);
+/* Where a token's key and value of one head lie; slot: in its page. */
+struct cpu_kv_place {
+    uint32_t page;
+    size_t layer, head, slot;
+};
+
+/* Store head_dim f32. f16 and int8 saturate at f16's largest number: an infinity would turn
+ * everything that looks at it into NaN. scratch: 5 * head_dim bytes. */
+void cpu_kv_store_key(const struct cpu_kv *kv, const struct cpu_kernels *kernels,
+                      const struct cpu_kv_place *place, const float *key, void *scratch);
+void cpu_kv_store_value(const struct cpu_kv *kv, const struct cpu_kernels *kernels,
+                        const struct cpu_kv_place *place, const float *value, void *scratch);
 
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/backend/cpu/exact.h"
+#include "engine/backend/cpu/input.h"
 #include "engine/backend/cpu/q8.h"
 
 /* With so few tiles the time to read the weights counts: short panels, long tasks, and the next
@@ -26,13 +27,14 @@
 
 struct matmul {
     struct backend *b;
-    const struct q8 *q8;
+    const struct q8 *q8; /* NULL: no product takes it */
     const float *x;
     size_t rows;
     const struct cpu_product *products;
     size_t count;
     struct q8 *gated; /* NULL: products are handed on one by one; else they are gate and up */
-    size_t task_groups[MATMUL_PRODUCTS_MAX]; /* row groups of a task */
+    size_t part_groups[MATMUL_PRODUCTS_MAX]; /* row groups that are handed on at once */
+    size_t task_groups[MATMUL_PRODUCTS_MAX]; /* and of a task */
     size_t task_end[MATMUL_PRODUCTS_MAX];    /* tasks of the products up to this one */
 };
 
@@ -43,7 +45,18 @@ struct part {
     size_t first, groups;
     size_t at_once; /* all, or a power of two */
     float *sums;
+    const float *roots; /* what a row's sums are multiplied by; NULL: nothing */
 };
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
 
 /* Scratch of a thread: panels, then sums. */
 static struct r16_panel *thread_panels(const struct backend *b, size_t thread)
@@ -98,6 +111,11 @@ static void take_sums(const struct matmul *m, const struct part *p, size_t token
         const float *second = first + m->q8->tokens * width;
         for (size_t j = 0; j < R16_ROWS; j++) {
             ret[j] += second[j];
+        }
+    }
+    if (p->roots != NULL) {
+        for (size_t j = 0; j < R16_ROWS; j++) {
+            ret[j] *= p->roots[token];
         }
     }
 }
@@ -200,7 +218,7 @@ static void fetch_ahead(struct ahead *a)
 
 static bool has_few_tiles(const struct matmul *m)
 {
-    return q8_tiles(m->q8) <= FEW_TILES_MAX;
+    return m->q8 == NULL || q8_tiles(m->q8) <= FEW_TILES_MAX;
 }
 
 /* A set of row groups, from number i of the part: their weights are opened once, panel by panel
@@ -259,6 +277,7 @@ static struct part multiply_part(const struct matmul *m, const struct cpu_produc
     size_t at_once = direct ? groups : m->b->kernels->panel_groups;
     struct part p = {
         .product = product, .first = first, .groups = groups, .at_once = at_once, .sums = sums};
+    p.roots = cpu_input_roots(m->b, thread);
     if (direct) {
         multiply_direct(m, &p);
     } else {
@@ -296,6 +315,26 @@ static void multiply_lanes(const struct matmul *m, const struct cpu_product *p, 
     }
 }
 
+/* The part of a matrix that a task has multiplied goes on its way. */
+static void go_on(const struct cpu_product *p, size_t first, size_t groups, size_t thread)
+{
+    if (p->then != NULL) {
+        size_t row = first * R16_ROWS;
+        p->then(p->then_context, row, smaller(groups * R16_ROWS, p->matrix->rows - row), thread);
+    }
+}
+
+static void multiply_quantized(const struct matmul *m, const struct cpu_product *p, size_t first,
+                               size_t groups, size_t at_once, size_t thread)
+{
+    float *sums = thread_sums(m->b, thread);
+    for (size_t i = 0; i < groups; i += at_once) {
+        struct part part =
+            multiply_part(m, p, first + i, smaller(at_once, groups - i), thread, sums);
+        hand_on(m, &part);
+    }
+}
+
 static void matmul_task(void *context, size_t task, size_t thread)
 {
     const struct matmul *m = context;
@@ -309,17 +348,14 @@ static void matmul_task(void *context, size_t task, size_t thread)
     size_t groups = left < m->task_groups[i] ? left : m->task_groups[i];
     if (m->gated != NULL) {
         multiply_gated(m, first, groups, thread);
-    } else if (p->matrix->order == CPU_ORDER_LANES) {
+        return;
+    }
+    if (p->matrix->order == CPU_ORDER_LANES) {
         multiply_lanes(m, p, first, groups);
     } else {
-        struct part part = multiply_part(m, p, first, groups, thread, thread_sums(m->b, thread));
-        hand_on(m, &part);
+        multiply_quantized(m, p, first, groups, m->part_groups[i], thread);
     }
-}
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
+    go_on(p, first, groups, thread);
 }
 
 /* At most `most`, at least half of that, a multiple of `each`: so that the threads have nearly the
@@ -337,11 +373,11 @@ static size_t even_groups(size_t all, size_t most, size_t each, size_t threads)
     return best;
 }
 
-/* Row groups of a task: `each` at least, and a multiple of it. */
-static size_t task_groups(const struct matmul *m, const struct cpu_matrix *matrix, size_t each)
+/* Row groups that a thread multiplies before it hands them on: `each` at least, a multiple of it.
+ */
+static size_t part_groups(const struct matmul *m, const struct cpu_matrix *matrix, size_t each)
 {
-    size_t threads = pool_threads(m->b->pool);
-    size_t groups = r16_groups(matrix->rows) / (4 * threads); /* a few tasks for each thread */
+    size_t groups = r16_groups(matrix->rows) / (4 * pool_threads(m->b->pool)); /* of a few tasks */
     size_t products = m->gated != NULL ? 2 : 1;
     if (matrix->order == CPU_ORDER_R16) {
         size_t room = sums_room(m->b) / (m->rows * m->b->terms);
@@ -350,8 +386,18 @@ static size_t task_groups(const struct matmul *m, const struct cpu_matrix *matri
     if (matrix->order != CPU_ORDER_R16 || has_few_tiles(m)) {
         groups = smaller(groups, DIRECT_TASK_BYTES / matrix->part_bytes);
     }
-    groups = groups < each ? each : groups / each * each;
-    return has_few_tiles(m) ? groups : even_groups(r16_groups(matrix->rows), groups, each, threads);
+    return groups < each ? each : groups / each * each;
+}
+
+/* The fewest row groups that hold whole units of what comes then. */
+static size_t then_groups(const struct cpu_product *p)
+{
+    size_t cols = p->then == NULL ? R16_ROWS : p->then_cols;
+    size_t groups = 1;
+    while (groups * R16_ROWS % cols != 0) {
+        groups++;
+    }
+    return groups;
 }
 
 static void plan_tasks(struct matmul *m)
@@ -366,72 +412,15 @@ static void plan_tasks(struct matmul *m)
         if (m->gated != NULL) {
             each = GATED_GROUPS;
         }
-        m->task_groups[i] = task_groups(m, matrix, each);
-        tasks += (r16_groups(matrix->rows) - 1) / m->task_groups[i] + 1;
+        size_t all = r16_groups(matrix->rows);
+        m->part_groups[i] = part_groups(m, matrix, each);
+        each = larger(each, then_groups(&m->products[i]));
+        size_t most = (m->part_groups[i] + each - 1) / each * each;
+        m->task_groups[i] =
+            has_few_tiles(m) ? most : even_groups(all, most, each, pool_threads(m->b->pool));
+        tasks += (all - 1) / m->task_groups[i] + 1;
         m->task_end[i] = tasks;
     }
-}
-
-struct preparing {
-    struct backend *b;
-    const struct cpu_input *in;
-    struct q8 *q8; /* NULL: not needed */
-    size_t rows, task_rows;
-};
-
-static void prepare_task(void *context, size_t task, size_t thread)
-{
-    (void)thread;
-    const struct preparing *p = context;
-    const struct cpu_input *in = p->in;
-    struct backend *b = p->b;
-    size_t first = task * p->task_rows;
-    size_t end = smaller(first + p->task_rows, p->rows);
-    for (size_t row = first; row < end; row++) {
-        const float *x = in->x + (in->rows == NULL ? row : in->rows[row]) * in->cols;
-        if (in->weight != NULL) {
-            float *normed = in->normed + row * in->cols;
-            if (b->exact) {
-                exact_norm(x, in->weight, in->cols, b->model->norm_eps, normed);
-            } else {
-                b->kernels->norm(x, in->weight, in->cols, b->model->norm_eps, normed);
-            }
-            x = normed;
-        }
-        if (p->q8 != NULL) {
-            q8_put(p->q8, b->kernels, row, 0, in->cols / R16_BLOCK, x);
-        }
-    }
-}
-
-/* What the products need of int8 activations; 0: nothing. */
-static unsigned parts_needed(const struct cpu_product *products, size_t count)
-{
-    unsigned parts = 0;
-    for (size_t i = 0; i < count; i++) {
-        const struct cpu_matrix *matrix = products[i].matrix;
-        parts |= matrix->order == CPU_ORDER_R16 ? q8_parts_of(matrix->r16.kind) : 0;
-    }
-    return parts;
-}
-
-void cpu_matmul_prepare(struct backend *b, const struct cpu_input *in, size_t rows,
-                        const struct cpu_product *products, size_t count)
-{
-    struct preparing p = {.b = b, .in = in, .rows = rows, .task_rows = 1};
-    unsigned parts = parts_needed(products, count);
-    b->scratch.ready = &b->scratch.q8;
-    if (parts != 0) {
-        p.q8 = &b->scratch.q8;
-        q8_start(p.q8, b->kernels, rows, in->cols, parts);
-    }
-    if (rows >= b->kernels->tile_tokens * pool_threads(b->pool)) {
-        p.task_rows = b->kernels->tile_tokens; /* which share cache lines */
-    }
-    if (p.q8 != NULL || in->weight != NULL) {
-        pool_run(b->pool, prepare_task, &p, (rows - 1) / p.task_rows + 1);
-    }
-    cpu_profile_end(&b->profile, in->weight != NULL ? CPU_OP_NORM : CPU_OP_QUANTIZE, 0, 0);
 }
 
 static void end_operation(struct backend *b, size_t rows, const struct cpu_product *products,
@@ -446,6 +435,13 @@ static void end_operation(struct backend *b, size_t rows, const struct cpu_produ
     cpu_profile_end(&b->profile, operation, bytes, macs);
 }
 
+static void exact_then_task(void *context, size_t task, size_t thread)
+{
+    const struct cpu_product *p = context;
+    size_t first = task * p->then_cols;
+    p->then(p->then_context, first, smaller(p->then_cols, p->matrix->rows - first), thread);
+}
+
 static void multiply_exactly(struct backend *b, const float *x, size_t rows,
                              const struct cpu_product *products, size_t count)
 {
@@ -453,6 +449,11 @@ static void multiply_exactly(struct backend *b, const float *x, size_t rows,
     for (size_t i = 0; i < count; i++) {
         if (products[i].residual != NULL) {
             b->kernels->add(products[i].residual, products[i].y, rows * products[i].matrix->rows);
+        }
+        if (products[i].then != NULL) {
+            struct cpu_product product = products[i];
+            pool_run(b->pool, exact_then_task, &product,
+                     (product.matrix->rows - 1) / product.then_cols + 1);
         }
     }
 }
@@ -493,6 +494,6 @@ void cpu_matmul_gated(struct backend *b, size_t rows, const struct cpu_layer *la
     q8_start(m.gated, b->kernels, rows, layer->down.cols, q8_parts_of(layer->down.r16.kind));
     plan_tasks(&m);
     pool_run(b->pool, matmul_task, &m, m.task_end[0]);
-    b->scratch.ready = m.gated;
+    cpu_input_take(b, m.gated);
     end_operation(b, rows, products, 2, CPU_OP_GATE_UP);
 }

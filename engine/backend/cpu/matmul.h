@@ -1,8 +1,8 @@
 /* Products of weight matrices with a batch of activations, spread over the pool. Step thread.
  *
- * First the input is made ready, then products take it; what a product gives is handed on while it
- * is still in the caches: stored, added to the residual stream, or made the next product's input.
- */
+ * First the input is made ready (input.h), then products take it; what a product gives is handed on
+ * while it is still in the caches: stored, added to the residual stream, or made the next product's
+ * input. */
 #ifndef PHID_BACKEND_CPU_MATMUL_H
 #define PHID_BACKEND_CPU_MATMUL_H
 
@@ -10,22 +10,8 @@
 
 #define MATMUL_PRODUCTS_MAX 3
 
-/* The rows that products multiply with. */
-struct cpu_input {
-    const float *x;      /* [.., cols] */
-    const size_t *rows;  /* which rows of x; NULL: all in order */
-    const float *weight; /* of the RMSNorm that x goes through first; NULL: none */
-    float *normed;       /* [rows, cols], when there is a norm */
-    size_t cols;
-};
-
-/* Makes `rows` rows ready for these products (at most MATMUL_PRODUCTS_MAX); norms and quantizes in
- * one go. */
-void cpu_matmul_prepare(struct backend *b, const struct cpu_input *in, size_t rows,
-                        const struct cpu_product *products, size_t count);
-
-/* All products take the same x: [rows, cols], made ready before: what the products of the prepared
- * call are. Their tasks form one queue. `operation`: what the profile calls it. */
+/* All products (at most MATMUL_PRODUCTS_MAX) take the same x: [rows, cols], made ready before.
+ * Their tasks form one queue. `operation`: what the profile calls it. */
 void cpu_matmul(struct backend *b, const float *x, size_t rows, const struct cpu_product *products,
                 size_t count, enum cpu_operation operation);
 
@@ -33,7 +19,7 @@ void cpu_matmul(struct backend *b, const float *x, size_t rows, const struct cpu
 bool cpu_matmul_can_gate(const struct backend *b, const struct cpu_layer *layer);
 
 /* The layer's gate and up with a prepared input, and silu(gate) * up made ready for the layer's
- * down: cpu_matmul of that comes next, without another cpu_matmul_prepare. */
+ * down: cpu_matmul of that comes next, without anything between. */
 void cpu_matmul_gated(struct backend *b, size_t rows, const struct cpu_layer *layer);
 
 /* Bytes of scratch memory a thread needs. */

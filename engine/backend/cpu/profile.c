@@ -8,7 +8,6 @@ static const char *const names[CPU_OPS] = {
     [CPU_OP_NORM] = "norm",
     [CPU_OP_QUANTIZE] = "quantize",
     [CPU_OP_QKV] = "qkv",
-    [CPU_OP_ROPE_STORE] = "rope_store",
     [CPU_OP_ATTENTION] = "attention",
     [CPU_OP_ATTN_OUT] = "attn_out",
     [CPU_OP_GATE_UP] = "gate_up",

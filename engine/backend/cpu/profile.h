@@ -20,7 +20,6 @@ enum cpu_operation {
     CPU_OP_NORM,      /* and quantizing what it gives */
     CPU_OP_QUANTIZE,
     CPU_OP_QKV,
-    CPU_OP_ROPE_STORE,
     CPU_OP_ATTENTION,
     CPU_OP_ATTN_OUT,
     CPU_OP_GATE_UP,    /* and the activation, where all three matrices take int8 */

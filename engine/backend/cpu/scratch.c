@@ -30,8 +30,13 @@ static void place(struct backend *b, struct cpu_layout *layout)
     s->rope = cpu_layout_part(layout, rows, model->rope_dims * f);
     s->position = cpu_layout_part(layout, rows, sizeof(*s->position));
     s->page = cpu_layout_part(layout, rows, sizeof(*s->page));
+    s->roots.squares = cpu_layout_part(layout, rows, model->n_embd / R16_BLOCK * f);
+    s->roots.inverse = cpu_layout_part(layout, rows, pool_threads(b->pool) * f);
+    s->roots.run =
+        cpu_layout_part(layout, pool_threads(b->pool), ROOTS_STRIDE * sizeof(*s->roots.run));
     attention_plan_place(&s->plan, layout, rows, model, pool_threads(b->pool));
     q8_place(&s->q8, layout, b->terms, rows, b->weights.max_r16_cols);
+    q8_place(&s->mixed, layout, b->terms, rows, b->weights.max_r16_cols);
     q8_place(&s->gated, layout, b->terms, rows, b->weights.max_r16_cols == 0 ? 0 : model->n_ff);
     size_t bytes = larger(exact_thread_bytes(b->weights.max_cols, model->head_dim),
                           cpu_attention_thread_bytes(model));

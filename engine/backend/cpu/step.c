@@ -2,8 +2,13 @@
 
 #include "engine/backend/cpu/attention.h"
 #include "engine/backend/cpu/exact.h"
+#include "engine/backend/cpu/input.h"
 #include "engine/backend/cpu/matmul.h"
 #include "engine/backend/cpu/rope.h"
+
+/* With more rows than this, operations are long and waiting for the last task of one is nothing:
+ * norms row by row keep to themselves what tasks column by column would fight over. */
+#define FUSED_ROWS_MAX 32
 
 /* What the tasks of one operation share. */
 struct operation {
@@ -84,35 +89,57 @@ enum phid_status cpu_embed(struct backend *b, const struct backend_batch *batch,
     return PHID_OK;
 }
 
-/* Rows that a task rotates and stores. Neighbouring tokens' keys share cache lines, so a long
- * prompt's are stored by one thread; of a few rows every one is a task. */
-static size_t rope_task_rows(const struct backend *b, size_t rows)
+/* What follows the products of queries, keys and values, a head or more at a time for all rows:
+ * they are rotated, keys and values stored in the rows' pages. */
+static void rotate_queries(void *context, size_t first, size_t count, size_t thread)
 {
-    return rows >= KV_LANES * pool_threads(b->pool) ? KV_LANES : 1;
+    (void)thread;
+    const struct operation *o = context;
+    const struct block_model *model = o->b->model;
+    const struct cpu_scratch *s = &o->b->scratch;
+    size_t cols = model->n_heads * model->head_dim;
+    for (size_t row = 0; row < o->batch->rows; row++) {
+        cpu_rope_apply(model, s->rope + row * model->rope_dims, s->q + row * cols + first,
+                       count / model->head_dim);
+    }
 }
 
-/* Rotates queries and keys of some rows and stores keys and values in the rows' pages. */
-static void rope_store_task(void *context, size_t task, size_t thread)
+static struct cpu_kv_place place_of(const struct operation *o, size_t row, size_t head)
+{
+    const struct cpu_scratch *s = &o->b->scratch;
+    return (struct cpu_kv_place){.page = s->page[row],
+                                 .layer = o->layer_index,
+                                 .head = head,
+                                 .slot = (size_t)s->position[row] % BACKEND_PAGE_TOKENS};
+}
+
+static void store_keys(void *context, size_t first, size_t count, size_t thread)
 {
     const struct operation *o = context;
     struct backend *b = o->b;
     const struct block_model *model = b->model;
-    struct cpu_scratch *s = &b->scratch;
-    size_t kv = model->n_kv_heads * model->head_dim;
-    size_t each = rope_task_rows(b, o->batch->rows);
-    size_t first = task * each;
-    size_t end = first + each < o->batch->rows ? first + each : o->batch->rows;
-    for (size_t row = first; row < end; row++) {
-        const float *table = s->rope + row * model->rope_dims;
-        cpu_rope_apply(model, table, s->q + row * model->n_heads * model->head_dim, model->n_heads);
-        cpu_rope_apply(model, table, s->k + row * kv, model->n_kv_heads);
+    const struct cpu_scratch *s = &b->scratch;
+    size_t dims = model->head_dim;
+    for (size_t head = first / dims; head < (first + count) / dims; head++) {
+        for (size_t row = 0; row < o->batch->rows; row++) {
+            float *key = s->k + (row * model->n_kv_heads + head) * dims;
+            struct cpu_kv_place place = place_of(o, row, head);
+            cpu_rope_apply(model, s->rope + row * model->rope_dims, key, 1);
+            cpu_kv_store_key(&b->kv, b->kernels, &place, key, cpu_thread_scratch(b, thread));
+        }
     }
-    for (size_t head = 0; head < model->n_kv_heads; head++) {
-        for (size_t row = first; row < end; row++) {
-            size_t slot = (size_t)s->position[row] % BACKEND_PAGE_TOKENS;
-            size_t at = row * kv + head * model->head_dim;
-            cpu_kv_store(&b->kv, b->kernels, s->page[row], o->layer_index, head, slot, s->k + at,
-                         s->v + at, cpu_thread_scratch(b, thread));
+}
+
+static void store_values(void *context, size_t first, size_t count, size_t thread)
+{
+    const struct operation *o = context;
+    struct backend *b = o->b;
+    size_t dims = b->model->head_dim;
+    for (size_t head = first / dims; head < (first + count) / dims; head++) {
+        for (size_t row = 0; row < o->batch->rows; row++) {
+            const float *value = b->scratch.v + (row * b->model->n_kv_heads + head) * dims;
+            struct cpu_kv_place place = place_of(o, row, head);
+            cpu_kv_store_value(&b->kv, b->kernels, &place, value, cpu_thread_scratch(b, thread));
         }
     }
 }
@@ -148,58 +175,122 @@ static void profile_attention(struct operation *o)
                     2 * pairs * model->n_heads * model->head_dim);
 }
 
-static void attention_block(struct operation *o)
+/* The products that a layer begins with, and what they take. */
+struct beginning {
+    struct cpu_product products[MATMUL_PRODUCTS_MAX];
+    size_t count;
+    struct cpu_input input;
+};
+
+static struct beginning attention_beginning(struct operation *o)
 {
-    struct backend *b = o->b;
-    struct cpu_scratch *s = &b->scratch;
-    size_t rows = o->batch->rows;
     const struct cpu_layer *layer = o->layer;
-    const struct cpu_product in[] = {
-        {.matrix = &layer->q, .bias = layer->q_bias, .y = s->q},
-        {.matrix = &layer->k, .bias = layer->k_bias, .y = s->k},
-        {.matrix = &layer->v, .bias = layer->v_bias, .y = s->v},
-    };
-    const struct cpu_input normed = {
-        .x = o->hidden, .weight = layer->attn_norm, .normed = s->normed, .cols = b->model->n_embd};
-    cpu_matmul_prepare(b, &normed, rows, in, 3);
-    cpu_matmul(b, s->normed, rows, in, 3, CPU_OP_QKV);
-    pool_run(b->pool, rope_store_task, o, (rows - 1) / rope_task_rows(b, rows) + 1);
-    cpu_profile_end(&b->profile, CPU_OP_ROPE_STORE, 0, 0);
-    cpu_attention(b, o->batch, o->layer_index);
-    profile_attention(o);
-    const struct cpu_product out = {.matrix = &layer->attn_out,
-                                    .bias = layer->attn_out_bias,
-                                    .y = s->out,
-                                    .residual = o->hidden};
-    const struct cpu_input attended = {.x = s->attended, .cols = layer->attn_out.cols};
-    cpu_matmul_prepare(b, &attended, rows, &out, 1);
-    cpu_matmul(b, s->attended, rows, &out, 1, CPU_OP_ATTN_OUT);
+    struct cpu_scratch *s = &o->b->scratch;
+    const struct block_model *model = o->b->model;
+    const struct cpu_product all = {.then_context = o, .then_cols = model->head_dim};
+    struct beginning ret = {.products = {all, all, all},
+                            .count = 3,
+                            .input = {.x = o->hidden,
+                                      .weight = layer->attn_norm,
+                                      .normed = s->normed,
+                                      .cols = model->n_embd}};
+    ret.products[0].matrix = &layer->q;
+    ret.products[0].bias = layer->q_bias;
+    ret.products[0].y = s->q;
+    ret.products[0].then = rotate_queries;
+    ret.products[1].matrix = &layer->k;
+    ret.products[1].bias = layer->k_bias;
+    ret.products[1].y = s->k;
+    ret.products[1].then = store_keys;
+    ret.products[2].matrix = &layer->v;
+    ret.products[2].bias = layer->v_bias;
+    ret.products[2].y = s->v;
+    ret.products[2].then = store_values;
+    return ret;
 }
 
-static void feed_forward_block(struct operation *o)
+static struct beginning feed_forward_beginning(struct operation *o)
+{
+    struct cpu_scratch *s = &o->b->scratch;
+    return (struct beginning){.products = {{.matrix = &o->layer->gate, .y = s->gate},
+                                           {.matrix = &o->layer->up, .y = s->up}},
+                              .count = 2,
+                              .input = {.x = o->hidden,
+                                        .weight = o->layer->ffn_norm,
+                                        .normed = s->normed,
+                                        .cols = o->b->model->n_embd}};
+}
+
+/* A product that completes the residual stream of the rows, and makes it the next ones' input if
+ * that can be. Returns whether it is. */
+static bool add_product(struct operation *o, const float *x, struct cpu_product *product,
+                        const struct beginning *next, enum cpu_operation operation)
+{
+    struct cpu_norm norm;
+    bool ready =
+        next != NULL && o->batch->rows <= FUSED_ROWS_MAX &&
+        cpu_norm_begin(o->b, &next->input, o->batch->rows, next->products, next->count, &norm);
+    product->y = o->b->scratch.out;
+    product->residual = o->hidden;
+    if (ready) {
+        product->then = cpu_norm_then;
+        product->then_context = &norm;
+        product->then_cols = R16_BLOCK;
+    }
+    cpu_matmul(o->b, x, o->batch->rows, product, 1, operation);
+    if (ready) {
+        cpu_norm_end(o->b);
+    }
+    return ready;
+}
+
+/* ready: the input is. Returns whether that of the feed-forward block is. */
+static bool attention_block(struct operation *o, bool ready)
 {
     struct backend *b = o->b;
     struct cpu_scratch *s = &b->scratch;
     size_t rows = o->batch->rows;
     const struct cpu_layer *layer = o->layer;
-    const struct cpu_product in[] = {
-        {.matrix = &layer->gate, .y = s->gate},
-        {.matrix = &layer->up, .y = s->up},
-    };
-    const struct cpu_input normed = {
-        .x = o->hidden, .weight = layer->ffn_norm, .normed = s->normed, .cols = b->model->n_embd};
-    cpu_matmul_prepare(b, &normed, rows, in, 2);
-    const struct cpu_product out = {.matrix = &layer->down, .y = s->out, .residual = o->hidden};
+    struct beginning in = attention_beginning(o), next = feed_forward_beginning(o);
+    if (!ready) {
+        cpu_input_prepare(b, &in.input, rows, in.products, in.count);
+    }
+    cpu_matmul(b, s->normed, rows, in.products, in.count, CPU_OP_QKV);
+    bool mixed = cpu_attention(b, o->batch, o->layer_index, &layer->attn_out);
+    profile_attention(o);
+    struct cpu_product out = {.matrix = &layer->attn_out, .bias = layer->attn_out_bias};
+    if (!mixed) {
+        const struct cpu_input attended = {.x = s->attended, .cols = layer->attn_out.cols};
+        cpu_input_prepare(b, &attended, rows, &out, 1);
+    }
+    return add_product(o, s->attended, &out, &next, CPU_OP_ATTN_OUT);
+}
+
+/* more: another layer follows. Returns whether its input is ready. */
+static bool feed_forward_block(struct operation *o, bool ready, bool more)
+{
+    struct backend *b = o->b;
+    struct cpu_scratch *s = &b->scratch;
+    size_t rows = o->batch->rows;
+    const struct cpu_layer *layer = o->layer;
+    struct beginning in = feed_forward_beginning(o);
+    if (!ready) {
+        cpu_input_prepare(b, &in.input, rows, in.products, in.count);
+    }
+    struct cpu_product down = {.matrix = &layer->down};
     if (cpu_matmul_can_gate(b, layer)) {
         cpu_matmul_gated(b, rows, layer);
     } else {
-        cpu_matmul(b, s->normed, rows, in, 2, CPU_OP_GATE_UP);
+        cpu_matmul(b, s->normed, rows, in.products, in.count, CPU_OP_GATE_UP);
         pool_run(b->pool, silu_task, o, rows);
         cpu_profile_end(&b->profile, CPU_OP_ACTIVATION, 0, 0);
         const struct cpu_input gated = {.x = s->gate, .cols = b->model->n_ff};
-        cpu_matmul_prepare(b, &gated, rows, &out, 1);
+        cpu_input_prepare(b, &gated, rows, &down, 1);
     }
-    cpu_matmul(b, s->gate, rows, &out, 1, CPU_OP_DOWN);
+    struct operation after = *o;
+    after.layer += more;
+    struct beginning next = attention_beginning(&after);
+    return add_product(o, s->gate, &down, more ? &next : NULL, CPU_OP_DOWN);
 }
 
 struct rows_of {
@@ -241,6 +332,7 @@ enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, 
     }
     cpu_attention_start(b, batch);
     cpu_profile_end(&b->profile, CPU_OP_POSITIONS, 0, 0);
+    bool ready = false;
     for (size_t i = first; i < last; i++) {
         status = cpu_weights_need_layer(&b->weights, b->pool, i - b->first, err);
         if (status != PHID_OK) {
@@ -253,8 +345,8 @@ enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, 
             .layer_index = i - b->first,
             .hidden = hidden,
         };
-        attention_block(&o);
-        feed_forward_block(&o);
+        ready = attention_block(&o, ready);
+        ready = feed_forward_block(&o, ready, i + 1 < last);
         if (batch->progress != NULL) {
             batch->progress(batch->progress_user);
         }
@@ -283,7 +375,7 @@ enum phid_status cpu_head(struct backend *b, const float *hidden, const size_t *
                                          .weight = b->weights.output_norm,
                                          .normed = b->scratch.normed,
                                          .cols = b->model->n_embd};
-        cpu_matmul_prepare(b, &normed, part, &out, 1);
+        cpu_input_prepare(b, &normed, part, &out, 1);
         cpu_matmul(b, b->scratch.normed, part, &out, 1, CPU_OP_HEAD);
     }
     return PHID_OK;
