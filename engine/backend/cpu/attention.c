@@ -1,6 +1,7 @@
 #include "engine/backend/cpu/attention.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "engine/backend/cpu/attention_plan.h"
@@ -276,6 +277,43 @@ static void attend_ranges(const struct attention *a, const struct attention_part
     }
 }
 
+/* One row and one query head, from its slots. */
+static void merge_head(const struct attention *a, const struct attention_row *row, size_t head,
+                       size_t thread)
+{
+    const struct backend *b = a->b;
+    size_t stride = cpu_round_up(b->model->head_dim, CPU_LANES);
+    float *sums = cpu_thread_scratch(b, thread);
+    float *total = sums + stride;
+    float maximum = -INFINITY;
+    for (int32_t key = row->begin; key < row->end;
+         key = (key / ATTENTION_RANGE + 1) * ATTENTION_RANGE) {
+        const float *slot = slot_of(b, row, head, (size_t)key / ATTENTION_RANGE);
+        b->kernels->attend_merge(&maximum, total, sums, slot[stride + CPU_LANES], slot + stride,
+                                 slot, stride);
+    }
+    finish(a, total, sums, row->row, head);
+}
+
+/* A task of the part has filled slots: the last one of a row merges them, and makes the count ready
+ * for the next layer. */
+static void count_down(const struct attention *a, const struct attention_part *part, size_t kv_head,
+                       size_t group, size_t thread)
+{
+    const struct attention_plan *plan = &a->b->scratch.plan;
+    for (size_t i = part->first; i < part->first + part->rows; i++) {
+        const struct attention_row *row = &plan->rows[i];
+        _Atomic uint32_t *left = &plan->left[i * a->b->model->n_kv_heads + kv_head];
+        /* Release what this task put into slots; the last one acquires what all did. */
+        if (atomic_fetch_sub_explicit(left, 1, memory_order_acq_rel) == 1) {
+            atomic_store_explicit(left, row->tasks, memory_order_relaxed);
+            for (size_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
+                merge_head(a, row, head, thread);
+            }
+        }
+    }
+}
+
 static void attention_task(void *context, size_t task, size_t thread)
 {
     const struct attention *a = context;
@@ -296,27 +334,8 @@ static void attention_task(void *context, size_t task, size_t thread)
         attend_whole(a, part, &q, kv_head, &desk);
     } else {
         attend_ranges(a, part, &q, index % units, kv_head, &desk);
+        count_down(a, part, kv_head, group, thread);
     }
-}
-
-/* Task: one row and one query head, from its slots. */
-static void merge_task(void *context, size_t task, size_t thread)
-{
-    const struct attention *a = context;
-    const struct backend *b = a->b;
-    const struct attention_row *row = &b->scratch.plan.rows[task / b->model->n_heads];
-    size_t head = task % b->model->n_heads;
-    size_t stride = cpu_round_up(b->model->head_dim, CPU_LANES);
-    float *sums = cpu_thread_scratch(b, thread);
-    float *total = sums + stride;
-    float maximum = -INFINITY;
-    for (int32_t key = row->begin; key < row->end;
-         key = (key / ATTENTION_RANGE + 1) * ATTENTION_RANGE) {
-        const float *slot = slot_of(b, row, head, (size_t)key / ATTENTION_RANGE);
-        b->kernels->attend_merge(&maximum, total, sums, slot[stride + CPU_LANES], slot + stride,
-                                 slot, stride);
-    }
-    finish(a, total, sums, row->row, head);
 }
 
 bool cpu_attention(struct backend *b, const struct backend_batch *batch, size_t layer,
@@ -332,9 +351,6 @@ bool cpu_attention(struct backend *b, const struct backend_batch *batch, size_t 
         q8_start(a.mixed, b->kernels, batch->rows, out->cols, q8_parts_of(out->r16.kind));
     }
     pool_run(b->pool, attention_task, &a, attention_plan_tasks(&b->scratch.plan));
-    if (b->scratch.plan.merge_rows != 0) {
-        pool_run(b->pool, merge_task, &a, b->scratch.plan.merge_rows * b->model->n_heads);
-    }
     if (a.mixed != NULL) {
         cpu_input_take(b, a.mixed);
     }

@@ -1,5 +1,7 @@
 #include "engine/backend/cpu/attention_plan.h"
 
+#include <stdatomic.h>
+
 #define NARROW_ROWS       16 /* of a sequence, at most: drafts to be verified come with a few rows */
 #define SLOT_BYTES        ((size_t)8 << 20)
 #define SLOT_THREAD_BYTES ((size_t)256 << 10)
@@ -11,6 +13,7 @@ void attention_plan_place(struct attention_plan *plan, struct cpu_layout *layout
     size_t slot_bytes = attention_slot_floats(model->head_dim) * sizeof(float);
     plan->slot_max = (SLOT_BYTES + threads * SLOT_THREAD_BYTES) / slot_bytes;
     plan->rows = cpu_layout_part(layout, rows, sizeof(*plan->rows));
+    plan->left = cpu_layout_part(layout, rows, model->n_kv_heads * sizeof(*plan->left));
     plan->parts = cpu_layout_part(layout, rows, 2 * sizeof(*plan->parts));
     plan->open = cpu_layout_part(layout, rows + 1, sizeof(*plan->open));
     plan->order = cpu_layout_part(layout, rows, sizeof(*plan->order));
@@ -187,6 +190,25 @@ static void count_tasks(struct backend *b, size_t block_queries, size_t task_ran
     }
 }
 
+/* How many tasks fill the slots of each row. */
+static void count_left(struct backend *b)
+{
+    struct attention_plan *plan = &b->scratch.plan;
+    size_t kv_heads = b->model->n_kv_heads;
+    for (size_t i = 0; i < plan->part_count; i++) {
+        const struct attention_part *part = &plan->parts[i];
+        size_t before = i == 0 ? 0 : part[-1].task_end;
+        for (size_t row = part->first; !part->whole && row < part->first + part->rows; row++) {
+            plan->rows[row].tasks += (uint32_t)((part->task_end - before) / kv_heads);
+        }
+    }
+    for (size_t row = 0; row < plan->row_count; row++) {
+        for (size_t head = 0; head < kv_heads; head++) {
+            atomic_init(&plan->left[row * kv_heads + head], plan->rows[row].tasks);
+        }
+    }
+}
+
 /* Narrow sequences in order of their pages, and how many ranges each shares with the one before. */
 static size_t order_narrow(struct backend *b, const struct backend_batch *batch, size_t *ret_ranges)
 {
@@ -216,7 +238,6 @@ void attention_plan_make(struct backend *b, const struct backend_batch *batch)
     size_t narrow = order_narrow(b, batch, &ranges);
     size_t task_ranges = ranges * b->model->n_kv_heads / wanted + 1;
     size_t kept = choose_slots(b, narrow, task_ranges);
-    plan->merge_rows = plan->row_count;
     share_ranges(plan, kept);
     for (size_t i = kept; i < narrow; i++) {
         add_whole(b, plan->order[i]);
@@ -232,6 +253,7 @@ void attention_plan_make(struct backend *b, const struct backend_batch *batch)
         block_queries /= 2;
         count_tasks(b, block_queries, task_ranges);
     }
+    count_left(b);
 }
 
 const struct attention_part *attention_plan_find(const struct attention_plan *plan, size_t task)

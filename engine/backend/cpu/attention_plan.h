@@ -10,10 +10,10 @@
  *   part 2  rows of A     ranges 4..5
  *   part 3  rows of B     range  4
  *
- * Every range of such a row leaves its softmax in a slot, and slots are merged afterwards. A
- * sequence that shares nothing and is no longer than others is one `whole` part that needs no
- * slots; so is a prompt, in blocks of queries. Slots are limited; sequences beyond them are whole
- * parts too. */
+ * Every range of such a row leaves its softmax in a slot; whoever ends the last task of a row and
+ * key/value head merges their slots. A sequence that shares nothing and is no longer than others is
+ * one `whole` part that needs no slots; so is a prompt, in blocks of queries. Slots are limited;
+ * sequences beyond them are whole parts too. */
 #ifndef PHID_BACKEND_CPU_ATTENTION_PLAN_H
 #define PHID_BACKEND_CPU_ATTENTION_PLAN_H
 
@@ -29,6 +29,7 @@ struct attention_row {
     size_t row;  /* of the batch */
     size_t slot; /* its first one, [n_heads][slot_ranges]; rows of whole parts have none */
     size_t slot_ranges;
+    uint32_t tasks;     /* that fill its slots, for each key/value head */
     int32_t begin, end; /* it sees keys begin .. end - 1 */
 };
 

@@ -4,6 +4,7 @@
 #ifndef PHID_BACKEND_CPU_BACKEND_H
 #define PHID_BACKEND_CPU_BACKEND_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,8 +25,8 @@ struct attention_plan {
     const struct backend_sequence **order; /* [rows], scratch of the planning */
     size_t *shared;                        /* [rows + 1], likewise */
     float *slots; /* [slot_max, attention_slot_floats]: softmaxes over some of a row's keys */
+    _Atomic uint32_t *left; /* [rows, n_kv_heads]: of the row's tasks in this layer */
     size_t row_count, part_count, slot_max;
-    size_t merge_rows; /* rows whose slots must be merged, the first ones of all */
 };
 
 /* RMSNorm without waiting for whole rows: they are weighted and quantized part by part, and what is
