@@ -6,7 +6,7 @@
 #include "engine/sched/turns.h"
 
 #define GUEST_SEATS  4   /* another tenant has so many times as many seats */
-#define GUEST_PROMPT 256 /* tokens of a prompt that may stretch a step */
+#define SHORT_PROMPT 256 /* tokens of a prompt that may stretch a step */
 
 enum phid_status batch_init(struct batch *b, size_t max_rows, size_t max_sequences,
                             struct phid_error *err)
@@ -156,7 +156,7 @@ static void share_guests(struct batch *b, size_t count, size_t most, const struc
         size_t remaining = sequence_remaining(b->prompts[i]);
         if (is_guest(b->prompts[i], most)) {
             guests++;
-            wanted += remaining <= GUEST_PROMPT ? remaining : 0;
+            wanted += remaining <= SHORT_PROMPT ? remaining : 0;
         }
     }
     if (guests == 0) {
@@ -164,7 +164,7 @@ static void share_guests(struct batch *b, size_t count, size_t most, const struc
     }
     kept = guests < count ? kept : 0;
     if (pace != NULL && wanted + kept > *rows) {
-        size_t stretched = pace_guest_rows(pace, &b->load, 0);
+        size_t stretched = pace_stretched_rows(pace, &b->load, 0, PACE_GUEST_STRETCH);
         stretched = stretched < wanted + kept ? stretched : wanted + kept;
         *rows = stretched > *rows ? stretched : *rows;
     }
@@ -186,7 +186,7 @@ static bool share_apart(struct batch *b, size_t count, size_t most, const struct
     }
     for (size_t i = 0; i < count; i++) {
         const struct sequence *s = b->prompts[i];
-        if (is_guest(s, most) && sequence_remaining(s) <= GUEST_PROMPT) {
+        if (is_guest(s, most) && sequence_remaining(s) <= SHORT_PROMPT) {
             load.prompt_rows += sequence_remaining(s);
             load.context += pace_context(s->done, sequence_remaining(s));
         }
@@ -196,11 +196,32 @@ static bool share_apart(struct batch *b, size_t count, size_t most, const struct
         return false;
     }
     for (size_t i = 0; i < count; i++) {
-        if (is_guest(b->prompts[i], most) && sequence_remaining(b->prompts[i]) <= GUEST_PROMPT) {
+        if (is_guest(b->prompts[i], most) && sequence_remaining(b->prompts[i]) <= SHORT_PROMPT) {
             b->shares[i] = sequence_remaining(b->prompts[i]);
         }
     }
     return true;
+}
+
+/* Rows for prompts that were short from the beginning: one who waits counts as much as one who
+ * streams. Seven who come while one streams would else wait for each other a few rows at a time.
+ * Not when a target was asked for. */
+static size_t newcomer_rows(const struct batch *b, size_t count, const struct pace *pace)
+{
+    size_t newcomers = 0, wanted = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct sequence *s = b->prompts[i];
+        if (s->tokens.count - s->progress.cached_tokens <= SHORT_PROMPT) {
+            newcomers++;
+            wanted += sequence_remaining(s);
+        }
+    }
+    if (newcomers == 0 || b->view.sequence_count == 0 || pace->target_ns > 0) {
+        return 0;
+    }
+    double targets = 1 + (double)newcomers / (double)b->view.sequence_count;
+    size_t rows = pace_stretched_rows(pace, &b->load, 0, targets);
+    return rows < wanted ? rows : wanted;
 }
 
 static void share_rows(struct batch *b, size_t count, size_t rows)
@@ -233,6 +254,8 @@ void batch_build(struct batch *b, struct sequence *const *running, size_t count,
         size_t rows = b->max_rows - b->view.rows;
         if (pace != NULL) {
             rows = pace_prompt_rows(pace, &b->load, b->prompts[0]->done);
+            size_t stretched = newcomer_rows(b, prompts, pace);
+            rows = stretched > rows ? stretched : rows;
         }
         share_guests(b, prompts, most, pace, &rows);
         share_rows(b, prompts, rows);

@@ -282,10 +282,13 @@ size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, s
     return rows >= PACE_ROWS_MIN ? rows : rows_at_least(p, decodes, start, room);
 }
 
-size_t pace_guest_rows(const struct pace *p, const struct pace_step *decodes, size_t start)
+size_t pace_stretched_rows(const struct pace *p, const struct pace_step *decodes, size_t start,
+                           double targets)
 {
     size_t room = p->max_rows > decodes->decode_rows ? p->max_rows - decodes->decode_rows : 0;
-    uint64_t most_ns = (uint64_t)(PACE_GUEST_STRETCH * (double)pace_target(p));
+    double target = (double)pace_target(p);
+    uint64_t most_ns =
+        (uint64_t)fmin(targets * target, fmax((double)PACE_ALONE_NS, PACE_GUEST_STRETCH * target));
     size_t least = pace_prompt_rows(p, decodes, start);
     if (p->learned == 0) {
         return least;

@@ -42,7 +42,7 @@
  * When the answers alone take longer than that, the prompts get what makes the step half as long
  * again, at most as many rows as the answers. */
 #define PACE_ROWS_MIN   8
-#define PACE_ROWS_LEAST 2
+#define PACE_ROWS_LEAST 1
 
 /* What a step computes. */
 struct pace_step {
@@ -81,9 +81,10 @@ uint64_t pace_target(const struct pace *p);
  * never more than max_rows together. */
 size_t pace_prompt_rows(const struct pace *p, const struct pace_step *decodes, size_t start);
 
-/* The same for the short prompt of a guest, a tenant with few seats beside one with many: it may
- * stretch a step to PACE_GUEST_STRETCH targets. */
-size_t pace_guest_rows(const struct pace *p, const struct pace_step *decodes, size_t start);
+/* The same for short prompts that may stretch a step to so many targets (PACE_GUEST_STRETCH for a
+ * guest, a tenant with few seats beside one with many), but not beyond PACE_ALONE_NS. */
+size_t pace_stretched_rows(const struct pace *p, const struct pace_step *decodes, size_t start,
+                           double targets);
 
 /* Whether a short prompt should have a step of its own before that of the answers: then it is done
  * in at most two thirds of the time, and they wait no longer than the target for their two steps.

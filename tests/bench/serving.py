@@ -109,11 +109,16 @@ def process_seconds(server):
     return metrics(server)["process_cpu_seconds_total"]
 
 
+# Bytes of characters, the ids 3 to 258 of these vocabularies, come to a client only when the character is whole: without them every
+# token is seen when it is made.
+NO_BYTES = json.dumps({"logit_bias": {str(i): -100 for i in range(3, 259)}})
+
+
 def batch(b):
     """Eight clients decoding against one, in the same server."""
     o = b.options
     with b.server("engine.speculation=off") as server:
-        common = ("--prompt-tokens", 16, "--answer-tokens", o.answer, "--warmup", 1)
+        common = ("--prompt-tokens", 16, "--answer-tokens", o.answer, "--warmup", 1, "--extra", NO_BYTES)
         one = b.load(server, "--concurrency", 1, "--requests", 2, *common).result()
         crowd = b.load(server, "--concurrency", 8, "--requests", 8, *common, trace=True)
         eight = crowd.result()
@@ -151,11 +156,6 @@ def gaps_together(trace):
                 out.append(gap)
             at += gap / 1000
     return out
-
-
-# Bytes of characters, the ids 3 to 258 of these vocabularies, come to a client only when the character is whole: without them every
-# token is seen when it is made.
-NO_BYTES = json.dumps({"logit_bias": {str(i): -100 for i in range(3, 259)}})
 
 
 def gap(b):

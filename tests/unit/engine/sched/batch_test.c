@@ -119,6 +119,52 @@ static void test_batch_lets_short_prompts_through(void **state)
     batch_fini(&b);
 }
 
+/* Seven who come while one streams make steps longer, a long prompt does not. */
+static void test_batch_newcomers(void **state)
+{
+    enum { COUNT = 8, PROMPT = 20 };
+    struct batch b;
+    assert_int_equal(batch_init(&b, 512, COUNT, NULL), PHID_OK);
+    struct sequence s[COUNT], *running[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        make(&s[i], PROMPT, 0, i == 0 ? PROMPT - 1 : 0);
+        running[i] = &s[i];
+    }
+    struct pace pace;
+    pace_init(&pace, 0, 512);
+    for (size_t i = 0; i < 200; i++) { /* 80 ms and 10 ms a row: 180 ms are the target */
+        size_t decodes = 1 + i % 3, prompts = i % 5 * 4;
+        struct pace_step step = {.decode_rows = decodes, .prompt_rows = prompts};
+        pace_learn(&pace, &step, 80000000 + 10000000 * (decodes + prompts));
+    }
+    pace_learn(&pace, &(struct pace_step){.decode_rows = 1, .prompt_rows = 15}, 240000000);
+    size_t steps = 0;
+    for (size_t left = COUNT - 1; left > 0 && steps < 100; steps++) {
+        batch_build(&b, running, COUNT, &pace);
+        uint64_t ns = 80000000 + 10000000 * (uint64_t)b.view.rows;
+        /* Eight targets for seven who wait and one who streams, and so on. */
+        assert_true((double)ns <= 1.1 * 180000000 * (1 + (double)left / (double)(COUNT - left)));
+        pace_learn(&pace, &b.load, ns);
+        for (size_t i = 0; i < b.view.sequence_count; i++) {
+            size_t done = b.owners[i]->done + b.parts[i].rows;
+            bool prompt = b.owners[i]->done < PROMPT - 1;
+            b.owners[i]->done = done < PROMPT ? done : PROMPT - 1; /* an answer's next row */
+            left -= prompt && done >= PROMPT - 1;
+        }
+    }
+    assert_in_range(steps, 2, 8); /* 140 rows; 15 without a stretch */
+    struct sequence whole;
+    make(&whole, 400, 0, 300); /* its end is no newcomer */
+    running[1] = &whole;
+    batch_build(&b, running, 2, &pace);
+    assert_in_range(b.load.prompt_rows, 1, 12);
+    for (int i = 0; i < COUNT; i++) {
+        tokens_fini(&s[i].tokens);
+    }
+    tokens_fini(&whole.tokens);
+    batch_fini(&b);
+}
+
 /* One tenant has four seats, another one: its prompt goes first, the flood keeps half. */
 static void test_batch_guests_go_first(void **state)
 {
@@ -279,6 +325,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_decodes_first),
         cmocka_unit_test(test_batch_lets_short_prompts_through),
+        cmocka_unit_test(test_batch_newcomers),
         cmocka_unit_test(test_batch_guests_go_first),
         cmocka_unit_test(test_batch_guests_apart),
         cmocka_unit_test(test_batch_prompt_heads),
