@@ -204,8 +204,8 @@ static bool share_apart(struct batch *b, size_t count, size_t most, const struct
 }
 
 /* Rows for prompts that were short from the beginning: one who waits counts as much as one who
- * streams. Seven who come while one streams would else wait for each other a few rows at a time.
- * Not when a target was asked for. */
+ * streams. For machines that can do but a few rows beside the answers, where seven who come while
+ * one streams would wait for each other. Not when a target was asked for. */
 static size_t newcomer_rows(const struct batch *b, size_t count, const struct pace *pace)
 {
     size_t newcomers = 0, wanted = 0;
@@ -254,7 +254,7 @@ void batch_build(struct batch *b, struct sequence *const *running, size_t count,
         size_t rows = b->max_rows - b->view.rows;
         if (pace != NULL) {
             rows = pace_prompt_rows(pace, &b->load, b->prompts[0]->done);
-            size_t stretched = newcomer_rows(b, prompts, pace);
+            size_t stretched = rows < PACE_ROWS_MIN ? newcomer_rows(b, prompts, pace) : 0;
             rows = stretched > rows ? stretched : rows;
         }
         share_guests(b, prompts, most, pace, &rows);
