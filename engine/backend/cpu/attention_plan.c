@@ -203,7 +203,7 @@ static void count_left(struct backend *b)
         }
     }
     for (size_t row = 0; row < plan->row_count; row++) {
-        for (size_t head = 0; head < kv_heads; head++) {
+        for (size_t head = 0; plan->rows[row].tasks > 0 && head < kv_heads; head++) {
             atomic_init(&plan->left[row * kv_heads + head], plan->rows[row].tasks);
         }
     }
