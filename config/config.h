@@ -41,6 +41,7 @@ enum config_speculation {
     CONFIG_SPECULATION_OFF
 };
 enum config_longrope { CONFIG_LONGROPE_HF, CONFIG_LONGROPE_LONG, CONFIG_LONGROPE_SHORT };
+enum config_numa { CONFIG_NUMA_INTERLEAVE, CONFIG_NUMA_LOCAL };
 enum config_kv_type { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_INT8 };
 enum config_log_level { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARN, CONFIG_LOG_ERROR };
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
@@ -69,6 +70,7 @@ struct config {
         int64_t threads; /* 0: auto */
         bool pin_threads;
         bool huge_pages;
+        int numa;        /* enum config_numa */
         int64_t context; /* 0: auto */
         int64_t max_running;
         int64_t step_tokens;

@@ -6,6 +6,7 @@
 
 static const char *const activations[] = {"auto", "int8", "int8x2", NULL};
 static const char *const speculations[] = {"auto", "always", "off", NULL};
+static const char *const numas[] = {"interleave", "local", NULL};
 static const char *const kv_types[] = {"f16", "f32", "int8", NULL};
 static const char *const longropes[] = {"hf", "long", "short", NULL};
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
@@ -154,6 +155,14 @@ static const struct option options[] = {
      .default_text = "true",
      .help =
          "ask the system for 2 MiB pages for weights, keys and values (transparent huge pages)"},
+    {.key = "engine.numa",
+     .type = OPTION_ENUM,
+     .offset = AT(engine.numa),
+     .default_text = "interleave",
+     .names = numas,
+     .help =
+         "memory of weights, keys and values on machines with several memory nodes: spread over "
+         "all, or local to the thread that writes it first"},
     {.key = "engine.context",
      .type = OPTION_INT,
      .offset = AT(engine.context),

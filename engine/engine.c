@@ -116,6 +116,7 @@ static enum phid_status open_backend(struct phid_engine *e, struct phid_model *m
                                       .max_rows = o->step_tokens,
                                       .pin_threads = o->pin_threads,
                                       .small_pages = o->small_pages,
+                                      .local_memory = o->local_memory,
                                       .profile = o->profile};
     options.read = model->file != NULL ? read_matrix : NULL;
     options.read_user = model;

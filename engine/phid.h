@@ -142,6 +142,8 @@ struct phid_engine_options {
     bool prefix_cache_off; /* every prompt is computed anew */
     bool pin_threads;      /* each compute thread keeps to one core */
     bool small_pages;      /* do not ask the system for huge pages */
+    bool local_memory;     /* weights, keys and values lie where the thread runs that writes them
+                            * first, not spread over the memory nodes */
     const char *isa;       /* NULL or "auto"; a tier's name to force it */
     bool lazy_load;        /* phid_engine_new does not wait for the weights: they come when there is
                             * nothing else to do, and at the latest when a step needs them. The model

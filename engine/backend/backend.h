@@ -98,10 +98,12 @@ struct backend_options {
      * thread of the backend; NULL: they are read where they lie. */
     bool (*read)(void *user, const void *data, size_t bytes, void *to);
     void *read_user;
-    bool lazy;        /* load only plans: see load_more */
-    bool pin_threads; /* each thread keeps to one core, see pool_pin */
-    bool small_pages; /* do not ask the system for huge pages */
-    bool profile;     /* count what `profile` tells */
+    bool lazy;         /* load only plans: see load_more */
+    bool pin_threads;  /* each thread keeps to one core, see pool_pin */
+    bool small_pages;  /* do not ask the system for huge pages */
+    bool local_memory; /* weights, keys and values lie where the thread runs that writes them first,
+                        * not spread over the memory nodes */
+    bool profile;      /* count what `profile` tells */
 };
 
 /* A sequence's part in a batch: `rows` consecutive rows, positions start .. start + rows - 1. */

@@ -141,6 +141,7 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
         .longrope = longropes[config->engine.longrope],
         .pin_threads = config->engine.pin_threads,
         .small_pages = !config->engine.huge_pages,
+        .local_memory = config->engine.numa == CONFIG_NUMA_LOCAL,
         .prefix_cache_off = !config->engine.prefix_cache,
         .log = config->log.level == CONFIG_LOG_DEBUG ? log_line : NULL,
     };

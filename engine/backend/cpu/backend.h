@@ -73,7 +73,7 @@ struct backend {
     bool (*read)(void *user, const void *data, size_t bytes, void *to); /* the options' */
     void *read_user;
     bool lazy;
-    bool huge_pages;
+    struct cpu_memory_policy policy; /* of weights, keys and values */
     size_t terms;                    /* int8 terms of an activation, see q8.h; decided by load */
     const struct block_model *model; /* NULL before load; borrowed */
     size_t first, last;              /* layers loaded */

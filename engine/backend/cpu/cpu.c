@@ -69,7 +69,8 @@ static enum phid_status cpu_open(const struct backend_options *options, struct b
     b->read = options->read;
     b->read_user = options->read_user;
     b->lazy = options->lazy;
-    b->huge_pages = !options->small_pages;
+    b->policy = (struct cpu_memory_policy){.huge_pages = !options->small_pages,
+                                           .interleave = !options->local_memory};
     status = pool_new(options->threads, &b->pool, err);
     if (status != PHID_OK) {
         cpu_close(b);
@@ -123,7 +124,7 @@ static enum phid_status cpu_load(struct backend *b, const struct block_model *mo
         .read = b->read,
         .read_user = b->read_user,
         .lazy = b->lazy,
-        .huge_pages = b->huge_pages,
+        .policy = b->policy,
     };
     enum phid_status status = cpu_weights_open(&b->weights, &load, b->pool, err);
     if (status != PHID_OK) {
@@ -165,7 +166,7 @@ static enum phid_status kv_create(struct backend *b, enum backend_kv_type type, 
     if (!kv_shape(b, type, &kv)) {
         return phid_fail(err, PHID_ERR_MEMORY, "a KV page of this model is more than fits");
     }
-    enum phid_status status = cpu_kv_open(&kv, n_pages, b->huge_pages, err);
+    enum phid_status status = cpu_kv_open(&kv, n_pages, b->policy, err);
     if (status == PHID_OK) {
         b->kv = kv;
     }

@@ -25,7 +25,7 @@ bool cpu_kv_shape(struct cpu_kv *kv, enum backend_kv_type type, size_t head_dim,
            checked_mul(kv->layer_bytes, layers, &kv->page_bytes);
 }
 
-enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages, bool huge_pages,
+enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages, struct cpu_memory_policy policy,
                              struct phid_error *err)
 {
     size_t bytes;
@@ -33,7 +33,7 @@ enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages, bool huge_pages,
         return phid_fail(err, PHID_ERR_MEMORY, "%zu KV pages of %zu bytes are more than fits",
                          pages, kv->page_bytes);
     }
-    enum phid_status status = cpu_memory_open(bytes, "KV pages", huge_pages, &kv->memory, err);
+    enum phid_status status = cpu_memory_open(bytes, "KV pages", policy, &kv->memory, err);
     if (status == PHID_OK) {
         kv->pages = pages;
     }

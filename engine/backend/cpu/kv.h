@@ -47,7 +47,7 @@ struct cpu_kv {
 bool cpu_kv_shape(struct cpu_kv *kv, enum backend_kv_type type, size_t head_dim, size_t kv_heads,
                   size_t layers);
 
-enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages, bool huge_pages,
+enum phid_status cpu_kv_open(struct cpu_kv *kv, size_t pages, struct cpu_memory_policy policy,
                              struct phid_error *err); /* after cpu_kv_shape */
 void cpu_kv_close(struct cpu_kv *kv);
 

@@ -3,13 +3,27 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+#include "engine/backend/cpu/nodes.h"
 #include "engine/base/checked.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; older ones refuse it */
 #endif
 
-enum phid_status cpu_memory_open(size_t bytes, const char *what, bool huge_pages,
+static void advise(void *data, size_t bytes, struct cpu_memory_policy policy)
+{
+    if (policy.huge_pages && bytes >= CPU_MEMORY_PIECE) {
+        (void)madvise(data, bytes, MADV_HUGEPAGE);
+    }
+    if (policy.interleave) {
+        struct cpu_nodes nodes = cpu_nodes_detect();
+        if (nodes.count > 1) {
+            (void)cpu_nodes_interleave(&nodes, data, bytes);
+        }
+    }
+}
+
+enum phid_status cpu_memory_open(size_t bytes, const char *what, struct cpu_memory_policy policy,
                                  struct cpu_memory *ret, struct phid_error *err)
 {
     if (bytes == 0) {
@@ -20,10 +34,7 @@ enum phid_status cpu_memory_open(size_t bytes, const char *what, bool huge_pages
     if (data == MAP_FAILED) {
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for %s: %zu bytes", what, bytes);
     }
-    if (huge_pages && bytes >= CPU_MEMORY_PIECE) {
-        /* Only advice: without it everything works, with more misses of the TLB. */
-        (void)madvise(data, bytes, MADV_HUGEPAGE);
-    }
+    advise(data, bytes, policy);
     *ret = (struct cpu_memory){.data = data, .bytes = bytes};
     return PHID_OK;
 }

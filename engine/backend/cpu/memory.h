@@ -11,13 +11,19 @@
 
 #define CPU_ALIGN 64 /* a cache line, and the widest vector */
 
+/* How memory is asked for: only advice, without it everything works. */
+struct cpu_memory_policy {
+    bool huge_pages;
+    bool interleave; /* spread over the memory nodes, where there are several */
+};
+
 struct cpu_memory {
     unsigned char *data; /* aligned to at least CPU_ALIGN; NULL when bytes is 0 */
     size_t bytes;
 };
 
 /* `what` names the purpose in the message. PHID_ERR_MEMORY when the system refuses. */
-enum phid_status cpu_memory_open(size_t bytes, const char *what, bool huge_pages,
+enum phid_status cpu_memory_open(size_t bytes, const char *what, struct cpu_memory_policy policy,
                                  struct cpu_memory *ret, struct phid_error *err);
 
 /* Safe on a zeroed struct and twice. */

@@ -54,8 +54,9 @@ enum phid_status cpu_scratch_open(struct backend *b, struct phid_error *err)
         return phid_fail(err, PHID_ERR_MEMORY,
                          "scratch memory for batches of %zu rows is more than fits", b->max_rows);
     }
-    enum phid_status status =
-        cpu_memory_open(layout.used, "scratch of a step", b->huge_pages, &b->scratch.memory, err);
+    enum phid_status status = cpu_memory_open(
+        layout.used, "scratch of a step",
+        (struct cpu_memory_policy){.huge_pages = b->policy.huge_pages}, &b->scratch.memory, err);
     if (status == PHID_OK) {
         layout = (struct cpu_layout){.data = b->scratch.memory.data};
         place(b, &layout);

@@ -351,7 +351,7 @@ enum phid_status cpu_weights_open(struct cpu_weights *w, const struct cpu_load *
     struct plan plan = {.load = load};
     enum phid_status status = count_all(&plan, w, err);
     if (status == PHID_OK) {
-        status = cpu_memory_open(plan.layout.used, "weights", load->huge_pages, &w->memory, err);
+        status = cpu_memory_open(plan.layout.used, "weights", load->policy, &w->memory, err);
     }
     if (status != PHID_OK) {
         goto fail;

@@ -59,7 +59,7 @@ struct cpu_load {
     bool (*read)(void *user, const void *data, size_t bytes, void *to); /* see backend.h */
     void *read_user;
     bool lazy;
-    bool huge_pages;
+    struct cpu_memory_policy policy;
 };
 
 /* Bytes of memory a load takes. Reads no weights; of `load` only model, first, last, embedding,

@@ -222,6 +222,7 @@ static void test_config_defaults(void **state)
     assert_int_equal(c.engine.threads, 0);
     assert_false(c.engine.pin_threads);
     assert_true(c.engine.huge_pages);
+    assert_int_equal(c.engine.numa, CONFIG_NUMA_INTERLEAVE);
     assert_int_equal(c.engine.context, 0);
     assert_int_equal(c.engine.max_running, 32);
     assert_int_equal(c.engine.step_tokens, 512);
@@ -252,8 +253,9 @@ static const char everything[] =
     "           max_body: 2MiB, sse_ping: 500ms, drain: {delay: 2s, timeout: 1m},\n"
     "           metrics: false, metrics_open: true}\n"
     "model:    {path: models/a.gguf, alias: [phi-3.5-mini, \"123\"], template: phi-3}\n"
-    "engine:   {threads: 4, pin_threads: true, huge_pages: false, context: 2048, "
-    "max_running: 8, step_tokens: 256, itl_target: 250ms, kv: {type: f32, memory: 1GiB}, prefix_cache: false, longrope: short}\n"
+    "engine:   {threads: 4, pin_threads: true, huge_pages: false, numa: local, context: 2048, "
+    "max_running: 8, step_tokens: 256, itl_target: 250ms, kv: {type: f32, memory: 1GiB}, "
+    "prefix_cache: false, longrope: short}\n"
     "placement: {gpu_layers: 0, vram_limit: null, layers: [{range: 0-9, device: cpu}, {range: 10, "
     "device: cpu}]}\n"
     "limits:   {queue: 1, queue_tokens: 1, request_timeout: 0s, max_wait: 24h,\n"
@@ -287,6 +289,7 @@ static void test_config_everything(void **state)
     assert_int_equal(c.engine.threads, 4);
     assert_true(c.engine.pin_threads);
     assert_false(c.engine.huge_pages);
+    assert_int_equal(c.engine.numa, CONFIG_NUMA_LOCAL);
     assert_int_equal(c.engine.context, 2048);
     assert_int_equal(c.engine.itl_target_ms, 250);
     assert_int_equal(c.engine.kv_type, CONFIG_KV_F32);

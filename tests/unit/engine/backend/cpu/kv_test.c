@@ -22,7 +22,8 @@ static void fixture_init(struct fixture *f)
     struct phid_error err;
     *f = (struct fixture){0};
     assert_true(cpu_kv_shape(&f->kv, BACKEND_KV_F16, HEAD_DIM, HEADS, LAYERS));
-    assert_int_equal(cpu_kv_open(&f->kv, PAGES, true, &err), PHID_OK);
+    assert_int_equal(
+        cpu_kv_open(&f->kv, PAGES, (struct cpu_memory_policy){.huge_pages = true}, &err), PHID_OK);
     assert_int_equal(pool_new(2, &f->pool, &err), PHID_OK);
 }
 
@@ -52,7 +53,8 @@ static bool system_can(void)
 {
     struct cpu_memory memory;
     struct phid_error err;
-    assert_int_equal(cpu_memory_open(4096, "a try", false, &memory, &err), PHID_OK);
+    assert_int_equal(cpu_memory_open(4096, "a try", (struct cpu_memory_policy){0}, &memory, &err),
+                     PHID_OK);
     bool can = cpu_memory_warm(&memory, 0);
     cpu_memory_close(&memory);
     return can;
