@@ -103,8 +103,6 @@ struct cpu_kernels {
     size_t tile_tokens;        /* rows of activations in a tile for multiply_panels, at most */
     size_t direct_tokens;      /* and for multiply */
     size_t direct_tiles;       /* up to so many tiles multiply is faster, above it panels */
-    size_t direct_tiles_plain; /* the same for kinds that are r16_is_plain: opening them saves
-                                  little */
     size_t panel_groups;       /* row groups that multiply_panels takes at once; a power of two */
     size_t panel_blocks;       /* blocks in a panel, except the last of a row; a multiple of
                                   R16_UNIT_BLOCKS */

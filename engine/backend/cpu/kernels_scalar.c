@@ -511,7 +511,6 @@ const struct cpu_kernels cpu_kernels_scalar = {
     .tile_tokens = 4,
     .direct_tokens = 4,
     .direct_tiles = 1,
-    .direct_tiles_plain = 1,
     .panel_groups = 1,
     .panel_blocks = CPU_PANEL_BLOCKS,
     CPU_KERNELS_FUNCTIONS,

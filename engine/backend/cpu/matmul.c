@@ -263,17 +263,15 @@ static void multiply_opened(const struct matmul *m, const struct part *p, size_t
     }
 }
 
-static bool is_direct(const struct matmul *m, const struct cpu_matrix *matrix)
+static bool is_direct(const struct matmul *m)
 {
-    const struct cpu_kernels *kernels = m->b->kernels;
-    return q8_tiles(m->q8) <=
-           (r16_is_plain(matrix->r16.kind) ? kernels->direct_tiles_plain : kernels->direct_tiles);
+    return q8_tiles(m->q8) <= m->b->kernels->direct_tiles;
 }
 
 static struct part multiply_part(const struct matmul *m, const struct cpu_product *product,
                                  size_t first, size_t groups, size_t thread, float *sums)
 {
-    bool direct = is_direct(m, product->matrix);
+    bool direct = is_direct(m);
     size_t at_once = direct ? groups : m->b->kernels->panel_groups;
     struct part p = {
         .product = product, .first = first, .groups = groups, .at_once = at_once, .sums = sums};
@@ -381,7 +379,7 @@ static size_t part_groups(const struct matmul *m, const struct cpu_matrix *matri
     size_t products = m->gated != NULL ? 2 : 1;
     if (matrix->order == CPU_ORDER_R16) {
         size_t room = sums_room(m->b) / (m->rows * m->b->terms);
-        groups = smaller(groups, (is_direct(m, matrix) ? room : TASK_GROUPS) / products);
+        groups = smaller(groups, (is_direct(m) ? room : TASK_GROUPS) / products);
     }
     if (matrix->order != CPU_ORDER_R16 || has_few_tiles(m)) {
         groups = smaller(groups, DIRECT_TASK_BYTES / matrix->part_bytes);
@@ -406,7 +404,7 @@ static void plan_tasks(struct matmul *m)
     for (size_t i = 0; i < m->count; i++) {
         const struct cpu_matrix *matrix = m->products[i].matrix;
         size_t each = 1;
-        if (matrix->order == CPU_ORDER_R16 && !is_direct(m, matrix)) {
+        if (matrix->order == CPU_ORDER_R16 && !is_direct(m)) {
             each = m->b->kernels->panel_groups;
         }
         if (m->gated != NULL) {

@@ -100,8 +100,9 @@ INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *bloc
     return codes;
 }
 
-/* Products of `steps` steps, from `first`, of one or two row groups with all tokens: acc
- * [groups][tokens]. Two groups share the loads of the activations. x: activations of the block. */
+/* Products of `steps` steps, from `first`, of one or two row groups with `tokens` tokens: acc
+ * [groups][tokens]. Two groups share the loads of the activations. x: activations of the block, of
+ * the first of these tokens; `stride` tokens lie between two steps. */
 #if VEC_HAS_DOT4
 
 #ifdef VEC_HAS_PAIRS
@@ -109,7 +110,7 @@ INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *bloc
 /* An opened row group holds its steps two by two, for products of two rows and two tokens. A last
  * token without a second is taken twice. */
 INLINE void dot_steps_pairs(const unsigned char *block, int first, int steps, const int8_t *x,
-                            int tokens, v16i *acc)
+                            int stride, int tokens, v16i *acc)
 {
     v32i sums[CPU_TILE_TOKENS_MAX / 2];
     UNROLL for (int t = 0; t < tokens; t += 2)
@@ -121,7 +122,7 @@ INLINE void dot_steps_pairs(const unsigned char *block, int first, int steps, co
         v128 codes = c_load_two(block + g * R16_VECTOR);
         UNROLL for (int t = 0; t < tokens; t += 2)
         {
-            sums[t / 2] = i_dot8(sums[t / 2], codes, x_pair(x, tokens, g, t));
+            sums[t / 2] = i_dot8(sums[t / 2], codes, x_pair(x, stride, g, t));
         }
     }
     UNROLL for (int t = 0; t < tokens; t++)
@@ -133,13 +134,14 @@ INLINE void dot_steps_pairs(const unsigned char *block, int first, int steps, co
 #endif
 
 INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *const *blocks,
-                      int groups, int first, int steps, const int8_t *x, int tokens, v16i *acc)
+                      int groups, int first, int steps, const int8_t *x, int stride, int tokens,
+                      v16i *acc)
 {
 #ifdef VEC_HAS_PAIRS
     if (opened) {
         UNROLL for (int i = 0; i < groups; i++)
         {
-            dot_steps_pairs(blocks[i], first, steps, x, tokens, acc + i * tokens);
+            dot_steps_pairs(blocks[i], first, steps, x, stride, tokens, acc + i * tokens);
         }
         return;
     }
@@ -155,7 +157,7 @@ INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *cons
         {
             UNROLL for (int i = 0; i < groups; i++)
             {
-                acc[i * tokens + t] = i_dot4(acc[i * tokens + t], codes[i], x, g * tokens + t);
+                acc[i * tokens + t] = i_dot4(acc[i * tokens + t], codes[i], x, g * stride + t);
             }
         }
     }
@@ -202,8 +204,8 @@ INLINE bool kind_starts_narrow(enum r16_kind kind)
 }
 
 INLINE void dot_steps_narrow(enum r16_kind kind, bool opened, const unsigned char *block, int first,
-                             int steps, const int8_t *x, const int32_t *starts, int tokens,
-                             v16i *acc)
+                             int steps, const int8_t *x, const int32_t *starts, int stride,
+                             int tokens, v16i *acc)
 {
     v64 pairs[CPU_TILE_TOKENS_MAX];
     UNROLL for (int t = 0; t < tokens; t++)
@@ -212,7 +214,7 @@ INLINE void dot_steps_narrow(enum r16_kind kind, bool opened, const unsigned cha
     }
     UNROLL for (int g = first; g < first + steps; g++)
     {
-        add_products(step_codes(kind, opened, block, g), x + g * tokens * 4, tokens, pairs);
+        add_products(step_codes(kind, opened, block, g), x + g * stride * 4, tokens, pairs);
     }
     UNROLL for (int t = 0; t < tokens; t++)
     {
@@ -223,7 +225,7 @@ INLINE void dot_steps_narrow(enum r16_kind kind, bool opened, const unsigned cha
 #endif
 
 INLINE void dot_steps_signed(enum r16_kind kind, bool opened, const unsigned char *block, int first,
-                             int steps, const int8_t *x, int tokens, v16i *acc)
+                             int steps, const int8_t *x, int stride, int tokens, v16i *acc)
 {
     UNROLL for (int g = first; g < first + steps; g++)
     {
@@ -231,13 +233,14 @@ INLINE void dot_steps_signed(enum r16_kind kind, bool opened, const unsigned cha
         v64 sizes = c_abs(codes);
         UNROLL for (int t = 0; t < tokens; t++)
         {
-            acc[t] = i_add_pairs(acc[t], w_signed_products(sizes, codes, x + (g * tokens + t) * 4));
+            acc[t] = i_add_pairs(acc[t], w_signed_products(sizes, codes, x + (g * stride + t) * 4));
         }
     }
 }
 
 INLINE void dot_steps_unsigned(enum r16_kind kind, bool opened, const unsigned char *block,
-                               int first, int steps, const int8_t *x, int tokens, v16i *acc)
+                               int first, int steps, const int8_t *x, int stride, int tokens,
+                               v16i *acc)
 {
     const int narrow = kind_narrow_steps(kind) < steps ? kind_narrow_steps(kind) : steps;
     UNROLL for (int from = first; from < first + steps; from += narrow)
@@ -249,7 +252,7 @@ INLINE void dot_steps_unsigned(enum r16_kind kind, bool opened, const unsigned c
         }
         UNROLL for (int g = from; g < from + narrow; g++)
         {
-            add_products(step_codes(kind, opened, block, g), x + g * tokens * 4, tokens, pairs);
+            add_products(step_codes(kind, opened, block, g), x + g * stride * 4, tokens, pairs);
         }
         UNROLL for (int t = 0; t < tokens; t++)
         {
@@ -259,14 +262,17 @@ INLINE void dot_steps_unsigned(enum r16_kind kind, bool opened, const unsigned c
 }
 
 INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *const *blocks,
-                      int groups, int first, int steps, const int8_t *x, int tokens, v16i *acc)
+                      int groups, int first, int steps, const int8_t *x, int stride, int tokens,
+                      v16i *acc)
 {
     UNROLL for (int i = 0; i < groups; i++)
     {
         if (r16_is_signed(kind)) {
-            dot_steps_signed(kind, opened, blocks[i], first, steps, x, tokens, acc + i * tokens);
+            dot_steps_signed(kind, opened, blocks[i], first, steps, x, stride, tokens,
+                             acc + i * tokens);
         } else {
-            dot_steps_unsigned(kind, opened, blocks[i], first, steps, x, tokens, acc + i * tokens);
+            dot_steps_unsigned(kind, opened, blocks[i], first, steps, x, stride, tokens,
+                               acc + i * tokens);
         }
     }
 }
@@ -295,14 +301,14 @@ INLINE v16i sum_start(enum r16_kind kind, const int32_t *start)
 
 /* Sums of values and activations, with what VEC_SUM_BITS begins them with. */
 INLINE void dot_term(enum r16_kind kind, bool opened, const unsigned char *const *codes, int groups,
-                     int first, int steps, const int8_t *x, const int32_t *starts, int tokens,
-                     v16i *acc)
+                     int first, int steps, const int8_t *x, const int32_t *starts, int stride,
+                     int tokens, v16i *acc)
 {
 #if VEC_SUM_PAIRS
     if (kind_starts_narrow(kind)) {
         UNROLL for (int i = 0; i < groups; i++)
         {
-            dot_steps_narrow(kind, opened, codes[i], first, steps, x, starts, tokens,
+            dot_steps_narrow(kind, opened, codes[i], first, steps, x, starts, stride, tokens,
                              acc + i * tokens);
         }
         return;
@@ -316,34 +322,42 @@ INLINE void dot_term(enum r16_kind kind, bool opened, const unsigned char *const
             acc[i * tokens + t] = start;
         }
     }
-    dot_steps(kind, opened, codes, groups, first, steps, x, tokens, acc);
+    dot_steps(kind, opened, codes, groups, first, steps, x, stride, tokens, acc);
 }
 
-/* One term of the sums [groups][tokens]: a block, or half of one. `block` is its number in x. */
+/* Some tokens of a tile: `count` from `first` of all its `stride`. */
+struct tokens {
+    int first, count, stride;
+};
+
+/* One term of the sums [groups][count]: a block, or half of one. `block` is its number in x. */
 INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *const *codes, int groups,
                      int half, const struct row_scales *scales, const struct q8_tile *x,
-                     size_t block, int tokens, v16f *sums)
+                     size_t block, struct tokens some, v16f *sums)
 {
     const bool halves = r16_has_halves(kind);
     const int steps = halves ? R16_STEPS / 2 : R16_STEPS;
-    const size_t at = block * (size_t)tokens;
-    const size_t term = halves ? (2 * block + (size_t)half) * (size_t)tokens : at;
-    const int32_t *starts = halves ? x->half_start + term : x->start + term;
-    const float *codes_sum = halves ? x->scaled_half_sum + term : x->scaled_sum + term;
+    const int tokens = some.count;
+    const size_t stride = (size_t)some.stride;
+    const size_t at = block * stride + (size_t)some.first;
+    const size_t term = halves ? (2 * block + (size_t)half) * stride + (size_t)some.first : at;
+    const int32_t *starts = (halves ? x->half_start : x->start) + term;
+    const float *codes_sum = (halves ? x->scaled_half_sum : x->scaled_sum) + term;
+    const float *x_scale = x->scale + at;
     v16i acc[CPU_PANEL_GROUPS * CPU_TILE_TOKENS_MAX];
-    dot_term(kind, opened, codes, groups, half * steps, steps, x->codes + at * R16_BLOCK, starts,
-             tokens, acc);
+    dot_term(kind, opened, codes, groups, half * steps, steps,
+             x->codes + block * stride * R16_BLOCK + some.first * 4, starts, some.stride, tokens,
+             acc);
     UNROLL for (int t = 0; t < tokens; t++)
     {
-        v16f x_scale = f_set1(x->scale[at + (size_t)t]);
         UNROLL for (int i = 0; i < groups; i++)
         {
-            v16f *sum = &sums[i * tokens + t];
             v16f part = f_scaled(acc[i * tokens + t], scales[i].scale, scales[i].shift);
-            *sum = f_fma(part, x_scale, *sum);
+            v16f sum = f_fma(part, f_set1(x_scale[t]), sums[i * tokens + t]);
             if (r16_has_bias(kind)) {
-                *sum = f_fma(scales[i].bias, f_set1(codes_sum[t]), *sum);
+                sum = f_fma(scales[i].bias, f_set1(codes_sum[t]), sum);
             }
+            sums[i * tokens + t] = sum;
         }
     }
 }
@@ -427,64 +441,6 @@ INLINE struct row_scales term_scales(enum r16_kind kind, const unsigned char *un
     return s;
 }
 
-INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t blocks,
-                          const struct q8_tile *x, size_t first_block, int tokens, v16f *sums)
-{
-    const size_t block_bytes = r16_block_bytes(kind);
-    const unsigned char *codes = unit + r16_header_bytes(kind, blocks);
-    struct unit_scales u = unit_scales_load(kind, unit);
-    for (size_t b = 0; b < blocks; b++, codes += block_bytes) {
-        for (size_t line = 0; line < block_bytes; line += 64) {
-            __builtin_prefetch(codes + VEC_PREFETCH_BYTES + line);
-        }
-        struct row_scales scales = term_scales(kind, unit, &u, blocks, b, 0);
-        add_term(kind, false, &codes, 1, 0, &scales, x, first_block + b, tokens, sums);
-        if (r16_has_halves(kind)) {
-            scales = term_scales(kind, unit, &u, blocks, b, 1);
-            add_term(kind, false, &codes, 1, 1, &scales, x, first_block + b, tokens, sums);
-        }
-    }
-}
-
-INLINE void store_rows(v16f x, float *y, size_t count)
-{
-    if (count >= R16_ROWS) {
-        f_store(y, x);
-        return;
-    }
-    float lanes[R16_ROWS];
-    f_store(lanes, x);
-    memcpy(y, lanes, count * sizeof(*y));
-}
-
-INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size_t first,
-                            size_t groups, const struct q8_tile *x, int tokens, float *y,
-                            size_t y_stride)
-{
-    const size_t all = m->cols / R16_BLOCK;
-    for (size_t group = first; group < first + groups; group++) {
-        const unsigned char *unit = m->data + group * m->group_bytes;
-        v16f sums[CPU_TILE_TOKENS_MAX];
-        UNROLL for (int t = 0; t < tokens; t++)
-        {
-            sums[t] = f_zero();
-        }
-        size_t done = 0;
-        for (; done + R16_UNIT_BLOCKS <= all; done += R16_UNIT_BLOCKS) {
-            multiply_unit(kind, unit, R16_UNIT_BLOCKS, x, done, tokens, sums);
-            unit += r16_unit_bytes(kind, R16_UNIT_BLOCKS);
-        }
-        if (done < all) {
-            multiply_unit(kind, unit, all - done, x, done, tokens, sums);
-        }
-        UNROLL for (int t = 0; t < tokens; t++)
-        {
-            store_rows(sums[t], y + (size_t)t * y_stride + group * R16_ROWS,
-                       m->rows - group * R16_ROWS);
-        }
-    }
-}
-
 /* A block of an opened panel: its codes, then for it, or each half, scale, shift and bias of the 16
  * rows, without those that the kind or the instruction set does not use. */
 INLINE size_t opened_scales_bytes(enum r16_kind kind)
@@ -532,10 +488,126 @@ INLINE void c_store_two(unsigned char *p, v64 x, v64 y)
 
 #endif
 
+INLINE void open_block(enum r16_kind kind, const unsigned char *unit, const struct unit_scales *u,
+                       size_t blocks, size_t b, const unsigned char *codes, unsigned char *opened)
+{
+    UNROLL for (int g = 0; g < R16_STEPS; g += 2)
+    {
+        c_store_two(opened + g * R16_VECTOR, step_codes(kind, false, codes, g),
+                    step_codes(kind, false, codes, g + 1));
+    }
+    for (size_t half = 0; half < (r16_has_halves(kind) ? 2 : 1); half++) {
+        open_scales(kind, term_scales(kind, unit, u, blocks, b, half), opened, half);
+    }
+}
+
+/* Some tokens with an opened block of each of one or two row groups; sums [groups][count]. */
+INLINE void add_opened(enum r16_kind kind, const unsigned char *const *opened, int groups,
+                       const struct q8_tile *x, size_t block, struct tokens some, v16f *sums)
+{
+    UNROLL for (int half = 0; half < (r16_has_halves(kind) ? 2 : 1); half++)
+    {
+        struct row_scales scales[CPU_PANEL_GROUPS];
+        UNROLL for (int i = 0; i < groups; i++)
+        {
+            scales[i] = opened_scales(kind, opened[i], (size_t)half);
+        }
+        add_term(kind, true, opened, groups, half, scales, x, block, some, sums);
+    }
+}
+
+/* Neither codes nor sums stay in registers from here on: sums of products need them all. */
+INLINE void keep_in_memory(const unsigned char *opened, v16f *sums)
+{
+    __asm__ volatile("" : : "r"(opened), "r"(sums) : "memory");
+}
+
+/* A packed block with more tokens than there are registers for: it is opened once, then each half
+ * of the tokens has its turn. */
+INLINE void add_in_turns(enum r16_kind kind, const unsigned char *unit, const struct unit_scales *u,
+                         size_t blocks, size_t b, const unsigned char *codes,
+                         const struct q8_tile *x, size_t first_block, int tokens, v16f *sums)
+{
+    const int first = (tokens + 1) / 2;
+    _Alignas(R16_VECTOR) unsigned char memory[CPU_PANEL_BLOCK_BYTES];
+    const unsigned char *opened = memory;
+    open_block(kind, unit, u, blocks, b, codes, memory);
+    keep_in_memory(opened, sums);
+    add_opened(kind, &opened, 1, x, first_block + b, (struct tokens){0, first, tokens}, sums);
+    keep_in_memory(opened, sums);
+    add_opened(kind, &opened, 1, x, first_block + b, (struct tokens){first, tokens - first, tokens},
+               sums + first);
+}
+
+INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t blocks,
+                          const struct q8_tile *x, size_t first_block, int tokens, v16f *sums)
+{
+    const size_t block_bytes = r16_block_bytes(kind);
+    const unsigned char *codes = unit + r16_header_bytes(kind, blocks);
+    struct unit_scales u = unit_scales_load(kind, unit);
+    for (size_t b = 0; b < blocks; b++, codes += block_bytes) {
+        for (size_t line = 0; line < block_bytes; line += 64) {
+            __builtin_prefetch(codes + VEC_PREFETCH_BYTES + line);
+        }
+        if (tokens > VEC_SUM_TOKENS) {
+            add_in_turns(kind, unit, &u, blocks, b, codes, x, first_block, tokens, sums);
+            continue;
+        }
+        UNROLL for (int half = 0; half < (r16_has_halves(kind) ? 2 : 1); half++)
+        {
+            struct row_scales scales = term_scales(kind, unit, &u, blocks, b, (size_t)half);
+            add_term(kind, false, &codes, 1, half, &scales, x, first_block + b,
+                     (struct tokens){0, tokens, tokens}, sums);
+        }
+    }
+}
+
+INLINE void store_rows(v16f x, float *y, size_t count)
+{
+    if (count >= R16_ROWS) {
+        f_store(y, x);
+        return;
+    }
+    float lanes[R16_ROWS];
+    f_store(lanes, x);
+    memcpy(y, lanes, count * sizeof(*y));
+}
+
+INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size_t first,
+                            size_t groups, const struct q8_tile *x, int tokens, float *y,
+                            size_t y_stride)
+{
+    const size_t all = m->cols / R16_BLOCK;
+    for (size_t group = first; group < first + groups; group++) {
+        const unsigned char *unit = m->data + group * m->group_bytes;
+        v16f sums[CPU_TILE_TOKENS_MAX];
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            sums[t] = f_zero();
+        }
+        size_t done = 0;
+        /* A whole unit's size is a constant; many tokens have no use for one, and twice the code.
+         */
+        for (; tokens <= VEC_SUM_TOKENS && done + R16_UNIT_BLOCKS <= all; done += R16_UNIT_BLOCKS) {
+            multiply_unit(kind, unit, R16_UNIT_BLOCKS, x, done, tokens, sums);
+            unit += r16_unit_bytes(kind, R16_UNIT_BLOCKS);
+        }
+        for (size_t blocks; done < all; done += blocks) {
+            blocks = all - done < R16_UNIT_BLOCKS ? all - done : R16_UNIT_BLOCKS;
+            multiply_unit(kind, unit, blocks, x, done, tokens, sums);
+            unit += r16_unit_bytes(kind, blocks);
+        }
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            store_rows(sums[t], y + (size_t)t * y_stride + group * R16_ROWS,
+                       m->rows - group * R16_ROWS);
+        }
+    }
+}
+
 INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size_t group,
                             size_t first_block, size_t count, struct r16_panel *panel)
 {
-    const size_t halves = r16_has_halves(kind) ? 2 : 1;
     const unsigned char *unit =
         m->data + group * m->group_bytes +
         first_block / R16_UNIT_BLOCKS * r16_unit_bytes(kind, R16_UNIT_BLOCKS);
@@ -544,15 +616,8 @@ INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size
         const unsigned char *codes = unit + r16_header_bytes(kind, blocks);
         struct unit_scales u = unit_scales_load(kind, unit);
         for (size_t b = 0; b < blocks; b++) {
-            unsigned char *opened = panel->data + (done + b) * opened_bytes(kind);
-            UNROLL for (int g = 0; g < R16_STEPS; g += 2)
-            {
-                c_store_two(opened + g * R16_VECTOR, step_codes(kind, false, codes, g),
-                            step_codes(kind, false, codes, g + 1));
-            }
-            for (size_t half = 0; half < halves; half++) {
-                open_scales(kind, term_scales(kind, unit, &u, blocks, b, half), opened, half);
-            }
+            open_block(kind, unit, &u, blocks, b, codes,
+                       panel->data + (done + b) * opened_bytes(kind));
             codes += r16_block_bytes(kind);
         }
         unit += r16_unit_bytes(kind, blocks);
@@ -589,7 +654,6 @@ INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, 
                             size_t blocks, const struct q8_tile *x, size_t first_block, int tokens,
                             v16f *sums)
 {
-    const int halves = r16_has_halves(kind) ? 2 : 1;
     const size_t block_bytes = (size_t)tokens * R16_BLOCK;
     const int8_t *next = x->codes + (x->blocks + first_block) * block_bytes;
     if (VEC_FETCH_TILE) {
@@ -599,17 +663,13 @@ INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, 
         for (size_t line = 0; VEC_FETCH_TILE && line < block_bytes; line += 64) {
             __builtin_prefetch(next + b * block_bytes + line);
         }
-        UNROLL for (int half = 0; half < halves; half++)
+        const unsigned char *opened[CPU_PANEL_GROUPS];
+        UNROLL for (int i = 0; i < groups; i++)
         {
-            const unsigned char *codes[CPU_PANEL_GROUPS];
-            struct row_scales scales[CPU_PANEL_GROUPS];
-            UNROLL for (int i = 0; i < groups; i++)
-            {
-                codes[i] = panels[i].data + b * opened_bytes(kind);
-                scales[i] = opened_scales(kind, codes[i], (size_t)half);
-            }
-            add_term(kind, true, codes, groups, half, scales, x, first_block + b, tokens, sums);
+            opened[i] = panels[i].data + b * opened_bytes(kind);
         }
+        add_opened(kind, opened, groups, x, first_block + b, (struct tokens){0, tokens, tokens},
+                   sums);
     }
 }
 
@@ -653,8 +713,9 @@ INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *p
     X(Q4_0)                                                                                        \
     X(Q4_1)                                                                                        \
     X(Q5_0)                                                                                        \
-    X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0) X(IQ1_S)  \
-        X(IQ1_M) X(IQ2_XXS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
+    X(Q5_1)                                                                                        \
+    X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0) X(IQ1_S) X(IQ1_M) \
+        X(IQ2_XXS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
 
 typedef void (*multiply_fn)(const struct r16_matrix *m, size_t first, size_t groups,
                             const struct q8_tile *x, float *y, size_t y_stride);

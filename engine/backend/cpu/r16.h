@@ -171,12 +171,6 @@ static inline bool r16_has_halves(enum r16_kind kind)
            r16_types[kind].scales == R16_SCALES_DO;
 }
 
-/* A code takes two instructions at most to get out of its block. */
-static inline bool r16_is_plain(enum r16_kind kind)
-{
-    return r16_types[kind].high_bits == 0 && r16_types[kind].levels == R16_LEVELS_NONE;
-}
-
 static inline bool r16_has_bias(enum r16_kind kind)
 {
     return r16_types[kind].scales == R16_SCALES_DM || r16_types[kind].scales == R16_SCALES_DSM ||

@@ -17,7 +17,6 @@ const struct cpu_kernels VEC_TABLE = {
     .tile_tokens = VEC_TILE_TOKENS,
     .direct_tokens = VEC_DIRECT_TOKENS,
     .direct_tiles = VEC_DIRECT_TILES,
-    .direct_tiles_plain = VEC_DIRECT_TILES_PLAIN,
     .panel_groups = VEC_PANEL_GROUPS,
     .panel_blocks = VEC_PANEL_BLOCKS,
     .sum_base = VEC_SUM_BASE,

@@ -23,11 +23,11 @@
 
 #include "engine/backend/cpu/kernels.h"
 
-#define VEC_DIRECT_TILES_PLAIN VEC_DIRECT_TILES
-#define VEC_REGISTERS          1 /* of 16 lanes */
-#define VEC_FETCH_TILE         1
-#define VEC_PREFETCH_BYTES     4096
-#define VEC_FLOAT_TILE         8 /* f32 sums that hide the latency of multiply-adds */
+#define VEC_SUM_TOKENS     VEC_DIRECT_TOKENS
+#define VEC_REGISTERS      1 /* of 16 lanes */
+#define VEC_FETCH_TILE     1
+#define VEC_PREFETCH_BYTES 4096
+#define VEC_FLOAT_TILE     8 /* f32 sums that hide the latency of multiply-adds */
 
 /* Defined by the file of processors that have VNNI. */
 #ifdef VEC_AVX512VNNI

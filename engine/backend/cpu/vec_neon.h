@@ -22,20 +22,20 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
 
-#define VEC_DIRECT_TILES_PLAIN VEC_DIRECT_TILES
-#define VEC_REGISTERS          4 /* of 16 lanes */
-#define VEC_TILE_TOKENS        4 /* 16 rows by 4 tokens: 16 of 32 registers hold sums */
-#define VEC_DIRECT_TOKENS      4
-#define VEC_DIRECT_TILES       1
-#define VEC_PANEL_GROUPS       1
-#define VEC_PANEL_BLOCKS       32 /* 16 KiB of codes, a quarter to half of a first-level cache */
-#define VEC_FETCH_TILE         0
-#define VEC_PREFETCH_BYTES     2048
-#define VEC_FLOAT_TILE         4    /* vectors of f32 sums that hide the latency of multiply-adds */
-#define VEC_SIGNED_SHIFT       (-1) /* signed codes stay as they are */
-#define VEC_HAS_DOT4           1
-#define VEC_SUM_BITS           0 /* would want codes that SDOT takes for negative */
-#define VEC_SUM_BASE           0
+#define VEC_SUM_TOKENS     VEC_DIRECT_TOKENS
+#define VEC_REGISTERS      4 /* of 16 lanes */
+#define VEC_TILE_TOKENS    4 /* 16 rows by 4 tokens: 16 of 32 registers hold sums */
+#define VEC_DIRECT_TOKENS  4
+#define VEC_DIRECT_TILES   1
+#define VEC_PANEL_GROUPS   1
+#define VEC_PANEL_BLOCKS   32 /* 16 KiB of codes, a quarter to half of a first-level cache */
+#define VEC_FETCH_TILE     0
+#define VEC_PREFETCH_BYTES 2048
+#define VEC_FLOAT_TILE     4    /* vectors of f32 sums that hide the latency of multiply-adds */
+#define VEC_SIGNED_SHIFT   (-1) /* signed codes stay as they are */
+#define VEC_HAS_DOT4       1
+#define VEC_SUM_BITS       0 /* would want codes that SDOT takes for negative */
+#define VEC_SUM_BASE       0
 
 #ifdef VEC_I8MM
 #define VEC_HAS_PAIRS 1
