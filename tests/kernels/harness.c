@@ -151,6 +151,7 @@ void tile_init(struct harness *h, struct tile_memory *t, enum r16_kind kind, siz
     struct cpu_kernels kernels = cpu_kernels_scalar;
     kernels.tile_tokens = tokens;
     kernels.direct_tokens = tokens;
+    kernels.row_codes = h->kernels->row_codes;
     kernels.sum_base = h->kernels->sum_base;
     kernels.sum_step = h->kernels->sum_step;
     kernels.sum_pairs = h->kernels->sum_pairs;

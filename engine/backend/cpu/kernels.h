@@ -17,7 +17,7 @@
 #define CPU_LANES                                                                                  \
     16 /* sums of long vectors: lane i adds elements i, i + 16, ..; then lanes are added pairwise, \
           8, 4, 2 and 1 apart */
-#define CPU_TILE_TOKENS_MAX 8
+#define CPU_TILE_TOKENS_MAX 12
 #define CPU_PANEL_GROUPS    2  /* at most */
 #define CPU_PANEL_BLOCKS    32 /* at most */
 #define CPU_QUERIES_MAX     64 /* of an attention block */
@@ -28,8 +28,10 @@
  * index but one (codes) or the fastest. */
 struct q8_tile {
     size_t tokens;
-    size_t blocks;        /* of a row: the next tile lies behind so many */
-    const int8_t *codes;  /* [cols / 4][tokens][4], -127..127 */
+    size_t blocks;       /* of a row: the next tile lies behind so many */
+    const int8_t *codes; /* -127..127; [cols / 4][tokens][4], or with row_codes
+                            [blocks][tokens][32] */
+    bool row_codes;
     const float *scale;   /* [blocks][tokens] */
     const int32_t *start; /* [blocks][tokens]: sum_base - sum_step * sum of the block's codes, or
                              what sum_pairs says */
@@ -37,6 +39,12 @@ struct q8_tile {
     const float *scaled_sum;   /* scale * (float)sum of codes */
     const float *scaled_half_sum;
 };
+
+/* Which four of a block's codes belong to a token and a step. */
+static inline size_t q8_four(bool row_codes, size_t tokens, size_t token, size_t step)
+{
+    return row_codes ? token * R16_STEPS + step : step * tokens + token;
+}
 
 /* Some blocks of one row group, opened for use by many tokens, in the kernel's own form: at most a
  * byte for each code and three f32 for each row and half block. What belongs to a block lies
@@ -106,6 +114,7 @@ struct cpu_kernels {
     size_t panel_groups;       /* row groups that multiply_panels takes at once; a power of two */
     size_t panel_blocks;       /* blocks in a panel, except the last of a row; a multiple of
                                   R16_UNIT_BLOCKS */
+    bool row_codes;            /* how it wants a tile's codes */
     int32_t sum_base; /* of q8_tile's start: what it likes to begin sums with for kinds whose */
     int32_t sum_step; /* codes are above the values */
     bool sum_pairs;   /* it sums in 16 bits: start holds minus the sums of the block's first and

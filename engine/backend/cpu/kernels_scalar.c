@@ -35,7 +35,8 @@ static void quantize(const float *x, size_t n, int8_t *codes, float *scale, int3
 
 static int32_t code_at(const struct q8_tile *x, size_t token, size_t block, size_t k)
 {
-    return x->codes[((block * R16_STEPS + k / 4) * x->tokens + token) * 4 + k % 4];
+    const int8_t *codes = x->codes + block * x->tokens * R16_BLOCK;
+    return codes[q8_four(x->row_codes, x->tokens, token, k / 4) * 4 + k % 4];
 }
 
 /* What a block, or a half of one, adds to the sum of a row and a token. */

@@ -265,7 +265,9 @@ static void multiply_opened(const struct matmul *m, const struct part *p, size_t
 
 static bool is_direct(const struct matmul *m)
 {
-    return q8_tiles(m->q8) <= m->b->kernels->direct_tiles;
+    const struct cpu_kernels *kernels = m->b->kernels;
+    return m->q8->tile_tokens <= kernels->direct_tokens &&
+           q8_tiles(m->q8) <= kernels->direct_tiles;
 }
 
 static struct part multiply_part(const struct matmul *m, const struct cpu_product *product,

@@ -6,6 +6,11 @@
 #define VEC_SUM_PAIRS 0
 #endif
 
+/* How codes of activations lie, see q8_four. */
+#ifndef VEC_ROW_CODES
+#define VEC_ROW_CODES 0
+#endif
+
 #if VEC_SUM_BITS
 
 /* Codes of kinds with an offset lie at the top of their bytes, so that they are 128 above the
@@ -155,9 +160,10 @@ INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *cons
         }
         UNROLL for (int t = 0; t < tokens; t++)
         {
+            const int four = (int)q8_four(VEC_ROW_CODES, (size_t)stride, (size_t)t, (size_t)g);
             UNROLL for (int i = 0; i < groups; i++)
             {
-                acc[i * tokens + t] = i_dot4(acc[i * tokens + t], codes[i], x, g * stride + t);
+                acc[i * tokens + t] = i_dot4(acc[i * tokens + t], codes[i], x, four);
             }
         }
     }
@@ -346,8 +352,9 @@ INLINE void add_term(enum r16_kind kind, bool opened, const unsigned char *const
     const float *x_scale = x->scale + at;
     v16i acc[CPU_PANEL_GROUPS * CPU_TILE_TOKENS_MAX];
     dot_term(kind, opened, codes, groups, half * steps, steps,
-             x->codes + block * stride * R16_BLOCK + some.first * 4, starts, some.stride, tokens,
-             acc);
+             x->codes + block * stride * R16_BLOCK +
+                 4 * q8_four(VEC_ROW_CODES, stride, (size_t)some.first, 0),
+             starts, some.stride, tokens, acc);
     UNROLL for (int t = 0; t < tokens; t++)
     {
         UNROLL for (int i = 0; i < groups; i++)

@@ -30,6 +30,7 @@ void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, s
 {
     q8->parts = parts;
     q8->tile_tokens = tile_tokens(kernels, tokens * q8->terms);
+    q8->row_codes = kernels->row_codes;
     q8->sum_base = kernels->sum_base;
     q8->sum_step = kernels->sum_step;
     q8->sum_pairs = kernels->sum_pairs;
@@ -47,6 +48,7 @@ struct q8_tile q8_tile_view(const struct q8 *q8, size_t tile)
         .tokens = left < q8->tile_tokens ? left : q8->tile_tokens,
         .blocks = q8->blocks,
         .codes = q8->codes + before * q8->blocks * R16_BLOCK,
+        .row_codes = q8->row_codes,
         .scale = q8->scale + before * q8->blocks,
         .start = q8->start + before * q8->blocks,
         .half_start = q8->half_start + before * q8->blocks * 2,
@@ -141,6 +143,11 @@ static void interleave(struct q8 *q8, size_t row, const struct part *from)
     size_t cols = from->blocks * R16_BLOCK;
     if (stride == 1) {
         memcpy(out, from->codes, cols);
+    } else if (q8->row_codes) {
+        out = q8->codes + (first + token) * R16_BLOCK;
+        for (size_t i = 0; i < cols; i += R16_BLOCK) {
+            memcpy(out + i * stride, from->codes + i, R16_BLOCK);
+        }
     } else {
         for (size_t i = 0; i < cols / 4; i++) {
             memcpy(out + i * stride * 4, from->codes + i * 4, 4);

@@ -35,6 +35,7 @@ static inline unsigned q8_parts_of(enum r16_kind kind)
 struct q8 {
     unsigned parts; /* enum q8_parts, or-ed: what is there */
     size_t tile_tokens;
+    bool row_codes;
     int32_t sum_base, sum_step;
     bool sum_pairs;
     size_t terms;  /* 1 or 2 */

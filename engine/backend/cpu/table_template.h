@@ -19,6 +19,7 @@ const struct cpu_kernels VEC_TABLE = {
     .direct_tiles = VEC_DIRECT_TILES,
     .panel_groups = VEC_PANEL_GROUPS,
     .panel_blocks = VEC_PANEL_BLOCKS,
+    .row_codes = VEC_ROW_CODES,
     .sum_base = VEC_SUM_BASE,
     .sum_step = VEC_SUM_BITS ? 128 : 1,
     .sum_pairs = VEC_SUM_PAIRS,

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "engine/backend/backend.h"
+#include "engine/backend/cpu/backend.h"
 #include "engine/base/rng.h"
 #include "quant/format/block.h"
 #include "tests/unit/engine/backend/cpu/model_fixture.h"
@@ -42,6 +43,7 @@ struct settings {
     enum backend_kv_type kv;
     enum backend_activations activations;
     const char *isa;
+    const struct cpu_kernels *kernels; /* NULL: those of isa */
     size_t threads;
 };
 
@@ -69,6 +71,9 @@ static void start(struct fixture *f, const struct model_shape *shape,
         .max_rows = MAX_ROWS,
     };
     assert_int_equal(f->api->open(&options, &f->backend, &err), PHID_OK);
+    if (settings->kernels != NULL) {
+        f->backend->kernels = settings->kernels;
+    }
     size_t released = 0;
     enum phid_status status = f->api->load(f->backend, &f->model.model, 0, shape->layers, true,
                                            true, release_counts, &released, &err);
@@ -315,6 +320,51 @@ static void test_backend_chunks_same_bits(void **state)
 {
     (void)state;
     each_ordinary(same_bits_however_cut);
+}
+
+/* Any kernel but this one has no function for larger tiles. */
+static void multiply_up_to_8(const struct r16_matrix *m, size_t first, size_t groups,
+                             const struct q8_tile *x, float *y, size_t y_stride)
+{
+    assert_true(x->tokens <= 8);
+    cpu_kernels_scalar.multiply(m, first, groups, x, y, y_stride);
+}
+
+/* Codes of activations row by row, and tiles for panels that are larger than those for direct
+ * products: two of them hold more rows than two of the others. */
+static void test_backend_row_codes_same_bits(void **state)
+{
+    (void)state;
+    enum { count = 50 };
+    static const size_t chunks[] = {1, 8, 9, 13, 24, 25, 50};
+    struct cpu_kernels kernels = cpu_kernels_scalar;
+    kernels.multiply = multiply_up_to_8;
+    kernels.row_codes = true;
+    kernels.tile_tokens = 12;
+    kernels.direct_tokens = 8;
+    kernels.direct_tiles = 2;
+    kernels.panel_groups = CPU_PANEL_GROUPS;
+    kernels.panel_blocks = R16_UNIT_BLOCKS;
+    struct model_shape shape = wide;
+    shape.type = shape.head_type = QUANT_Q6_K;
+    struct settings settings = {.isa = "scalar", .kv = BACKEND_KV_F16, .threads = 1};
+    float *expected = calloc(count * shape.vocab, sizeof(*expected));
+    float *logits = calloc(count * shape.vocab, sizeof(*logits));
+    int32_t tokens[count];
+    random_tokens(tokens, count, shape.vocab, 3);
+    struct fixture f;
+    start(&f, &shape, &settings);
+    run_chunks(&f, tokens, count, count, BLOCK_ROPE_SHORT, mixed_pages, expected);
+    stop(&f);
+    settings.kernels = &kernels;
+    start(&f, &shape, &settings);
+    for (size_t i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
+        run_chunks(&f, tokens, count, chunks[i], BLOCK_ROPE_SHORT, mixed_pages, logits);
+        assert_memory_equal(logits, expected, count * shape.vocab * sizeof(*logits));
+    }
+    stop(&f);
+    free(logits);
+    free(expected);
 }
 
 /* Three sequences of different lengths and rotary sets, alone and in one ragged batch, one of them
@@ -667,6 +717,7 @@ int main(void)
         cmocka_unit_test(test_backend_types_near_reference),
         cmocka_unit_test(test_backend_int8_pages),
         cmocka_unit_test(test_backend_chunks_same_bits),
+        cmocka_unit_test(test_backend_row_codes_same_bits),
         cmocka_unit_test(test_backend_crowd_same_bits),
         cmocka_unit_test(test_backend_long_same_bits),
         cmocka_unit_test(test_backend_long_near_reference),

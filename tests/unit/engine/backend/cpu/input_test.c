@@ -77,7 +77,8 @@ static double element(const struct fixture *f, size_t row, size_t col, const flo
     const struct q8 *q8 = f->b.scratch.ready;
     struct q8_tile tile = q8_tile_view(q8, row / q8->tile_tokens);
     size_t token = row % q8->tile_tokens, block = col / R16_BLOCK, k = col % R16_BLOCK;
-    size_t at = ((block * (R16_BLOCK / 4) + k / 4) * tile.tokens + token) * 4 + k % 4;
+    size_t four = q8_four(tile.row_codes, tile.tokens, token, k / 4);
+    size_t at = block * tile.tokens * R16_BLOCK + four * 4 + k % 4;
     return (double)tile.codes[at] * (double)tile.scale[block * tile.tokens + token] *
            (double)roots[row];
 }
