@@ -48,6 +48,7 @@ static double spin_int8(size_t rounds)
     UNROLL for (int i = 0; i < count; i++)
     {
         sums[i] = i_pair(i_zero(), i_zero());
+        HIDE(sums[i]); /* or they would be one */
     }
     for (size_t round = 0; round < rounds; round++) {
         UNROLL for (int repeat = 0; repeat < 8; repeat++)
@@ -78,6 +79,7 @@ static double spin_int8(size_t rounds)
     UNROLL for (int i = 0; i < count; i++)
     {
         sums[i] = i_zero();
+        HIDE(sums[i]); /* or they would be one */
     }
     for (size_t round = 0; round < rounds; round++) {
         UNROLL for (int repeat = 0; repeat < 8; repeat++)
