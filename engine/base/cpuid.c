@@ -5,6 +5,8 @@
 #if defined(__x86_64__)
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 struct leaf {
     uint32_t eax, ebx, ecx, edx;
@@ -30,6 +32,17 @@ static uint32_t xcr0_read(void)
 static bool has(uint32_t reg, int bit)
 {
     return (reg >> bit & 1) != 0;
+}
+
+/* Whether the kernel saves tiles and lets this process have them: it wants to be asked, since they
+ * are 8 KiB of a thread. Documentation/arch/x86/xstate.rst. */
+static bool may_use_tiles(uint32_t xcr0)
+{
+    const uint32_t tile_state = 0x60000; /* their shapes, their data */
+    const long req_xcomp_perm = 0x1023, xtiledata = 18;
+    const bool has_palette = leaf_read(0x1d, 0).eax >= 1; /* some virtual machines forget it */
+    return has_palette && (xcr0 & tile_state) == tile_state &&
+           syscall(SYS_arch_prctl, req_xcomp_perm, xtiledata) == 0;
 }
 
 /* Bit numbers: Intel SDM volume 2, CPUID; volume 1, 13.3 for XCR0. */
@@ -62,6 +75,10 @@ struct cpuid_features cpuid_detect(void)
     }
     features.isa = has(l7.ecx, 11) ? CPUID_AVX512VNNI : CPUID_AVX512;
     features.avx512bf16 = has(l7_1.eax, 5);
+    if (features.isa == CPUID_AVX512VNNI && has(l7.edx, 24) && has(l7.edx, 25) &&
+        may_use_tiles(xcr0)) {
+        features.isa = CPUID_AMX;
+    }
     return features;
 }
 
@@ -98,10 +115,15 @@ bool cpuid_has(const struct cpuid_features *features, enum cpuid_isa isa)
 }
 
 static const char *const isa_names[CPUID_ISA_COUNT] = {
-    [CPUID_SCALAR] = "scalar",         [CPUID_AVX2] = "avx2",
-    [CPUID_AVXVNNI] = "avxvnni",       [CPUID_AVX512] = "avx512",
-    [CPUID_AVX512VNNI] = "avx512vnni", [CPUID_NEON] = "neon",
-    [CPUID_DOTPROD] = "dotprod",       [CPUID_I8MM] = "i8mm",
+    [CPUID_SCALAR] = "scalar",
+    [CPUID_AVX2] = "avx2",
+    [CPUID_AVXVNNI] = "avxvnni",
+    [CPUID_AVX512] = "avx512",
+    [CPUID_AVX512VNNI] = "avx512vnni",
+    [CPUID_AMX] = "amx",
+    [CPUID_NEON] = "neon",
+    [CPUID_DOTPROD] = "dotprod",
+    [CPUID_I8MM] = "i8mm",
 };
 
 const char *cpuid_isa_name(enum cpuid_isa isa)

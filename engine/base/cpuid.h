@@ -16,6 +16,7 @@ enum cpuid_isa {
     CPUID_AVXVNNI,    /* and VEX-encoded VNNI: int8 dot products */
     CPUID_AVX512,     /* AVX-512 F, BW, DQ, VL, CD */
     CPUID_AVX512VNNI, /* and VNNI: int8 dot products */
+    CPUID_AMX,        /* and AMX-TILE, AMX-INT8: int8 products of matrices */
     CPUID_NEON,       /* any 64-bit ARM; nothing below but scalar */
     CPUID_DOTPROD,    /* and SDOT: int8 dot products */
     CPUID_I8MM,       /* and SMMLA: int8 products of matrices */
@@ -28,12 +29,15 @@ struct cpuid_features {
     bool avx512bf16;
 };
 
+/* Asks the kernel to let this process use AMX's tiles where there are any: all its threads may from
+ * then on. */
 struct cpuid_features cpuid_detect(void);
 
 /* Whether kernels of this tier run. */
 bool cpuid_has(const struct cpuid_features *features, enum cpuid_isa isa);
 
-/* "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "dotprod", "i8mm"; never NULL. */
+/* "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon", "dotprod", "i8mm"; never
+ * NULL. */
 const char *cpuid_isa_name(enum cpuid_isa isa);
 
 /* False when the name is none of them. */

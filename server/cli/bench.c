@@ -542,7 +542,7 @@ int cli_bench(int argc, char **argv)
          .dest = &b.isa,
          .metavar = "NAME",
          .help = "kernels and peaks of this instruction set (scalar, avx2, avxvnni, avx512, "
-                 "avx512vnni, neon, dotprod, i8mm)"},
+                 "avx512vnni, amx, neon, dotprod, i8mm)"},
         {.name = "--profile",
          .kind = ARG_SWITCH,
          .dest = &b.profiled,

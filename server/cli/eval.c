@@ -293,9 +293,8 @@ int cli_eval(int argc, char **argv)
          .kind = ARG_TEXT,
          .dest = &job.isa,
          .metavar = "NAME",
-         .help =
-             "kernels of this instruction set (scalar, avx2, avxvnni, avx512, avx512vnni, neon, "
-             "dotprod, i8mm), if the machine has it"},
+         .help = "kernels of this instruction set (scalar, avx2, avxvnni, avx512, avx512vnni, amx, "
+                 "neon, dotprod, i8mm), if the machine has it"},
         {.name = "--json",
          .kind = ARG_SWITCH,
          .dest = &(bool){false},

@@ -117,7 +117,7 @@ def test_version():
     version = phid_json("version", "--json")
     assert set(version) == {"version", "commit", "isa", "backends"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", version["version"]) and version["backends"] == ["cpu"]
-    known = ("scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "dotprod", "i8mm")
+    known = ("scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon", "dotprod", "i8mm")
     assert version["isa"] in known and version["version"] in phid("version")
 
 

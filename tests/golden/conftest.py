@@ -34,7 +34,7 @@ class Phid:
         known = ["scalar", "neon", "dotprod", "i8mm"]
         if best in known:
             return known[:known.index(best) + 1]
-        known = ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni"]
+        known = ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"]
         if best != "avxvnni" and "avx_vnni" not in pathlib.Path("/proc/cpuinfo").read_text():
             known.remove("avxvnni")  # some processors with AVX-512 lack it
         return known[:known.index(best) + 1] if best in known else ["scalar", best]

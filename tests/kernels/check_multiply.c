@@ -161,6 +161,9 @@ static void check_panels_one(struct harness *h, enum r16_kind kind, size_t group
         }
         k->multiply_panels(kind, panels, groups, blocks, &t.tile, done, got, done == 0);
     }
+    if (k->release != NULL && rng_below(&h->rng, 2) == 0) {
+        k->release();
+    }
     bool same = same_floats(got, expected, tokens * rows); /* both are [tokens][rows] here */
     bool clean = guarded_free(got);
     clean = guarded_free(expected) && clean;

@@ -19,6 +19,7 @@ extern const struct cpu_kernels cpu_kernels_avxvnni_emulated;
 #if KERNELS_TEST_EMULATED
 extern const struct cpu_kernels cpu_kernels_avx512_emulated;
 extern const struct cpu_kernels cpu_kernels_avx512vnni_emulated;
+extern const struct cpu_kernels cpu_kernels_amx_emulated;
 #endif
 
 const struct tier *tiers(void)
@@ -33,10 +34,12 @@ const struct tier *tiers(void)
     list[n++] = (struct tier){"avxvnni-emulated", &cpu_kernels_avxvnni_emulated, isa >= CPUID_AVX2};
     list[n++] = (struct tier){"avx512", &cpu_kernels_avx512, isa >= CPUID_AVX512};
     list[n++] = (struct tier){"avx512vnni", &cpu_kernels_avx512vnni, isa >= CPUID_AVX512VNNI};
+    list[n++] = (struct tier){"amx", &cpu_kernels_amx, isa >= CPUID_AMX};
 #if KERNELS_TEST_EMULATED
     list[n++] = (struct tier){"avx512-emulated", &cpu_kernels_avx512_emulated, isa >= CPUID_AVX2};
     list[n++] =
         (struct tier){"avx512vnni-emulated", &cpu_kernels_avx512vnni_emulated, isa >= CPUID_AVX2};
+    list[n++] = (struct tier){"amx-emulated", &cpu_kernels_amx_emulated, isa >= CPUID_AVX2};
 #endif
 #elif defined(__aarch64__)
     enum cpuid_isa isa = cpuid_detect().isa;
@@ -68,6 +71,7 @@ static void check_choice(struct harness *h)
 
 static void check_all(struct harness *h)
 {
+    check(h, h->kernels->spin_int8(6) == 2 * h->kernels->spin_int8(3), "products of the peak");
     check_multiply(h);
     check_panels(h);
     check_lanes(h);

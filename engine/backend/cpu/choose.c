@@ -5,7 +5,10 @@
 static const struct cpu_kernels *kernels_of(enum cpuid_isa isa)
 {
 #if defined(__x86_64__)
-    if (isa >= CPUID_AVX512VNNI) {
+    if (isa >= CPUID_AMX) {
+        return &cpu_kernels_amx;
+    }
+    if (isa == CPUID_AVX512VNNI) {
         return &cpu_kernels_avx512vnni;
     }
     if (isa == CPUID_AVX512) {

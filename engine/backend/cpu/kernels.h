@@ -144,6 +144,10 @@ struct cpu_kernels {
                             size_t blocks, const struct q8_tile *x, size_t first_block, float *sums,
                             bool start);
 
+    /* After the last of a thread's calls of multiply_panels: gives back what they keep of the
+     * processor. NULL: they keep nothing. */
+    void (*release)(void);
+
     /* y[token * y_stride + row] for f32 activations x[token * x_stride + col], unaligned; from sum
      * = 0, columns in ascending order: sum = fma(weight, x, sum). */
     void (*multiply_lanes)(const struct lanes_matrix *m, size_t first, size_t groups,
@@ -230,6 +234,7 @@ extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avxvnni;
 extern const struct cpu_kernels cpu_kernels_avx512;
 extern const struct cpu_kernels cpu_kernels_avx512vnni;
+extern const struct cpu_kernels cpu_kernels_amx;
 extern const struct cpu_kernels cpu_kernels_neon;
 extern const struct cpu_kernels cpu_kernels_dotprod;
 extern const struct cpu_kernels cpu_kernels_i8mm;

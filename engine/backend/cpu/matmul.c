@@ -261,6 +261,9 @@ static void multiply_opened(const struct matmul *m, const struct part *p, size_t
     for (size_t i = 0; i < p->groups; i += p->at_once) {
         multiply_set(m, p, i, thread_panels(m->b, thread), &ahead);
     }
+    if (m->b->kernels->release != NULL) {
+        m->b->kernels->release();
+    }
 }
 
 static bool is_direct(const struct matmul *m)

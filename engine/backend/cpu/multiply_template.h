@@ -11,6 +11,19 @@
 #define VEC_ROW_CODES 0
 #endif
 
+/* Opened panels are multiplied by tiles_template.h. */
+#ifndef VEC_HAS_TILES
+#define VEC_HAS_TILES 0
+#endif
+
+/* X(KIND, 1) and so on. */
+#define UP_TO_4(X, KIND)  X(KIND, 1) X(KIND, 2) X(KIND, 3) X(KIND, 4)
+#define UP_TO_6(X, KIND)  UP_TO_4(X, KIND) X(KIND, 5) X(KIND, 6)
+#define UP_TO_8(X, KIND)  UP_TO_6(X, KIND) X(KIND, 7) X(KIND, 8)
+#define UP_TO_12(X, KIND) UP_TO_8(X, KIND) X(KIND, 9) X(KIND, 10) X(KIND, 11) X(KIND, 12)
+#define UP_TO_(N)         UP_TO_##N
+#define UP_TO(N)          UP_TO_(N)
+
 #if VEC_SUM_BITS
 
 /* Codes of kinds with an offset lie at the top of their bytes, so that they are 128 above the
@@ -450,9 +463,11 @@ INLINE struct row_scales term_scales(enum r16_kind kind, const unsigned char *un
 
 /* A block of an opened panel: its codes, then for it, or each half, scale, shift and bias of the 16
  * rows, without those that the kind or the instruction set does not use. */
+#define VEC_OPENS_SHIFT (VEC_SUM_BITS && !VEC_HAS_TILES)
+
 INLINE size_t opened_scales_bytes(enum r16_kind kind)
 {
-    const size_t vectors = 1 + (size_t)VEC_SUM_BITS + (r16_has_bias(kind) ? 1 : 0);
+    const size_t vectors = 1 + (VEC_OPENS_SHIFT ? 1 : 0) + (r16_has_bias(kind) ? 1 : 0);
     return vectors * R16_ROWS * sizeof(float);
 }
 
@@ -469,7 +484,7 @@ INLINE void open_scales(enum r16_kind kind, struct row_scales s, unsigned char *
     if (r16_has_bias(kind)) {
         f_store(p + R16_ROWS, s.bias);
     }
-    if (VEC_SUM_BITS) {
+    if (VEC_OPENS_SHIFT) {
         f_store(p + (r16_has_bias(kind) ? 2 : 1) * R16_ROWS, s.shift);
     }
 }
@@ -481,7 +496,7 @@ INLINE struct row_scales opened_scales(enum r16_kind kind, const unsigned char *
     return (struct row_scales){
         .scale = f_load(p),
         .bias = r16_has_bias(kind) ? f_load(p + R16_ROWS) : f_zero(),
-        .shift = VEC_SUM_BITS ? f_load(p + (r16_has_bias(kind) ? 2 : 1) * R16_ROWS) : f_zero(),
+        .shift = VEC_OPENS_SHIFT ? f_load(p + (r16_has_bias(kind) ? 2 : 1) * R16_ROWS) : f_zero(),
     };
 }
 
@@ -495,13 +510,26 @@ INLINE void c_store_two(unsigned char *p, v64 x, v64 y)
 
 #endif
 
+/* As products of opened codes want them. */
+INLINE v64 codes_to_open(enum r16_kind kind, const unsigned char *packed, int g)
+{
+    v64 codes = step_codes(kind, false, packed, g);
+#if VEC_HAS_TILES
+    if (kind_has_offset(kind)) {
+        codes = c_from_signed(codes); /* and back: the same bit of each byte is turned */
+    }
+#endif
+    return codes;
+}
+
+/* Block b of a unit's `blocks`. */
 INLINE void open_block(enum r16_kind kind, const unsigned char *unit, const struct unit_scales *u,
                        size_t blocks, size_t b, const unsigned char *codes, unsigned char *opened)
 {
     UNROLL for (int g = 0; g < R16_STEPS; g += 2)
     {
-        c_store_two(opened + g * R16_VECTOR, step_codes(kind, false, codes, g),
-                    step_codes(kind, false, codes, g + 1));
+        c_store_two(opened + g * R16_VECTOR, codes_to_open(kind, codes, g),
+                    codes_to_open(kind, codes, g + 1));
     }
     for (size_t half = 0; half < (r16_has_halves(kind) ? 2 : 1); half++) {
         open_scales(kind, term_scales(kind, unit, u, blocks, b, half), opened, half);
@@ -645,6 +673,9 @@ INLINE void fetch_tile(enum r16_kind kind, const struct q8_tile *x, size_t first
     const size_t at = (x->blocks + first_block) * (size_t)tokens;
     const size_t bytes = blocks * (size_t)tokens * sizeof(float);
     fetch(x->scale + at, bytes);
+    if (VEC_HAS_TILES && !r16_has_bias(kind)) {
+        return; /* values have no start */
+    }
     if (r16_has_halves(kind)) {
         fetch(r16_has_bias(kind) ? (const void *)(x->scaled_half_sum + 2 * at)
                                  : (const void *)(x->half_start + 2 * at),
@@ -655,6 +686,10 @@ INLINE void fetch_tile(enum r16_kind kind, const struct q8_tile *x, size_t first
               bytes);
     }
 }
+
+#if VEC_HAS_TILES
+#include "engine/backend/cpu/tiles_template.h"
+#else
 
 /* sums: [groups][tokens] */
 INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, int groups,
@@ -679,6 +714,8 @@ INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, 
                    sums);
     }
 }
+
+#endif
 
 /* `groups` is a constant here; out: [tokens][groups][R16_ROWS] */
 INLINE void multiply_panels_groups(enum r16_kind kind, const struct r16_panel *panels, int groups,
@@ -721,7 +758,8 @@ INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *p
     X(Q4_1)                                                                                        \
     X(Q5_0)                                                                                        \
     X(Q5_1)                                                                                        \
-    X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0) X(IQ1_S) X(IQ1_M) \
+    X(Q8_0)                                                                                        \
+    X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0) X(IQ1_S) X(IQ1_M)         \
         X(IQ2_XXS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
 
 typedef void (*multiply_fn)(const struct r16_matrix *m, size_t first, size_t groups,
@@ -752,12 +790,6 @@ typedef void (*open_fn)(const struct r16_matrix *m, size_t group, size_t first_b
     {                                                                                              \
         open_panel_kind(R16_##KIND, m, group, first_block, blocks, panel);                         \
     }
-
-#define UP_TO_4(X, KIND) X(KIND, 1) X(KIND, 2) X(KIND, 3) X(KIND, 4)
-#define UP_TO_6(X, KIND) UP_TO_4(X, KIND) X(KIND, 5) X(KIND, 6)
-#define UP_TO_8(X, KIND) UP_TO_6(X, KIND) X(KIND, 7) X(KIND, 8)
-#define UP_TO_(N)        UP_TO_##N
-#define UP_TO(N)         UP_TO_(N)
 
 #define DEFINE_KIND(KIND)                                                                          \
     DEFINE_OPEN(KIND)                                                                              \
@@ -790,5 +822,8 @@ static void multiply_panels(enum r16_kind kind, const struct r16_panel *panels, 
                             bool start)
 {
     static const panels_fn table[R16_KINDS][VEC_TILE_TOKENS] = {EACH_KIND(PANELS_ENTRY)};
+#if VEC_HAS_TILES
+    shape_tiles(&term_shapes[r16_has_halves(kind) ? 1 : 0][x->tokens - 1]);
+#endif
     table[kind][x->tokens - 1](panels, groups, blocks, x, first_block, sums, start);
 }

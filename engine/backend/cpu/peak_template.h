@@ -36,7 +36,34 @@ static double spin_f32(size_t rounds)
     return (double)rounds * 8.0 * count * CPU_LANES;
 }
 
-#ifdef VEC_HAS_PAIRS
+#if VEC_HAS_TILES
+
+/* Products of the largest tiles. */
+static double spin_int8(size_t rounds)
+{
+    static const struct tile_shapes full = {
+        .palette = 1,
+        .row_bytes = {64, 64, 64, 64, 64, 64},
+        .rows = {16, 16, 16, 16, 16, 16},
+    };
+    shape_tiles(&full);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_loadd(4, cpu_peak_bytes, 0);
+    _tile_loadd(5, cpu_peak_bytes, 0);
+    for (size_t round = 0; round < rounds; round++) {
+        _tile_dpbssd(0, 4, 5);
+        _tile_dpbssd(1, 4, 5);
+        _tile_dpbssd(2, 4, 5);
+        _tile_dpbssd(3, 4, 5);
+    }
+    release_tiles();
+    return (double)rounds * 4.0 * 16 * 16 * 64;
+}
+
+#elif defined(VEC_HAS_PAIRS)
 
 static double spin_int8(size_t rounds)
 {

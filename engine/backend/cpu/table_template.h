@@ -23,5 +23,8 @@ const struct cpu_kernels VEC_TABLE = {
     .sum_base = VEC_SUM_BASE,
     .sum_step = VEC_SUM_BITS ? 128 : 1,
     .sum_pairs = VEC_SUM_PAIRS,
+#if VEC_HAS_TILES
+    .release = release_tiles,
+#endif
     CPU_KERNELS_FUNCTIONS,
 };

@@ -31,14 +31,22 @@
 
 /* Defined by the file of processors that have VNNI. */
 #ifdef VEC_AVX512VNNI
-#define VEC_TILE_TOKENS   6 /* 32 rows: 12 sums of products and 12 f32 sums in 32 registers */
 #define VEC_DIRECT_TOKENS 8
-#define VEC_DIRECT_TILES  2
 #define VEC_PANEL_GROUPS  2
-#define VEC_PANEL_BLOCKS  8 /* two panels of 6 KiB at most: two threads of a core share 48 KiB */
-#define VEC_HAS_DOT4      1
-#define VEC_SUM_BITS      1
-#define VEC_SUM_BASE      CPU_FLOAT_BITS
+#ifdef VEC_AMX
+#define VEC_TILE_TOKENS  12 /* 32 rows: 24 f32 sums in 32 registers */
+#define VEC_DIRECT_TILES 1
+#define VEC_PANEL_BLOCKS 16 /* two panels of 12 KiB at most; sums come and go half as often */
+#define VEC_HAS_TILES    1
+#define VEC_ROW_CODES    1
+#else
+#define VEC_TILE_TOKENS  6 /* 32 rows: 12 sums of products and 12 f32 sums in 32 registers */
+#define VEC_DIRECT_TILES 2
+#define VEC_PANEL_BLOCKS 8 /* two panels of 6 KiB at most: two threads of a core share 48 KiB */
+#endif
+#define VEC_HAS_DOT4 1
+#define VEC_SUM_BITS 1
+#define VEC_SUM_BASE CPU_FLOAT_BITS
 #else
 #define VEC_TILE_TOKENS   4 /* 16 rows: 4 sums of each kind, 16-bit, 32-bit and f32 */
 #define VEC_DIRECT_TOKENS 4
@@ -288,6 +296,11 @@ INLINE v64 c_from_signed(v64 x)
 #else
     return x;
 #endif
+}
+
+INLINE v16i i_load(const int32_t *p)
+{
+    return _mm512_load_si512((const void *)p);
 }
 
 INLINE v16i i_zero(void)

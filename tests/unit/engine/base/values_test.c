@@ -105,6 +105,11 @@ static void test_cpuid_has_avxvnni_apart(void **state)
     struct cpuid_features wide = {.isa = CPUID_AVX512VNNI};
     assert_false(cpuid_has(&wide, CPUID_AVXVNNI));
     assert_true(cpuid_has(&wide, CPUID_AVX512));
+    assert_false(cpuid_has(&wide, CPUID_AMX));
+    struct cpuid_features widest = {.isa = CPUID_AMX};
+    assert_true(cpuid_has(&widest, CPUID_AVX512VNNI));
+    assert_false(cpuid_has(&widest, CPUID_AVXVNNI));
+    assert_false(cpuid_has(&widest, CPUID_NEON));
     struct cpuid_features narrow = {.isa = CPUID_AVXVNNI, .avxvnni = true};
     assert_true(cpuid_has(&narrow, CPUID_AVXVNNI));
     assert_true(cpuid_has(&narrow, CPUID_AVX2));
@@ -134,12 +139,15 @@ static void test_cpuid_detect(void **state)
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512cd");
     bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    bool amx = vnni && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8");
     assert_int_equal(features.isa >= CPUID_AVX2, avx2);
     assert_int_equal(features.isa >= CPUID_AVX512, avx512);
     assert_int_equal(features.isa >= CPUID_AVX512VNNI, vnni);
     assert_int_equal(cpuid_has(&features, CPUID_AVX2), avx2);
     assert_int_equal(cpuid_has(&features, CPUID_AVXVNNI), features.avxvnni);
     assert_int_equal(cpuid_has(&features, CPUID_AVX512VNNI), vnni);
+    assert_true(amx || features.isa < CPUID_AMX); /* the kernel may refuse */
+    assert_int_equal(cpuid_detect().isa, features.isa);
     assert_true(avx2 || !features.avxvnni);
 #elif defined(__aarch64__)
     assert_true(cpuid_has(&features, CPUID_NEON));

@@ -187,8 +187,8 @@ static void test_backend_exact_shapes(void **state)
 }
 
 /* Every instruction set this machine has; the scalar one always. */
-static const char *const tiers[] = {"scalar",     "avx2", "avxvnni", "avx512",
-                                    "avx512vnni", "neon", "dotprod", "i8mm"};
+static const char *const tiers[] = {"scalar", "avx2", "avxvnni", "avx512", "avx512vnni",
+                                    "amx",    "neon", "dotprod", "i8mm"};
 
 static bool tier_runs(const char *isa)
 {
