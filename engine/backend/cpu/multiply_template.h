@@ -540,7 +540,8 @@ INLINE void open_block(enum r16_kind kind, const unsigned char *unit, const stru
 INLINE void add_opened(enum r16_kind kind, const unsigned char *const *opened, int groups,
                        const struct q8_tile *x, size_t block, struct tokens some, v16f *sums)
 {
-    UNROLL for (int half = 0; half < (r16_has_halves(kind) ? 2 : 1); half++)
+    const int halves = r16_has_halves(kind) ? 2 : 1;
+    UNROLL for (int half = 0; half < halves; half++)
     {
         struct row_scales scales[CPU_PANEL_GROUPS];
         UNROLL for (int i = 0; i < groups; i++)
@@ -577,6 +578,7 @@ INLINE void add_in_turns(enum r16_kind kind, const unsigned char *unit, const st
 INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t blocks,
                           const struct q8_tile *x, size_t first_block, int tokens, v16f *sums)
 {
+    const int halves = r16_has_halves(kind) ? 2 : 1;
     const size_t block_bytes = r16_block_bytes(kind);
     const unsigned char *codes = unit + r16_header_bytes(kind, blocks);
     struct unit_scales u = unit_scales_load(kind, unit);
@@ -588,7 +590,7 @@ INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t 
             add_in_turns(kind, unit, &u, blocks, b, codes, x, first_block, tokens, sums);
             continue;
         }
-        UNROLL for (int half = 0; half < (r16_has_halves(kind) ? 2 : 1); half++)
+        UNROLL for (int half = 0; half < halves; half++)
         {
             struct row_scales scales = term_scales(kind, unit, &u, blocks, b, (size_t)half);
             add_term(kind, false, &codes, 1, half, &scales, x, first_block + b,
