@@ -13,11 +13,9 @@ const unsigned char cpu_peak_bytes[64] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
 #define READ_BYTES  ((size_t)512 << 20) /* much more than a cache holds */
 #define READ_PART   ((size_t)1 << 20)
 #define READ_PASSES 6
-#define SPIN_TASKS                                                                                 \
-    8                  /* of a thread, so that one thread that starts late does not count for much \
-                        */
-#define SPIN_NS    3e6 /* of a task */
-#define SPIN_TRIES 8
+#define SPIN_TASKS  8   /* of a thread: one that starts late does not count for much */
+#define SPIN_NS     3e6 /* of a task */
+#define SPIN_TRIES  8
 
 struct spin {
     double (*run)(size_t rounds);
