@@ -30,21 +30,25 @@ struct busy {
     _Alignas(64) uint64_t ns;
 };
 
-struct pool {
-    /* The run's number in the high half, tasks not yet taken in the low half. A task is taken by
-     * counting down with compare-and-swap, so a thread that comes late can never take a task of a
-     * run it did not see. Stored with release by pool_run after the fields below; a successful take
-     * is its acquire. */
-    _Alignas(64) _Atomic uint64_t ticket;
+/* A thread's tasks that nobody has taken: first in the low half, end in the high half. Set with
+ * release by pool_run after the fields of the run; a task is taken by compare-and-swap, whose
+ * success is the acquire. So whoever takes a task, however late he comes, sees the run it belongs
+ * to, and that run can not end before. */
+struct range {
+    _Alignas(64) _Atomic uint64_t tasks;
+};
 
+struct pool {
     /* Written by pool_run while no task can be taken. */
     pool_task task;
     void *context;
     size_t count;
+    struct range *ranges; /* of each thread */
 
+    _Alignas(64) _Atomic uint64_t runs; /* so far; counted when a run's ranges are set */
     _Alignas(64) _Atomic size_t
         done; /* tasks finished in this run; release by the doer, acquire by the caller */
-    _Atomic size_t sleepers; /* threads in `wake`; sequentially consistent against ticket */
+    _Atomic size_t sleepers; /* threads in `wake`; sequentially consistent against runs */
     _Atomic bool
         caller_sleeps; /* the caller is in `finished`; sequentially consistent against done */
     _Atomic bool stop;
@@ -70,13 +74,33 @@ static inline void pause_briefly(void)
 #endif
 }
 
-static bool take(struct pool *pool, size_t *ret_task)
+/* Takes the first task of a range, or the last one. */
+static bool take_from(struct range *range, bool last, size_t *ret_task)
 {
-    uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_relaxed);
-    while ((uint32_t)ticket != 0) {
-        if (atomic_compare_exchange_weak_explicit(&pool->ticket, &ticket, ticket - 1,
-                                                  memory_order_acquire, memory_order_relaxed)) {
-            *ret_task = pool->count - (uint32_t)ticket;
+    uint64_t tasks = atomic_load_explicit(&range->tasks, memory_order_relaxed);
+    for (;;) {
+        uint64_t first = (uint32_t)tasks;
+        uint64_t end = tasks >> 32;
+        if (first == end) {
+            return false;
+        }
+        uint64_t left = last ? (end - 1) << 32 | first : end << 32 | (first + 1);
+        if (atomic_compare_exchange_weak_explicit(&range->tasks, &tasks, left, memory_order_acquire,
+                                                  memory_order_relaxed)) {
+            *ret_task = last ? end - 1 : first;
+            return true;
+        }
+    }
+}
+
+/* Its own tasks in order, then those that others would come to last. */
+static bool take(struct pool *pool, size_t thread, size_t *ret_task)
+{
+    if (take_from(&pool->ranges[thread], false, ret_task)) {
+        return true;
+    }
+    for (size_t i = 1; i < pool->threads; i++) {
+        if (take_from(&pool->ranges[(thread + i) % pool->threads], true, ret_task)) {
             return true;
         }
     }
@@ -98,7 +122,7 @@ static void run_task(struct pool *pool, size_t task, size_t thread)
 static void work(struct pool *pool, size_t thread)
 {
     size_t task;
-    while (take(pool, &task)) {
+    while (take(pool, thread, &task)) {
         size_t count = pool->count;
         run_task(pool, task, thread);
         /* After the last one is counted the caller may return and start another run: touch nothing
@@ -111,17 +135,13 @@ static void work(struct pool *pool, size_t thread)
     }
 }
 
-static bool has_work(struct pool *pool)
-{
-    return (uint32_t)atomic_load(&pool->ticket) != 0;
-}
-
-static bool spin_for_work(struct pool *pool)
+/* Whether there was a run after number `seen`, within a moment. */
+static bool spin_for_run(struct pool *pool, uint64_t seen)
 {
     uint64_t start = clock_now_ns();
     do {
         for (int i = 0; i < SPIN_PER_LOOK; i++) {
-            if ((uint32_t)atomic_load_explicit(&pool->ticket, memory_order_relaxed) != 0) {
+            if (atomic_load_explicit(&pool->runs, memory_order_relaxed) != seen) {
                 return true;
             }
             pause_briefly();
@@ -136,15 +156,16 @@ static void *worker_main(void *argument)
     struct worker *worker = argument;
     struct pool *pool = worker->pool;
     while (!atomic_load(&pool->stop)) {
+        uint64_t seen = atomic_load(&pool->runs);
         work(pool, worker->index);
-        if (spin_for_work(pool)) {
+        if (spin_for_run(pool, seen)) {
             continue;
         }
         pthread_mutex_lock(&pool->mutex);
         /* Announce first, look again after: pool_run publishes first and looks for sleepers after.
          */
         atomic_fetch_add(&pool->sleepers, 1);
-        while (!has_work(pool) && !atomic_load(&pool->stop)) {
+        while (atomic_load(&pool->runs) == seen && !atomic_load(&pool->stop)) {
             pthread_cond_wait(&pool->wake, &pool->mutex);
         }
         atomic_fetch_sub(&pool->sleepers, 1);
@@ -181,8 +202,12 @@ static void run_part(struct pool *pool, pool_task task, void *context, size_t co
     pool->context = context;
     pool->count = count;
     atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
-    uint64_t run = (atomic_load_explicit(&pool->ticket, memory_order_relaxed) >> 32) + 1;
-    atomic_store(&pool->ticket, run << 32 | count);
+    for (size_t i = 0; i < pool->threads; i++) {
+        uint64_t first = i * count / pool->threads;
+        uint64_t end = (i + 1) * count / pool->threads;
+        atomic_store_explicit(&pool->ranges[i].tasks, end << 32 | first, memory_order_release);
+    }
+    atomic_fetch_add(&pool->runs, 1);
     if (atomic_load(&pool->sleepers) != 0) {
         pthread_mutex_lock(&pool->mutex);
         pthread_cond_broadcast(&pool->wake);
@@ -314,15 +339,19 @@ enum phid_status pool_new(size_t threads, struct pool **ret, struct phid_error *
     struct pool *pool = aligned_alloc(64, sizeof(*pool));
     struct worker *workers = calloc(threads, sizeof(*workers));
     struct busy *busy = aligned_alloc(64, threads * sizeof(*busy));
-    if (pool == NULL || workers == NULL || busy == NULL) {
+    struct range *ranges = aligned_alloc(64, threads * sizeof(*ranges));
+    if (pool == NULL || workers == NULL || busy == NULL || ranges == NULL) {
         free(pool);
         free(workers);
         free(busy);
+        free(ranges);
         return phid_fail(err, PHID_ERR_MEMORY, "no memory for a pool of %zu threads", threads);
     }
     memset(pool, 0, sizeof(*pool));
     memset(busy, 0, threads * sizeof(*busy));
+    memset(ranges, 0, threads * sizeof(*ranges));
     pool->busy = busy;
+    pool->ranges = ranges;
     pool->threads = threads;
     pool->workers = workers;
     pthread_mutex_init(&pool->mutex, NULL);
@@ -360,6 +389,7 @@ void pool_free(struct pool *pool)
     pthread_mutex_destroy(&pool->mutex);
     free(pool->workers);
     free(pool->busy);
+    free(pool->ranges);
     free(pool);
 }
 

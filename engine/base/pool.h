@@ -2,10 +2,12 @@
  * and returns when all are done. The thread that calls pool_run works along, so a pool of one has
  * no thread of its own.
  *
- * Tasks are handed out one at a time from a single counter, in ascending order: a thread whose core
- * was taken away holds up no more than the task it is in. Between runs the threads spin for a
- * moment (steps of a model follow each other within microseconds), then sleep. pool_run may be
- * called by one thread at a time; tasks must not call it. */
+ * Every thread begins with an equal share of neighbouring tasks, which it does in ascending order:
+ * one stream of memory for each thread, which is read ahead from task to task. Who has none left
+ * takes the last one of another's, so a thread whose core was taken away holds up no more than the
+ * task it is in. Between runs the threads spin for a moment (steps of a model follow each other
+ * within microseconds), then sleep. pool_run may be called by one thread at a time; tasks must not
+ * call it. */
 #ifndef PHID_BASE_POOL_H
 #define PHID_BASE_POOL_H
 

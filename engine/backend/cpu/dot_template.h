@@ -10,6 +10,11 @@
 #define VEC_ROW_CODES 0
 #endif
 
+/* Row groups of opened panels whose sums registers hold at once. */
+#ifndef VEC_SUM_GROUPS
+#define VEC_SUM_GROUPS VEC_PANEL_GROUPS
+#endif
+
 /* Opened panels are multiplied by tiles_template.h. */
 #ifndef VEC_HAS_TILES
 #define VEC_HAS_TILES 0

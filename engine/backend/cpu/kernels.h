@@ -17,7 +17,7 @@
 #define CPU_LANES                                                                                  \
     16 /* sums of long vectors: lane i adds elements i, i + 16, ..; then lanes are added pairwise, \
           8, 4, 2 and 1 apart */
-#define CPU_TILE_TOKENS_MAX 12
+#define CPU_TILE_TOKENS_MAX 16
 #define CPU_PANEL_GROUPS    2  /* at most */
 #define CPU_PANEL_BLOCKS    32 /* at most */
 #define CPU_QUERIES_MAX     64 /* of an attention block */

@@ -12,7 +12,7 @@
 #define FEW_TILES_MAX 8
 
 /* Weights a task reads, roughly: long enough a stream, short enough to share out evenly. */
-#define DIRECT_TASK_BYTES ((size_t)128 << 10)
+#define DIRECT_TASK_BYTES ((size_t)512 << 10)
 
 /* Row groups whose sums a task holds before it hands them on: 256 bytes of a row of results at a
  * time. Rows are far apart, often by a power of two, and a line alone costs a miss of every cache

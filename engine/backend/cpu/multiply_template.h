@@ -9,6 +9,7 @@
 #define UP_TO_6(X, KIND)  UP_TO_4(X, KIND) X(KIND, 5) X(KIND, 6)
 #define UP_TO_8(X, KIND)  UP_TO_6(X, KIND) X(KIND, 7) X(KIND, 8)
 #define UP_TO_12(X, KIND) UP_TO_8(X, KIND) X(KIND, 9) X(KIND, 10) X(KIND, 11) X(KIND, 12)
+#define UP_TO_16(X, KIND) UP_TO_12(X, KIND) X(KIND, 13) X(KIND, 14) X(KIND, 15) X(KIND, 16)
 #define UP_TO_(N)         UP_TO_##N
 #define UP_TO(N)          UP_TO_(N)
 
@@ -137,11 +138,9 @@ INLINE struct row_scales term_scales(enum r16_kind kind, const unsigned char *un
 
 /* A block of an opened panel: its codes, then for it, or each half, scale, shift and bias of the 16
  * rows, without those that the kind or the instruction set does not use. */
-#define VEC_OPENS_SHIFT (VEC_SUM_BITS && !VEC_HAS_TILES)
-
 INLINE size_t opened_scales_bytes(enum r16_kind kind)
 {
-    const size_t vectors = 1 + (VEC_OPENS_SHIFT ? 1 : 0) + (r16_has_bias(kind) ? 1 : 0);
+    const size_t vectors = 1 + (VEC_SUM_BITS ? 1 : 0) + (r16_has_bias(kind) ? 1 : 0);
     return vectors * R16_ROWS * sizeof(float);
 }
 
@@ -158,7 +157,7 @@ INLINE void open_scales(enum r16_kind kind, struct row_scales s, unsigned char *
     if (r16_has_bias(kind)) {
         f_store(p + R16_ROWS, s.bias);
     }
-    if (VEC_OPENS_SHIFT) {
+    if (VEC_SUM_BITS) {
         f_store(p + (r16_has_bias(kind) ? 2 : 1) * R16_ROWS, s.shift);
     }
 }
@@ -170,7 +169,7 @@ INLINE struct row_scales opened_scales(enum r16_kind kind, const unsigned char *
     return (struct row_scales){
         .scale = f_load(p),
         .bias = r16_has_bias(kind) ? f_load(p + R16_ROWS) : f_zero(),
-        .shift = VEC_OPENS_SHIFT ? f_load(p + (r16_has_bias(kind) ? 2 : 1) * R16_ROWS) : f_zero(),
+        .shift = VEC_SUM_BITS ? f_load(p + (r16_has_bias(kind) ? 2 : 1) * R16_ROWS) : f_zero(),
     };
 }
 
@@ -342,6 +341,10 @@ INLINE void fetch(const void *p, size_t bytes)
     }
 }
 
+#if VEC_HAS_TILES
+#include "engine/backend/cpu/tiles_template.h"
+#else
+
 /* What multiply_panels will read of the next tile beside codes. */
 INLINE void fetch_tile(enum r16_kind kind, const struct q8_tile *x, size_t first_block,
                        size_t blocks, int tokens)
@@ -349,9 +352,6 @@ INLINE void fetch_tile(enum r16_kind kind, const struct q8_tile *x, size_t first
     const size_t at = (x->blocks + first_block) * (size_t)tokens;
     const size_t bytes = blocks * (size_t)tokens * sizeof(float);
     fetch(x->scale + at, bytes);
-    if (VEC_HAS_TILES && !r16_has_bias(kind)) {
-        return; /* values have no start */
-    }
     if (r16_has_halves(kind)) {
         fetch(r16_has_bias(kind) ? (const void *)(x->scaled_half_sum + 2 * at)
                                  : (const void *)(x->half_start + 2 * at),
@@ -362,10 +362,6 @@ INLINE void fetch_tile(enum r16_kind kind, const struct q8_tile *x, size_t first
               bytes);
     }
 }
-
-#if VEC_HAS_TILES
-#include "engine/backend/cpu/tiles_template.h"
-#else
 
 /* sums: [groups][tokens] */
 INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, int groups,
@@ -393,17 +389,19 @@ INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, 
 
 #endif
 
-/* `groups` is a constant here; out: [tokens][groups][R16_ROWS] */
+/* Row groups of `all` whose sums registers hold; `groups` is a constant here. out: the first one's
+ * of [tokens][all][R16_ROWS]. */
 INLINE void multiply_panels_groups(enum r16_kind kind, const struct r16_panel *panels, int groups,
-                                   size_t blocks, const struct q8_tile *x, size_t first_block,
-                                   int tokens, float *out, bool start)
+                                   size_t all, size_t blocks, const struct q8_tile *x,
+                                   size_t first_block, int tokens, float *out, bool start)
 {
     v16f sums[CPU_PANEL_GROUPS * CPU_TILE_TOKENS_MAX];
     UNROLL for (int i = 0; i < groups; i++)
     {
         UNROLL for (int t = 0; t < tokens; t++)
         {
-            sums[i * tokens + t] = start ? f_zero() : f_load(out + (t * groups + i) * R16_ROWS);
+            sums[i * tokens + t] =
+                start ? f_zero() : f_load(out + ((size_t)t * all + (size_t)i) * R16_ROWS);
         }
     }
     continue_panels(kind, panels, groups, blocks, x, first_block, tokens, sums);
@@ -411,7 +409,7 @@ INLINE void multiply_panels_groups(enum r16_kind kind, const struct r16_panel *p
     {
         UNROLL for (int t = 0; t < tokens; t++)
         {
-            f_store(out + (t * groups + i) * R16_ROWS, sums[i * tokens + t]);
+            f_store(out + ((size_t)t * all + (size_t)i) * R16_ROWS, sums[i * tokens + t]);
         }
     }
 }
@@ -420,10 +418,13 @@ INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *p
                                    size_t groups, size_t blocks, const struct q8_tile *x,
                                    size_t first_block, int tokens, float *out, bool start)
 {
-    if (VEC_PANEL_GROUPS == 2 && groups == 2) {
-        multiply_panels_groups(kind, panels, 2, blocks, x, first_block, tokens, out, start);
-    } else {
-        multiply_panels_groups(kind, panels, 1, blocks, x, first_block, tokens, out, start);
+    if (VEC_SUM_GROUPS == 2 && groups == 2) {
+        multiply_panels_groups(kind, panels, 2, 2, blocks, x, first_block, tokens, out, start);
+        return;
+    }
+    for (size_t i = 0; i < groups; i++) {
+        multiply_panels_groups(kind, panels + i, 1, groups, blocks, x, first_block, tokens,
+                               out + i * R16_ROWS, start);
     }
 }
 
@@ -435,8 +436,9 @@ INLINE void multiply_panels_tokens(enum r16_kind kind, const struct r16_panel *p
     X(Q5_0)                                                                                        \
     X(Q5_1)                                                                                        \
     X(Q8_0)                                                                                        \
-    X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0) X(IQ1_S) X(IQ1_M)         \
-        X(IQ2_XXS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
+    X(Q2_K)                                                                                        \
+    X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) X(TQ2_0) X(IQ1_S) X(IQ1_M) X(IQ2_XXS)      \
+        X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(MXFP4)
 
 typedef void (*multiply_fn)(const struct r16_matrix *m, size_t first, size_t groups,
                             const struct q8_tile *x, float *y, size_t y_stride);

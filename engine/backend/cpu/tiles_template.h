@@ -10,11 +10,11 @@ struct tile_shapes {
     uint8_t rows[16];
 };
 
-/* Tiles 0 and 1: sums of two row groups. 2: activations. 3 and 4: weights of the groups. */
+/* Tile 0: sums. 1: activations. 2: weights. */
 #define TERM_SHAPES(COLUMNS, TOKENS)                                                               \
     {.palette = 1,                                                                                 \
-     .row_bytes = {R16_VECTOR, R16_VECTOR, COLUMNS, R16_VECTOR, R16_VECTOR},                       \
-     .rows = {TOKENS, TOKENS, TOKENS, (COLUMNS) / 4, (COLUMNS) / 4}},
+     .row_bytes = {R16_VECTOR, COLUMNS, R16_VECTOR},                                               \
+     .rows = {TOKENS, TOKENS, (COLUMNS) / 4}},
 
 static const struct tile_shapes term_shapes[2][VEC_TILE_TOKENS] = {
     {UP_TO(VEC_TILE_TOKENS)(TERM_SHAPES, R16_BLOCK)},
@@ -40,31 +40,22 @@ static void release_tiles(void)
     shapes_now = NULL;
 }
 
-/* Sums of products of a term with one or two row groups: ret [groups][tokens][R16_ROWS]. */
-INLINE void multiply_term(enum r16_kind kind, const struct r16_panel *panels, int groups,
-                          size_t term, const int8_t *x, int tokens, int32_t *ret)
+/* Begins to multiply a term. Of the panel it takes codes, of a tile's activations `x` too. */
+INLINE void multiply_term(enum r16_kind kind, const struct r16_panel *panel, size_t term,
+                          const int8_t *x, int tokens)
 {
     const size_t halves = r16_has_halves(kind) ? 2 : 1;
     const size_t block = term / halves;
     const size_t half = term % halves;
-    const size_t at = block * opened_bytes(kind) + half * (R16_STEPS / 2 * R16_VECTOR);
-    _tile_loadd(2, x + block * (size_t)tokens * R16_BLOCK + half * (R16_BLOCK / 2), R16_BLOCK);
+    _tile_loadd(1, x + block * (size_t)tokens * R16_BLOCK + half * (R16_BLOCK / 2), R16_BLOCK);
+    _tile_loadd(2, panel->data + block * opened_bytes(kind) + half * (R16_STEPS / 2 * R16_VECTOR),
+                R16_VECTOR);
     _tile_zero(0);
-    _tile_loadd(3, panels[0].data + at, R16_VECTOR);
-    _tile_dpbssd(0, 2, 3);
-    if (groups == 2) {
-        _tile_zero(1);
-        _tile_loadd(4, panels[1].data + at, R16_VECTOR);
-        _tile_dpbssd(1, 2, 4);
-    }
-    _tile_stored(0, ret, R16_VECTOR);
-    if (groups == 2) {
-        _tile_stored(1, ret + tokens * R16_ROWS, R16_VECTOR);
-    }
+    _tile_dpbssd(0, 1, 2);
 }
 
-/* What the products of a term add to the sums [groups][tokens]. `block` is the term's in x. */
-INLINE void add_products(enum r16_kind kind, const struct row_scales *scales, int groups,
+/* What the products of a term, [tokens][R16_ROWS], add to the sums. `block` is the term's in x. */
+INLINE void add_products(enum r16_kind kind, const struct row_scales *scales,
                          const struct q8_tile *x, size_t block, size_t half, int tokens,
                          const int32_t *products, v16f *sums)
 {
@@ -74,45 +65,44 @@ INLINE void add_products(enum r16_kind kind, const struct row_scales *scales, in
                                  : x->scaled_sum + at;
     UNROLL for (int t = 0; t < tokens; t++)
     {
-        v16f x_scale = f_set1(x->scale[at + (size_t)t]);
-        UNROLL for (int i = 0; i < groups; i++)
-        {
-            v16f *sum = &sums[i * tokens + t];
-            v16f part = f_from_i(i_load(products + (i * tokens + t) * R16_ROWS));
-            *sum = f_fma(f_mul(part, scales[i].scale), x_scale, *sum);
-            if (r16_has_bias(kind)) {
-                *sum = f_fma(scales[i].bias, f_set1(codes_sum[t]), *sum);
-            }
+        v16i product = i_add(i_load(products + t * R16_ROWS), i_set1(VEC_SUM_BASE));
+        v16f part = f_scaled(product, scales->scale, scales->shift);
+        sums[t] = f_fma(part, f_set1(x->scale[at + (size_t)t]), sums[t]);
+        if (r16_has_bias(kind)) {
+            sums[t] = f_fma(scales->bias, f_set1(codes_sum[t]), sums[t]);
         }
     }
 }
 
-/* sums: [groups][tokens]. The products of a term are on their way while those of the term before
- * are added. */
-INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panels, int groups,
+/* Two terms ahead of the sums a product begins, one ahead it is stored: a store that had to wait
+ * for its product would keep other instructions from being taken up. */
+INLINE void continue_panels(enum r16_kind kind, const struct r16_panel *panel, int groups,
                             size_t blocks, const struct q8_tile *x, size_t first_block, int tokens,
                             v16f *sums)
 {
+    (void)groups; /* one, see VEC_SUM_GROUPS */
     const size_t halves = r16_has_halves(kind) ? 2 : 1;
     const size_t terms = blocks * halves;
     const size_t term_bytes = (size_t)tokens * R16_BLOCK / halves;
     const int8_t *codes = x->codes + first_block * (size_t)tokens * R16_BLOCK;
     const int8_t *next = codes + x->blocks * (size_t)tokens * R16_BLOCK;
-    _Alignas(R16_VECTOR) int32_t products[2][CPU_PANEL_GROUPS * VEC_TILE_TOKENS * R16_ROWS];
-    fetch_tile(kind, x, first_block, blocks, tokens);
-    multiply_term(kind, panels, groups, 0, codes, tokens, products[0]);
+    _Alignas(R16_VECTOR) int32_t products[2][VEC_TILE_TOKENS * R16_ROWS];
+    multiply_term(kind, panel, 0, codes, tokens);
+    _tile_stored(0, products[0], R16_VECTOR);
+    if (terms > 1) {
+        multiply_term(kind, panel, 1, codes, tokens);
+    }
     for (size_t term = 0; term < terms; term++) {
         if (term + 1 < terms) {
-            multiply_term(kind, panels, groups, term + 1, codes, tokens, products[(term + 1) % 2]);
+            _tile_stored(0, products[(term + 1) % 2], R16_VECTOR);
+        }
+        if (term + 2 < terms) {
+            multiply_term(kind, panel, term + 2, codes, tokens);
         }
         fetch(next + term * term_bytes, term_bytes);
-        struct row_scales scales[CPU_PANEL_GROUPS];
-        UNROLL for (int i = 0; i < groups; i++)
-        {
-            const unsigned char *opened = panels[i].data + term / halves * opened_bytes(kind);
-            scales[i] = opened_scales(kind, opened, term % halves);
-        }
-        add_products(kind, scales, groups, x, first_block + term / halves, term % halves, tokens,
+        struct row_scales scales =
+            opened_scales(kind, panel->data + term / halves * opened_bytes(kind), term % halves);
+        add_products(kind, &scales, x, first_block + term / halves, term % halves, tokens,
                      products[term % 2], sums);
     }
 }

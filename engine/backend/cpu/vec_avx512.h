@@ -14,7 +14,7 @@
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL _Pragma("GCC unroll 12")
+#define UNROLL _Pragma("GCC unroll 16")
 #endif
 #endif
 #include <stddef.h>
@@ -34,9 +34,10 @@
 #define VEC_DIRECT_TOKENS 8
 #define VEC_PANEL_GROUPS  2
 #ifdef VEC_AMX
-#define VEC_TILE_TOKENS  12 /* 32 rows: 24 f32 sums in 32 registers */
+#define VEC_TILE_TOKENS  16 /* all rows of a tile, 16 f32 sums */
+#define VEC_SUM_GROUPS   1  /* the second row group finds the activations in the nearest cache */
 #define VEC_DIRECT_TILES 1
-#define VEC_PANEL_BLOCKS 16 /* two panels of 12 KiB at most; sums come and go half as often */
+#define VEC_PANEL_BLOCKS 8
 #define VEC_HAS_TILES    1
 #define VEC_ROW_CODES    1
 #else
@@ -331,6 +332,15 @@ INLINE v16f f_shift_of(v16f scale)
 {
     return _mm512_mul_ps(scale, _mm512_set1_ps(-CPU_FLOAT_BASE));
 }
+
+#ifdef VEC_AMX
+
+INLINE v16i i_add(v16i x, v16i y)
+{
+    return _mm512_add_epi32(x, y);
+}
+
+#endif
 
 INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p, int four)
 {
