@@ -68,6 +68,7 @@ struct config {
     } model;
     struct {
         int64_t threads; /* 0: auto */
+        char *isa;       /* "auto" or a name */
         bool pin_threads;
         bool huge_pages;
         int numa;        /* enum config_numa */

@@ -144,6 +144,17 @@ static const struct option options[] = {
      .flag = "--threads",
      .metavar = "N",
      .help = "compute threads; auto is every core this process may use"},
+    {.key = "engine.isa",
+     .type = OPTION_STRING,
+     .offset = AT(engine.isa),
+     .default_text = "auto",
+     .min = 1,
+     .max = 32,
+     .flag = "--isa",
+     .metavar = "NAME",
+     .help = "kernels of this instruction set, which the processor must have: scalar, avx2, "
+             "avxvnni, avx512, avx512vnni, amx, neon, dotprod or i8mm; auto is the best; all give "
+             "the same numbers"},
     {.key = "engine.pin_threads",
      .type = OPTION_BOOL,
      .offset = AT(engine.pin_threads),

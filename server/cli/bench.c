@@ -21,7 +21,7 @@
 struct bench {
     struct arg_counts prefill, depths, sequences;
     size_t decode_tokens, runs;
-    const char *random, *isa;
+    const char *random;
     bool json, profiled;
     struct profile profile; /* of the measurement in progress */
     struct cpu_calibration peak;
@@ -395,7 +395,6 @@ static enum phid_status start_engine(struct bench *b, const struct config *confi
     room += spare;
     options.context = context;
     options.max_running = sequences;
-    options.isa = b->isa;
     options.queue_tokens = 0;
     options.max_wait_ms = 0;
     options.profile = b->profiled;
@@ -452,7 +451,7 @@ static enum phid_status bench(struct bench *b, const struct config *config, stru
      * a file that is only mapped does not; a bad file is known at once. */
     enum phid_status status = b->random == NULL ? open_model(b, config, &random, err) : PHID_OK;
     if (status == PHID_OK) {
-        status = cpu_calibrate((size_t)config->engine.threads, b->isa, &b->peak, err);
+        status = cpu_calibrate((size_t)config->engine.threads, config->engine.isa, &b->peak, err);
     }
     if (status == PHID_OK && b->random != NULL) {
         status = open_model(b, config, &random, err);
@@ -537,12 +536,6 @@ int cli_bench(int argc, char **argv)
          .max = RUNS_MAX,
          .metavar = "N",
          .help = "runs of each, of which the median counts (3)"},
-        {.name = "--isa",
-         .kind = ARG_TEXT,
-         .dest = &b.isa,
-         .metavar = "NAME",
-         .help = "kernels and peaks of this instruction set (scalar, avx2, avxvnni, avx512, "
-                 "avx512vnni, amx, neon, dotprod, i8mm)"},
         {.name = "--profile",
          .kind = ARG_SWITCH,
          .dest = &b.profiled,

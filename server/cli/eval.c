@@ -9,7 +9,7 @@
 #include "server/cli/ids.h"
 
 struct job {
-    const char *tokens, *prompt, *tokens_file, *logits, *format, *isa;
+    const char *tokens, *prompt, *tokens_file, *logits, *format;
     size_t count; /* -n */
     bool exact, special, ignore_eos;
     struct tokens ids;
@@ -63,7 +63,6 @@ static enum phid_status start_engine(struct job *job, const struct config *confi
     }
     options.max_running = 1;
     options.exact = job->exact;
-    options.isa = job->isa;
     return phid_engine_new(job->model, &options, &job->engine, err);
 }
 
@@ -289,12 +288,6 @@ int cli_eval(int argc, char **argv)
          .kind = ARG_SWITCH,
          .dest = &job.exact,
          .help = "the reference path: f32 activations, keys and values, scalar kernels (slow)"},
-        {.name = "--isa",
-         .kind = ARG_TEXT,
-         .dest = &job.isa,
-         .metavar = "NAME",
-         .help = "kernels of this instruction set (scalar, avx2, avxvnni, avx512, avx512vnni, amx, "
-                 "neon, dotprod, i8mm), if the machine has it"},
         {.name = "--json",
          .kind = ARG_SWITCH,
          .dest = &(bool){false},

@@ -91,6 +91,8 @@ def test_wrong_usage_is_exit_code_2(arguments, message):
     (["inspect", "-m", "/nonexistent.gguf"], "/nonexistent.gguf"),
     (["inspect", "-m", "/tmp"], "/tmp"),
     (["eval", "-m", "/dev/null", "--tokens", "1"], "/dev/null"),
+    (["run", "-m", str(TINY), "--isa", "sse9", "a"], 'unknown instruction set "sse9"'),
+    (["serve", "-m", str(TINY), "--port", "0", "--set", "engine.isa=sse9"], 'unknown instruction set "sse9"'),
     (["run", "-m", "phi-3.5-mini", "a"], "`phid pull phi-3.5-mini` fetches it"),
     (["pull", "no-such-name"], "neither a URL nor hf:owner/repository/file.gguf nor a name known here"),
     (["pull", "hf:a/b"], "expected hf:owner/repository/file.gguf"),
@@ -723,3 +725,9 @@ def test_serve_tls_and_a_new_certificate(tmp_path):
     (tmp_path / "key.pem").write_text(key_of_the_first)
     (tmp_path / "key.pem").chmod(0o600)
     assert f"{tmp_path}/key.pem is not the key of {tmp_path}/cert.pem" in phid("serve", "-m", TINY, *flags, code=1)
+
+
+def test_the_instruction_set_can_be_chosen():
+    server = Server(TINY, "--isa", "scalar")
+    assert "isa=scalar" in server.log
+    assert server.stop() == 0

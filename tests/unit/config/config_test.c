@@ -220,6 +220,7 @@ static void test_config_defaults(void **state)
     assert_null(c.model.path);
     assert_string_equal(c.model.chat_template, "auto");
     assert_int_equal(c.engine.threads, 0);
+    assert_string_equal(c.engine.isa, "auto");
     assert_false(c.engine.pin_threads);
     assert_true(c.engine.huge_pages);
     assert_int_equal(c.engine.numa, CONFIG_NUMA_INTERLEAVE);
@@ -253,7 +254,7 @@ static const char everything[] =
     "           max_body: 2MiB, sse_ping: 500ms, drain: {delay: 2s, timeout: 1m},\n"
     "           metrics: false, metrics_open: true}\n"
     "model:    {path: models/a.gguf, alias: [phi-3.5-mini, \"123\"], template: phi-3}\n"
-    "engine:   {threads: 4, pin_threads: true, huge_pages: false, numa: local, context: 2048, "
+    "engine:   {threads: 4, isa: avx2, pin_threads: true, huge_pages: false, numa: local, context: 2048, "
     "max_running: 8, step_tokens: 256, itl_target: 250ms, kv: {type: f32, memory: 1GiB}, "
     "prefix_cache: false, longrope: short}\n"
     "placement: {gpu_layers: 0, vram_limit: null, layers: [{range: 0-9, device: cpu}, {range: 10, "
@@ -287,6 +288,7 @@ static void test_config_everything(void **state)
     assert_string_equal(c.model.alias.items[1], "123");
     assert_string_equal(c.model.chat_template, "phi-3");
     assert_int_equal(c.engine.threads, 4);
+    assert_string_equal(c.engine.isa, "avx2");
     assert_true(c.engine.pin_threads);
     assert_false(c.engine.huge_pages);
     assert_int_equal(c.engine.numa, CONFIG_NUMA_LOCAL);

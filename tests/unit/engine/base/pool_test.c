@@ -93,6 +93,41 @@ static void test_pool_wakes_after_sleep(void **state)
     run_many(3, counts, sizeof(counts) / sizeof(counts[0]), &pause);
 }
 
+struct held {
+    size_t tasks;
+    _Atomic size_t ended;
+    size_t order[64]; /* of the tasks that ended */
+};
+
+/* The first task does not end before all others have. */
+static void held_task(void *context, size_t task, size_t thread)
+{
+    struct held *held = context;
+    (void)thread;
+    while (task == 0 && atomic_load(&held->ended) < held->tasks - 1) {
+        sched_yield();
+    }
+    held->order[atomic_fetch_add(&held->ended, 1)] = task;
+}
+
+/* A thread that is held up keeps others from none of its tasks but the one it is in, and those it
+ * would have come to last go first. */
+static void test_pool_takes_over_from_a_held_thread(void **state)
+{
+    (void)state;
+    struct phid_error err;
+    struct pool *pool;
+    assert_int_equal(pool_new(2, &pool, &err), PHID_OK);
+    for (int run = 0; run < 50; run++) {
+        struct held held = {.tasks = 64};
+        pool_run(pool, held_task, &held, held.tasks);
+        assert_int_equal(atomic_load(&held.ended), held.tasks);
+        assert_int_equal(held.order[63], 0);
+        assert_int_equal(held.order[62], 1);
+    }
+    pool_free(pool);
+}
+
 static void nap_task(void *context, size_t task, size_t thread)
 {
     (void)context;
@@ -189,6 +224,7 @@ int main(void)
         cmocka_unit_test(test_pool_every_task_once),
         cmocka_unit_test(test_pool_short_runs_in_a_row),
         cmocka_unit_test(test_pool_wakes_after_sleep),
+        cmocka_unit_test(test_pool_takes_over_from_a_held_thread),
         cmocka_unit_test(test_pool_measures_tasks),
         cmocka_unit_test(test_pool_pins_its_threads),
         cmocka_unit_test(test_pool_limits),
