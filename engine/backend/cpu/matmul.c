@@ -201,19 +201,40 @@ static void multiply_direct(const struct matmul *m, const struct part *p)
     }
 }
 
-/* A part of the packed weights that will be opened soon. */
+/* The packed weights that will be opened next: of each group of a set the rest from `next`. */
 struct ahead {
-    const unsigned char *next, *end;
-    size_t bytes; /* for each tile */
+    const unsigned char *next[CPU_PANEL_GROUPS];
+    size_t groups;
+    size_t left; /* bytes of each group */
+    size_t each; /* for each tile */
 };
+
+/* Panel number `done / R16_UNIT_BLOCKS` of the set that begins with group i of the part; none where
+ * the part ends. */
+static struct ahead ahead_of(const struct matmul *m, const struct part *p, size_t i, size_t done)
+{
+    const struct r16_matrix *matrix = &p->product->matrix->r16;
+    struct ahead a = {.left = r16_unit_bytes(matrix->kind, R16_UNIT_BLOCKS)};
+    a.groups = i < p->groups ? set_groups(p, i) : 0;
+    a.each = cpu_round_up(a.left / q8_tiles(m->q8), CPU_ALIGN);
+    for (size_t j = 0; j < a.groups; j++) {
+        a.next[j] = matrix->data + (p->first + i + j) * matrix->group_bytes +
+                    done / R16_UNIT_BLOCKS * a.left;
+    }
+    return a;
+}
 
 static void fetch_ahead(struct ahead *a)
 {
-    const unsigned char *end = (size_t)(a->end - a->next) < a->bytes ? a->end : a->next + a->bytes;
-    for (; a->next < end; a->next += CPU_ALIGN) {
-        __builtin_prefetch(
-            a->next, 0, 2); /* not into the first-level cache, which panel and activations fill */
+    size_t bytes = smaller(a->left, a->each);
+    for (size_t j = 0; j < a->groups; j++) {
+        for (size_t at = 0; at < bytes; at += CPU_ALIGN) {
+            __builtin_prefetch(a->next[j] + at, 0, 2); /* not into the first-level cache, which
+                                                          panel and activations fill */
+        }
+        a->next[j] += bytes;
     }
+    a->left -= bytes;
 }
 
 static bool has_few_tiles(const struct matmul *m)
@@ -221,45 +242,47 @@ static bool has_few_tiles(const struct matmul *m)
     return m->q8 == NULL || q8_tiles(m->q8) <= FEW_TILES_MAX;
 }
 
-/* A set of row groups, from number i of the part: their weights are opened once, panel by panel
- * along the columns. */
-static void multiply_set(const struct matmul *m, const struct part *p, size_t i,
-                         struct r16_panel *panels, struct ahead *ahead)
+/* `blocks` blocks from number `done` of a set of row groups, from number i of the part: their
+ * weights are opened once. */
+static void multiply_set(const struct matmul *m, const struct part *p, size_t i, size_t done,
+                         size_t blocks, struct r16_panel *panels, struct ahead *ahead)
 {
     const struct cpu_kernels *kernels = m->b->kernels;
     const struct r16_matrix *matrix = &p->product->matrix->r16;
     size_t groups = set_groups(p, i);
     float *sums = set_sums(m, p, i);
-    size_t blocks = matrix->cols / R16_BLOCK;
-    size_t at_once = has_few_tiles(m) ? R16_UNIT_BLOCKS : kernels->panel_blocks;
-    for (size_t done = 0; done < blocks; done += at_once) {
-        size_t here = blocks - done < at_once ? blocks - done : at_once;
-        for (size_t j = 0; j < groups; j++) {
-            kernels->open_panel(matrix, p->first + i + j, done, here, &panels[j]);
-        }
-        for (size_t t = 0; t < q8_tiles(m->q8); t++) {
-            struct q8_tile tile = q8_tile_view(m->q8, t);
-            fetch_ahead(ahead);
-            kernels->multiply_panels(matrix->kind, panels, groups, here, &tile, done,
-                                     sums + t * m->q8->tile_tokens * groups * R16_ROWS, done == 0);
-        }
+    for (size_t j = 0; j < groups; j++) {
+        kernels->open_panel(matrix, p->first + i + j, done, blocks, &panels[j]);
+    }
+    for (size_t t = 0; t < q8_tiles(m->q8); t++) {
+        struct q8_tile tile = q8_tile_view(m->q8, t);
+        fetch_ahead(ahead);
+        kernels->multiply_panels(matrix->kind, panels, groups, blocks, &tile, done,
+                                 sums + t * m->q8->tile_tokens * groups * R16_ROWS, done == 0);
     }
 }
 
+/* A panel along the columns after the other, one set of row groups after the other. */
 static void multiply_opened(const struct matmul *m, const struct part *p, size_t thread)
 {
-    const struct r16_matrix *matrix = &p->product->matrix->r16;
-    size_t panel = p->at_once * r16_unit_bytes(matrix->kind, R16_UNIT_BLOCKS);
-    const unsigned char *start = matrix->data + p->first * matrix->group_bytes;
-    struct ahead ahead = {.next = start, .end = start};
-    if (has_few_tiles(m)) {
-        ahead.end = start + p->groups * matrix->group_bytes;
-        ahead.bytes = panel;
+    struct r16_panel *panels = thread_panels(m->b, thread);
+    bool few = has_few_tiles(m);
+    size_t blocks = p->product->matrix->r16.cols / R16_BLOCK;
+    size_t at_once = few ? R16_UNIT_BLOCKS : m->b->kernels->panel_blocks;
+    struct ahead ahead = {0};
+    if (few) {
+        ahead = ahead_of(m, p, 0, 0);
+        ahead.each = ahead.left;
         fetch_ahead(&ahead);
-        ahead.bytes = cpu_round_up(panel / q8_tiles(m->q8), CPU_ALIGN);
     }
     for (size_t i = 0; i < p->groups; i += p->at_once) {
-        multiply_set(m, p, i, thread_panels(m->b, thread), &ahead);
+        for (size_t done = 0; done < blocks; done += at_once) {
+            bool last = blocks - done <= at_once;
+            if (few) {
+                ahead = ahead_of(m, p, last ? i + p->at_once : i, last ? 0 : done + at_once);
+            }
+            multiply_set(m, p, i, done, smaller(blocks - done, at_once), panels, &ahead);
+        }
     }
     if (m->b->kernels->release != NULL) {
         m->b->kernels->release();
@@ -269,8 +292,7 @@ static void multiply_opened(const struct matmul *m, const struct part *p, size_t
 static bool is_direct(const struct matmul *m)
 {
     const struct cpu_kernels *kernels = m->b->kernels;
-    return m->q8->tile_tokens <= kernels->direct_tokens &&
-           q8_tiles(m->q8) <= kernels->direct_tiles;
+    return m->q8->tile_tokens <= kernels->direct_tokens && q8_tiles(m->q8) <= kernels->direct_tiles;
 }
 
 static struct part multiply_part(const struct matmul *m, const struct cpu_product *product,
