@@ -399,6 +399,9 @@ static enum phid_status start_engine(struct bench *b, const struct config *confi
     options.max_wait_ms = 0;
     options.profile = b->profiled;
     options.itl_target_ms = 3600 * 1000; /* whole steps: nobody waits for an answer here */
+    if (options.longrope == PHID_LONGROPE_HF) {
+        options.longrope = PHID_LONGROPE_LONG; /* nothing is computed again in the middle */
+    }
     options.prefix_cache_off = true;
     options.speculation = PHID_SPECULATION_OFF; /* random weights repeat themselves */
     if (options.kv_memory_bytes == 0) {
