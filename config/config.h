@@ -41,6 +41,7 @@ enum config_speculation {
     CONFIG_SPECULATION_OFF
 };
 enum config_longrope { CONFIG_LONGROPE_HF, CONFIG_LONGROPE_LONG, CONFIG_LONGROPE_SHORT };
+extern const char *const config_isas[]; /* names of instruction sets; the first is "auto" */
 enum config_numa { CONFIG_NUMA_INTERLEAVE, CONFIG_NUMA_LOCAL };
 enum config_kv_type { CONFIG_KV_F16, CONFIG_KV_F32, CONFIG_KV_INT8 };
 enum config_log_level { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARN, CONFIG_LOG_ERROR };
@@ -68,7 +69,7 @@ struct config {
     } model;
     struct {
         int64_t threads; /* 0: auto */
-        char *isa;       /* "auto" or a name */
+        int isa;         /* of config_isas */
         bool pin_threads;
         bool huge_pages;
         int numa;        /* enum config_numa */

@@ -7,6 +7,8 @@
 static const char *const activations[] = {"auto", "int8", "int8x2", NULL};
 static const char *const speculations[] = {"auto", "always", "off", NULL};
 static const char *const numas[] = {"interleave", "local", NULL};
+const char *const config_isas[] = {"auto", "scalar", "avx2",    "avxvnni", "avx512", "avx512vnni",
+                                   "amx",  "neon",   "dotprod", "i8mm",    NULL};
 static const char *const kv_types[] = {"f16", "f32", "int8", NULL};
 static const char *const longropes[] = {"hf", "long", "short", NULL};
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
@@ -145,16 +147,15 @@ static const struct option options[] = {
      .metavar = "N",
      .help = "compute threads; auto is every core this process may use"},
     {.key = "engine.isa",
-     .type = OPTION_STRING,
+     .type = OPTION_ENUM,
      .offset = AT(engine.isa),
      .default_text = "auto",
-     .min = 1,
-     .max = 32,
+     .names = config_isas,
      .flag = "--isa",
      .metavar = "NAME",
-     .help = "kernels of this instruction set, which the processor must have: scalar, avx2, "
-             "avxvnni, avx512, avx512vnni, amx, neon, dotprod or i8mm; auto is the best; all give "
-             "the same numbers"},
+     .help =
+         "kernels of this instruction set, which the processor must have; auto is the best; all "
+         "give the same numbers"},
     {.key = "engine.pin_threads",
      .type = OPTION_BOOL,
      .offset = AT(engine.pin_threads),

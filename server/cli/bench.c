@@ -454,7 +454,8 @@ static enum phid_status bench(struct bench *b, const struct config *config, stru
      * a file that is only mapped does not; a bad file is known at once. */
     enum phid_status status = b->random == NULL ? open_model(b, config, &random, err) : PHID_OK;
     if (status == PHID_OK) {
-        status = cpu_calibrate((size_t)config->engine.threads, config->engine.isa, &b->peak, err);
+        status = cpu_calibrate((size_t)config->engine.threads, config_isas[config->engine.isa],
+                               &b->peak, err);
     }
     if (status == PHID_OK && b->random != NULL) {
         status = open_model(b, config, &random, err);

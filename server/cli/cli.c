@@ -139,7 +139,7 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
         .speculation = speculations[config->engine.speculation],
         .kv_memory_bytes = config->engine.kv_memory_bytes,
         .longrope = longropes[config->engine.longrope],
-        .isa = config->engine.isa,
+        .isa = config_isas[config->engine.isa],
         .pin_threads = config->engine.pin_threads,
         .small_pages = !config->engine.huge_pages,
         .local_memory = config->engine.numa == CONFIG_NUMA_LOCAL,

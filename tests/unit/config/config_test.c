@@ -220,7 +220,7 @@ static void test_config_defaults(void **state)
     assert_null(c.model.path);
     assert_string_equal(c.model.chat_template, "auto");
     assert_int_equal(c.engine.threads, 0);
-    assert_string_equal(c.engine.isa, "auto");
+    assert_string_equal(config_isas[c.engine.isa], "auto");
     assert_false(c.engine.pin_threads);
     assert_true(c.engine.huge_pages);
     assert_int_equal(c.engine.numa, CONFIG_NUMA_INTERLEAVE);
@@ -288,7 +288,7 @@ static void test_config_everything(void **state)
     assert_string_equal(c.model.alias.items[1], "123");
     assert_string_equal(c.model.chat_template, "phi-3");
     assert_int_equal(c.engine.threads, 4);
-    assert_string_equal(c.engine.isa, "avx2");
+    assert_string_equal(config_isas[c.engine.isa], "avx2");
     assert_true(c.engine.pin_threads);
     assert_false(c.engine.huge_pages);
     assert_int_equal(c.engine.numa, CONFIG_NUMA_LOCAL);
