@@ -144,7 +144,7 @@ struct cpu_kernels {
                             size_t blocks, const struct q8_tile *x, size_t first_block, float *sums,
                             bool start);
 
-    /* After the last of a thread's calls of multiply_panels: gives back what they keep of the
+    /* After the last of a thread's calls of these: gives back what they keep of the
      * processor. NULL: they keep nothing. */
     void (*release)(void);
 

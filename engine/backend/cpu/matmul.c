@@ -199,6 +199,9 @@ static void multiply_direct(const struct matmul *m, const struct part *p)
                                     stride);
         }
     }
+    if (m->b->kernels->release != NULL) {
+        m->b->kernels->release();
+    }
 }
 
 /* The packed weights that will be opened next: of each group of a set the rest from `next`. */

@@ -272,6 +272,42 @@ INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t 
     }
 }
 
+INLINE void fetch(const void *p, size_t bytes)
+{
+    for (size_t line = 0; line < bytes; line += 64) {
+        __builtin_prefetch((const char *)p + line);
+    }
+}
+
+#if VEC_HAS_TILES
+#include "engine/backend/cpu/tiles_template.h"
+#endif
+
+/* A packed row group. */
+INLINE void multiply_group(enum r16_kind kind, const unsigned char *group, const struct q8_tile *x,
+                           int tokens, v16f *sums)
+{
+#if VEC_HAS_TILES
+    if (tokens >= VEC_TILES_FROM) {
+        multiply_group_by_tiles(kind, group, x, tokens, sums);
+        return;
+    }
+#endif
+    const unsigned char *unit = group;
+    size_t done = 0;
+    /* A whole unit's size is a constant; many tokens have no use for one, and twice the code. */
+    for (; tokens <= VEC_SUM_TOKENS && done + R16_UNIT_BLOCKS <= x->blocks;
+         done += R16_UNIT_BLOCKS) {
+        multiply_unit(kind, unit, R16_UNIT_BLOCKS, x, done, tokens, sums);
+        unit += r16_unit_bytes(kind, R16_UNIT_BLOCKS);
+    }
+    for (size_t blocks; done < x->blocks; done += blocks) {
+        blocks = x->blocks - done < R16_UNIT_BLOCKS ? x->blocks - done : R16_UNIT_BLOCKS;
+        multiply_unit(kind, unit, blocks, x, done, tokens, sums);
+        unit += r16_unit_bytes(kind, blocks);
+    }
+}
+
 INLINE void store_rows(v16f x, float *y, size_t count)
 {
     if (count >= R16_ROWS) {
@@ -287,26 +323,13 @@ INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size
                             size_t groups, const struct q8_tile *x, int tokens, float *y,
                             size_t y_stride)
 {
-    const size_t all = m->cols / R16_BLOCK;
     for (size_t group = first; group < first + groups; group++) {
-        const unsigned char *unit = m->data + group * m->group_bytes;
         v16f sums[CPU_TILE_TOKENS_MAX];
         UNROLL for (int t = 0; t < tokens; t++)
         {
             sums[t] = f_zero();
         }
-        size_t done = 0;
-        /* A whole unit's size is a constant; many tokens have no use for one, and twice the code.
-         */
-        for (; tokens <= VEC_SUM_TOKENS && done + R16_UNIT_BLOCKS <= all; done += R16_UNIT_BLOCKS) {
-            multiply_unit(kind, unit, R16_UNIT_BLOCKS, x, done, tokens, sums);
-            unit += r16_unit_bytes(kind, R16_UNIT_BLOCKS);
-        }
-        for (size_t blocks; done < all; done += blocks) {
-            blocks = all - done < R16_UNIT_BLOCKS ? all - done : R16_UNIT_BLOCKS;
-            multiply_unit(kind, unit, blocks, x, done, tokens, sums);
-            unit += r16_unit_bytes(kind, blocks);
-        }
+        multiply_group(kind, m->data + group * m->group_bytes, x, tokens, sums);
         UNROLL for (int t = 0; t < tokens; t++)
         {
             store_rows(sums[t], y + (size_t)t * y_stride + group * R16_ROWS,
@@ -334,16 +357,7 @@ INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size
     }
 }
 
-INLINE void fetch(const void *p, size_t bytes)
-{
-    for (size_t line = 0; line < bytes; line += 64) {
-        __builtin_prefetch((const char *)p + line);
-    }
-}
-
-#if VEC_HAS_TILES
-#include "engine/backend/cpu/tiles_template.h"
-#else
+#if !VEC_HAS_TILES
 
 /* What multiply_panels will read of the next tile beside codes. */
 INLINE void fetch_tile(enum r16_kind kind, const struct q8_tile *x, size_t first_block,
@@ -485,6 +499,11 @@ static void multiply(const struct r16_matrix *m, size_t first, size_t groups,
                      const struct q8_tile *x, float *y, size_t y_stride)
 {
     static const multiply_fn table[R16_KINDS][VEC_DIRECT_TOKENS] = {EACH_KIND(MULTIPLY_ENTRY)};
+#if VEC_HAS_TILES
+    if (x->tokens >= VEC_TILES_FROM) {
+        shape_for_terms(m->kind, x->tokens);
+    }
+#endif
     table[m->kind][x->tokens - 1](m, first, groups, x, y, y_stride);
 }
 
@@ -501,7 +520,7 @@ static void multiply_panels(enum r16_kind kind, const struct r16_panel *panels, 
 {
     static const panels_fn table[R16_KINDS][VEC_TILE_TOKENS] = {EACH_KIND(PANELS_ENTRY)};
 #if VEC_HAS_TILES
-    shape_tiles(&term_shapes[r16_has_halves(kind) ? 1 : 0][x->tokens - 1]);
+    shape_for_terms(kind, x->tokens);
 #endif
     table[kind][x->tokens - 1](panels, groups, blocks, x, first_block, sums, start);
 }

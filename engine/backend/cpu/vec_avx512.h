@@ -23,7 +23,6 @@
 
 #include "engine/backend/cpu/kernels.h"
 
-#define VEC_SUM_TOKENS     VEC_DIRECT_TOKENS
 #define VEC_REGISTERS      1 /* of 16 lanes */
 #define VEC_FETCH_TILE     1
 #define VEC_PREFETCH_BYTES 4096
@@ -31,24 +30,28 @@
 
 /* Defined by the file of processors that have VNNI. */
 #ifdef VEC_AVX512VNNI
-#define VEC_DIRECT_TOKENS 8
-#define VEC_PANEL_GROUPS  2
+#define VEC_SUM_TOKENS   8
+#define VEC_PANEL_GROUPS 2
 #ifdef VEC_AMX
-#define VEC_TILE_TOKENS  16 /* all rows of a tile, 16 f32 sums */
-#define VEC_SUM_GROUPS   1  /* the second row group finds the activations in the nearest cache */
-#define VEC_DIRECT_TILES 1
-#define VEC_PANEL_BLOCKS 8
-#define VEC_HAS_TILES    1
-#define VEC_ROW_CODES    1
+#define VEC_DIRECT_TOKENS 16
+#define VEC_TILES_FROM    9  /* for fewer packed weights are opened in registers */
+#define VEC_TILE_TOKENS   16 /* all rows of a tile, 16 f32 sums */
+#define VEC_SUM_GROUPS    1  /* the second row group finds the activations in the nearest cache */
+#define VEC_DIRECT_TILES  1
+#define VEC_PANEL_BLOCKS  8
+#define VEC_HAS_TILES     1
+#define VEC_ROW_CODES     1
 #else
-#define VEC_TILE_TOKENS  6 /* 32 rows: 12 sums of products and 12 f32 sums in 32 registers */
-#define VEC_DIRECT_TILES 2
-#define VEC_PANEL_BLOCKS 8 /* two panels of 6 KiB at most: two threads of a core share 48 KiB */
+#define VEC_DIRECT_TOKENS VEC_SUM_TOKENS
+#define VEC_TILE_TOKENS   6 /* 32 rows: 12 sums of products and 12 f32 sums in 32 registers */
+#define VEC_DIRECT_TILES  2
+#define VEC_PANEL_BLOCKS  8 /* two panels of 6 KiB at most: two threads of a core share 48 KiB */
 #endif
 #define VEC_HAS_DOT4 1
 #define VEC_SUM_BITS 1
 #define VEC_SUM_BASE CPU_FLOAT_BITS
 #else
+#define VEC_SUM_TOKENS    4
 #define VEC_TILE_TOKENS   4 /* 16 rows: 4 sums of each kind, 16-bit, 32-bit and f32 */
 #define VEC_DIRECT_TOKENS 4
 #define VEC_DIRECT_TILES  1
