@@ -33,7 +33,8 @@ struct config_layers {
 enum config_activations {
     CONFIG_ACTIVATIONS_AUTO,
     CONFIG_ACTIVATIONS_INT8,
-    CONFIG_ACTIVATIONS_INT8X2
+    CONFIG_ACTIVATIONS_INT8X2,
+    CONFIG_ACTIVATIONS_BF16
 };
 enum config_speculation {
     CONFIG_SPECULATION_AUTO,

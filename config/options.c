@@ -4,7 +4,7 @@
 
 #define AT(field) offsetof(struct config, field)
 
-static const char *const activations[] = {"auto", "int8", "int8x2", NULL};
+static const char *const activations[] = {"auto", "int8", "int8x2", "bf16", NULL};
 static const char *const speculations[] = {"auto", "always", "off", NULL};
 static const char *const numas[] = {"interleave", "local", NULL};
 const char *const config_isas[] = {"auto", "scalar", "avx2",    "avxvnni", "avx512", "avx512vnni",
@@ -225,8 +225,9 @@ static const struct option options[] = {
      .offset = AT(engine.activations),
      .default_text = "auto",
      .names = activations,
-     .help = "rounding of activations; int8x2 has 16 bits at twice the arithmetic; auto: int8x2 "
-             "for small models"},
+     .help = "rounding of activations; int8x2 has 16 bits at twice the arithmetic; bf16 is for "
+             "prompts, with AMX, elsewhere it is int8; auto: int8x2 for small models, bf16 for "
+             "others"},
     {.key = "engine.speculation",
      .type = OPTION_ENUM,
      .offset = AT(engine.speculation),

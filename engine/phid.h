@@ -103,8 +103,15 @@ struct phid_engine;
 enum phid_kv_type { PHID_KV_F16, PHID_KV_F32, PHID_KV_INT8 };
 
 /* How activations are rounded for quantized weights: int8 in blocks of 32, or two such terms (about
- * 16 bits, twice the arithmetic). auto: two for models with an embedding of at most 1024. */
-enum phid_activations { PHID_ACTIVATIONS_AUTO, PHID_ACTIVATIONS_INT8, PHID_ACTIVATIONS_INT8X2 };
+ * 16 bits, twice the arithmetic); or bf16 for prompts, and their weights too, on processors with
+ * AMX, and int8 for answers and elsewhere. auto: two terms for models with an embedding of at most
+ * 1024, bf16 for others. */
+enum phid_activations {
+    PHID_ACTIVATIONS_AUTO,
+    PHID_ACTIVATIONS_INT8,
+    PHID_ACTIVATIONS_INT8X2,
+    PHID_ACTIVATIONS_BF16
+};
 
 /* Guessing the next tokens from what the text has had before, and computing several at once. No
  * token changes, only the time. auto: when few requests run and the guesses come true often enough

@@ -90,7 +90,13 @@ static void add_part(struct batch *b, struct sequence *s, size_t rows)
     }
 }
 
-/* The decode rows; the others go to b->prompts. Returns how many of these there are. */
+static bool in_prompt(const struct sequence *s)
+{
+    return s->done < s->prompt_count;
+}
+
+/* The decode rows, but for the last tokens of prompts, which are only counted; the others go to
+ * b->prompts. Returns how many of these there are. */
 static size_t add_decodes(struct batch *b, struct sequence *const *running, size_t count)
 {
     size_t prompts = 0;
@@ -98,7 +104,11 @@ static size_t add_decodes(struct batch *b, struct sequence *const *running, size
         struct sequence *s = running[i];
         size_t remaining = s->runnable ? sequence_remaining(s) : 0;
         if (remaining == 1) {
-            add_part(b, s, 1 + s->guesses);
+            if (in_prompt(s)) {
+                b->last_count++;
+            } else {
+                add_part(b, s, 1 + s->guesses);
+            }
             b->load.decode_rows += 1 + s->guesses;
             b->load.context += pace_context(s->done, 1 + s->guesses);
         } else if (remaining > 1) {
@@ -109,9 +119,15 @@ static size_t add_decodes(struct batch *b, struct sequence *const *running, size
     return prompts;
 }
 
+/* Rows that a prompt can have in a step. */
+static size_t most_rows(const struct sequence *s)
+{
+    return in_prompt(s) ? s->prompt_count - s->done : sequence_remaining(s);
+}
+
 static size_t give(struct batch *b, size_t prompt, size_t rows)
 {
-    size_t wanted = sequence_remaining(b->prompts[prompt]) - b->shares[prompt];
+    size_t wanted = most_rows(b->prompts[prompt]) - b->shares[prompt];
     rows = rows < wanted ? rows : wanted;
     b->shares[prompt] += rows;
     return rows;
@@ -153,7 +169,7 @@ static void share_guests(struct batch *b, size_t count, size_t most, const struc
 {
     size_t kept = *rows / 2, wanted = 0, guests = 0;
     for (size_t i = 0; i < count; i++) {
-        size_t remaining = sequence_remaining(b->prompts[i]);
+        size_t remaining = most_rows(b->prompts[i]);
         if (is_guest(b->prompts[i], most)) {
             guests++;
             wanted += remaining <= SHORT_PROMPT ? remaining : 0;
@@ -181,14 +197,14 @@ static bool share_apart(struct batch *b, size_t count, size_t most, const struct
 {
     struct pace_step load = {0};
     if (pace == NULL || b->apart || b->load.decode_rows == 0 ||
-        b->load.decode_rows > b->view.sequence_count) {
+        b->load.decode_rows > b->view.sequence_count + b->last_count) {
         return false;
     }
     for (size_t i = 0; i < count; i++) {
         const struct sequence *s = b->prompts[i];
-        if (is_guest(s, most) && sequence_remaining(s) <= SHORT_PROMPT) {
-            load.prompt_rows += sequence_remaining(s);
-            load.context += pace_context(s->done, sequence_remaining(s));
+        if (is_guest(s, most) && most_rows(s) <= SHORT_PROMPT) {
+            load.prompt_rows += most_rows(s);
+            load.context += pace_context(s->done, most_rows(s));
         }
     }
     if (load.prompt_rows == 0 || load.prompt_rows > b->max_rows ||
@@ -196,8 +212,8 @@ static bool share_apart(struct batch *b, size_t count, size_t most, const struct
         return false;
     }
     for (size_t i = 0; i < count; i++) {
-        if (is_guest(b->prompts[i], most) && sequence_remaining(b->prompts[i]) <= SHORT_PROMPT) {
-            b->shares[i] = sequence_remaining(b->prompts[i]);
+        if (is_guest(b->prompts[i], most) && most_rows(b->prompts[i]) <= SHORT_PROMPT) {
+            b->shares[i] = most_rows(b->prompts[i]);
         }
     }
     return true;
@@ -213,13 +229,14 @@ static size_t newcomer_rows(const struct batch *b, size_t count, const struct pa
         const struct sequence *s = b->prompts[i];
         if (s->tokens.count - s->progress.cached_tokens <= SHORT_PROMPT) {
             newcomers++;
-            wanted += sequence_remaining(s);
+            wanted += most_rows(s);
         }
     }
-    if (newcomers == 0 || b->view.sequence_count == 0 || pace->target_ns > 0) {
+    size_t decoding = b->view.sequence_count + b->last_count;
+    if (newcomers == 0 || decoding == 0 || pace->target_ns > 0) {
         return 0;
     }
-    double targets = 1 + (double)newcomers / (double)b->view.sequence_count;
+    double targets = 1 + (double)newcomers / (double)decoding;
     size_t rows = pace_stretched_rows(pace, &b->load, 0, targets);
     return rows < wanted ? rows : wanted;
 }
@@ -233,10 +250,26 @@ static void share_rows(struct batch *b, size_t count, size_t rows)
     (void)give(b, 0, rows);
 }
 
+/* Of those that are in their prompt, or of those that were put back and compute their answer again.
+ */
+static void add_shares(struct batch *b, size_t count, bool prompt)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct sequence *s = b->prompts[i];
+        if (b->shares[i] > 0 && in_prompt(s) == prompt) {
+            b->load.prompt_rows += b->shares[i];
+            b->load.context += pace_context(s->done, b->shares[i]);
+            add_part(b, s, b->shares[i]);
+        }
+    }
+}
+
 static void begin(struct batch *b)
 {
     b->view.rows = 0;
     b->view.sequence_count = 0;
+    b->view.prompt_rows = 0;
+    b->last_count = 0;
     b->head_count = 0;
     b->load = (struct pace_step){0};
 }
@@ -251,7 +284,7 @@ void batch_build(struct batch *b, struct sequence *const *running, size_t count,
     if (b->apart) {
         begin(b);
     } else if (prompts > 0) {
-        size_t rows = b->max_rows - b->view.rows;
+        size_t rows = b->max_rows - b->view.rows - b->last_count;
         if (pace != NULL) {
             rows = pace_prompt_rows(pace, &b->load, b->prompts[0]->done);
             size_t stretched = rows < PACE_ROWS_MIN ? newcomer_rows(b, prompts, pace) : 0;
@@ -260,12 +293,13 @@ void batch_build(struct batch *b, struct sequence *const *running, size_t count,
         share_guests(b, prompts, most, pace, &rows);
         share_rows(b, prompts, rows);
     }
-    for (size_t i = 0; i < prompts; i++) {
-        struct sequence *s = b->prompts[i];
-        if (b->shares[i] > 0) {
-            b->load.prompt_rows += b->shares[i];
-            b->load.context += pace_context(s->done, b->shares[i]);
-            add_part(b, s, b->shares[i]);
+    add_shares(b, prompts, false);
+    size_t answer_rows = b->view.rows;
+    for (size_t i = 0; i < count && b->last_count > 0; i++) {
+        if (running[i]->runnable && sequence_remaining(running[i]) == 1 && in_prompt(running[i])) {
+            add_part(b, running[i], 1);
         }
     }
+    add_shares(b, prompts, true);
+    b->view.prompt_rows = b->view.rows - answer_rows;
 }

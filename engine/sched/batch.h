@@ -1,6 +1,8 @@
 /* One step's batch: which tokens of which sequences are computed together.
  *
  * Decode rows of every running sequence come first, so that no stream waits for somebody's prompt.
+ * Rows of prompt tokens come last: a backend may compute them in another arithmetic, and which one
+ * a token gets must not depend on what else is in the batch. Nor is a part of both kinds.
  * Then prompts in chunks, as many rows as the step has room and the pace allows: half of them for
  * the oldest prompt, so that it ends, the others for those that have the fewest left, so that a
  * short one does not wait for a long one. Before both come guests: prompts of a tenant that has few
@@ -38,8 +40,10 @@ struct batch {
     size_t max_sequences;
     struct sequence **prompts; /* [max_sequences]: scratch, those with a prompt to compute */
     size_t *shares;            /* [max_sequences]: scratch, their rows */
-    struct pace_step load;     /* what the batch costs */
-    bool apart;                /* it is a step of guests alone */
+    size_t last_count; /* prompts of which one token is left: they have a row like those that decode
+                        */
+    struct pace_step load; /* what the batch costs */
+    bool apart;            /* it is a step of guests alone */
 };
 
 /* Errors: PHID_ERR_MEMORY. */

@@ -11,6 +11,7 @@ static enum phid_status evaluate_chunk(struct loop *l, const struct evaluation *
     size_t first = (size_t)part->start;
     struct backend_batch batch = {.tokens = e->ids + first,
                                   .rows = part->rows,
+                                  .prompt_rows = part->rows,
                                   .sequences = part,
                                   .sequence_count = 1,
                                   .progress = l->batch.view.progress,

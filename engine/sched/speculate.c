@@ -87,7 +87,7 @@ void loop_speculate(struct loop *l)
         draft_record_step(&s->draft_record, s->guesses_made, s->guesses_right);
         s->guesses = s->guesses_made = s->guesses_right = 0;
         /* A prompt in the same step makes its own use of the time. */
-        if (!prompts && s->runnable && sequence_remaining(s) == 1) {
+        if (!prompts && s->runnable && sequence_remaining(s) == 1 && s->done >= s->prompt_count) {
             s->guesses = s->guesses_made = guess(l, s, cost, rows);
             rows -= s->guesses;
             atomic_fetch_add_explicit(&c->drafts, s->guesses > 0, memory_order_relaxed);

@@ -132,10 +132,11 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
         .kv_type = config->engine.kv_type == CONFIG_KV_F32    ? PHID_KV_F32
                    : config->engine.kv_type == CONFIG_KV_INT8 ? PHID_KV_INT8
                                                               : PHID_KV_F16,
-        .activations = config->engine.activations == CONFIG_ACTIVATIONS_INT8 ? PHID_ACTIVATIONS_INT8
-                       : config->engine.activations == CONFIG_ACTIVATIONS_INT8X2
-                           ? PHID_ACTIVATIONS_INT8X2
-                           : PHID_ACTIVATIONS_AUTO,
+        .activations =
+            config->engine.activations == CONFIG_ACTIVATIONS_INT8     ? PHID_ACTIVATIONS_INT8
+            : config->engine.activations == CONFIG_ACTIVATIONS_INT8X2 ? PHID_ACTIVATIONS_INT8X2
+            : config->engine.activations == CONFIG_ACTIVATIONS_BF16   ? PHID_ACTIVATIONS_BF16
+                                                                      : PHID_ACTIVATIONS_AUTO,
         .speculation = speculations[config->engine.speculation],
         .kv_memory_bytes = config->engine.kv_memory_bytes,
         .longrope = longropes[config->engine.longrope],

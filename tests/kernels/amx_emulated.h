@@ -3,6 +3,8 @@
 #ifndef PHID_TESTS_KERNELS_AMX_EMULATED_H
 #define PHID_TESTS_KERNELS_AMX_EMULATED_H
 
+#include <float.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -82,8 +84,7 @@ static void emulated_tile_stored(int tile, void *to, size_t stride)
     }
 }
 
-/* c[m][n] += a[m][4 k + j] * b[k][4 n + j], signed bytes. */
-static void emulated_tile_dpbssd(int c, int a, int b)
+static void check_factors(int c, int a, int b)
 {
     tile_check(a);
     tile_check(b);
@@ -92,6 +93,12 @@ static void emulated_tile_dpbssd(int c, int a, int b)
     tiles_check(tile_rows(a) == tile_rows(c), "rows of the first factor and of the sums");
     tiles_check(tile_row_bytes(b) == tile_row_bytes(c), "columns of the second and of the sums");
     tiles_check(tile_row_bytes(a) == 4 * tile_rows(b), "columns of the first, rows of the second");
+}
+
+/* c[m][n] += a[m][4 k + j] * b[k][4 n + j], signed bytes. */
+static void emulated_tile_dpbssd(int c, int a, int b)
+{
+    check_factors(c, a, b);
     for (size_t m = 0; m < tile_rows(c); m++) {
         int32_t sums[TILE_ROW_BYTES / 4];
         memcpy(sums, tiles_state.data[c][m], sizeof(sums));
@@ -106,15 +113,52 @@ static void emulated_tile_dpbssd(int c, int a, int b)
     }
 }
 
+static float normal_number(float x)
+{
+    return x < FLT_MIN && x > -FLT_MIN ? 0.0f : x;
+}
+
+static float bf16_number(uint16_t x)
+{
+    uint32_t bits = (uint32_t)x << 16;
+    float ret;
+    memcpy(&ret, &bits, sizeof(ret));
+    return normal_number(ret);
+}
+
+/* c[m][n] += a[m][2 k + j] * b[k][2 n + j], bf16 and f32: TDPBF16PS, Intel SDM volume 2. */
+static void emulated_tile_dpbf16ps(int c, int a, int b)
+{
+    check_factors(c, a, b);
+    for (size_t m = 0; m < tile_rows(c); m++) {
+        for (size_t n = 0; n < tile_row_bytes(c) / 4; n++) {
+            float sums[2] = {0}, sum;
+            for (size_t k = 0; k < tile_rows(b); k++) {
+                uint16_t x[2], w[2];
+                memcpy(x, tiles_state.data[a][m] + 4 * k, sizeof(x));
+                memcpy(w, tiles_state.data[b][k] + 4 * n, sizeof(w));
+                for (size_t j = 0; j < 2; j++) {
+                    sums[j] = normal_number(fmaf(bf16_number(x[j]), bf16_number(w[j]), sums[j]));
+                }
+            }
+            memcpy(&sum, tiles_state.data[c][m] + 4 * n, sizeof(sum));
+            sum = normal_number(normal_number(sum) + normal_number(sums[0] + sums[1]));
+            memcpy(tiles_state.data[c][m] + 4 * n, &sum, sizeof(sum));
+        }
+    }
+}
+
 #undef _tile_loadd /* macros of GCC's headers */
 #undef _tile_stored
 #undef _tile_zero
 #undef _tile_dpbssd
+#undef _tile_dpbf16ps
 #define _tile_loadconfig emulated_tile_loadconfig
 #define _tile_release    emulated_tile_release
 #define _tile_zero       emulated_tile_zero
 #define _tile_loadd      emulated_tile_loadd
 #define _tile_stored     emulated_tile_stored
 #define _tile_dpbssd     emulated_tile_dpbssd
+#define _tile_dpbf16ps   emulated_tile_dpbf16ps
 
 #endif

@@ -175,11 +175,11 @@ static void bench_prompt(struct harness *h, const char *filter, enum r16_kind ki
     }
     struct prompt_bench b = {.k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE)};
     struct cpu_layout layout = {0};
-    q8_place(&b.q8, &layout, 1, tokens, cols);
+    q8_place(&b.q8, &layout, 1, false, tokens, cols);
     layout = (struct cpu_layout){.data = guarded_new(layout.used)};
     unsigned char *memory = layout.data;
-    q8_place(&b.q8, &layout, 1, tokens, cols);
-    q8_start(&b.q8, k, tokens, cols, Q8_ALL);
+    q8_place(&b.q8, &layout, 1, false, tokens, cols);
+    q8_start(&b.q8, k, tokens, 0, cols, Q8_ALL);
     float *x = guarded_new(cols * sizeof(float));
     random_floats(h, x, cols, 1.0f);
     for (size_t token = 0; token < tokens; token++) {

@@ -233,3 +233,67 @@ void check_lanes(struct harness *h)
         }
     }
 }
+
+/* Columns in two parts, the second one shorter; what is not a whole unit at the end. */
+static void check_bf16_one(struct harness *h, enum r16_kind kind, size_t groups, size_t tiles,
+                           enum extreme extreme)
+{
+    const struct cpu_kernels *k = h->kernels;
+    size_t step = kind_columns(kind);
+    size_t cols = 256 + step * (1 + rng_below(&h->rng, step == 32 ? 9 : 2));
+    size_t blocks = cols / R16_BLOCK, tokens = tiles * BF16_TOKENS, rows = groups * R16_ROWS;
+    struct r16_matrix m = random_matrix(h, kind, rows - rng_below(&h->rng, 16), cols, extreme);
+    uint16_t *x = guarded_new(tokens * cols * sizeof(*x));
+    uint16_t *weights[2];
+    float *numbers = guarded_new(cols * sizeof(*numbers)), *sums[2];
+    for (size_t i = 0; i < tokens; i++) {
+        random_floats(h, numbers, cols, 1.0f);
+        k->bf16_of(numbers, x + i * cols, cols);
+        check(h, bf16_round(numbers[i % cols]) == x[i * cols + i % cols], "bf16_of");
+    }
+    for (size_t way = 0; way < 2; way++) {
+        weights[way] = guarded_new(groups * 8 * BF16_TILE * sizeof(*weights[way]));
+        sums[way] = guarded_new(tokens * rows * sizeof(*sums[way]));
+        for (size_t done = 0; done < blocks; done += 8) {
+            size_t here = blocks - done < 8 ? blocks - done : 8;
+            for (size_t i = 0; i < groups; i++) {
+                (way == 0 ? bf16_open : k->bf16_open)(&m, i, done, here,
+                                                      weights[way] + i * 8 * BF16_TILE);
+            }
+            (way == 0 ? bf16_multiply : k->bf16_multiply)(&(struct bf16_product){
+                .weights = weights[way],
+                .groups = groups,
+                .group_stride = 8 * BF16_TILE,
+                .blocks = here,
+                .x = x + done * BF16_TILE,
+                .tiles = tiles,
+                .x_stride = blocks * BF16_TILE,
+                .sums = sums[way],
+                .sums_stride = rows,
+                .start = done == 0,
+            });
+        }
+    }
+    k->release();
+    bool same = memcmp(weights[0], weights[1], groups * 8 * BF16_TILE * sizeof(*weights[0])) == 0;
+    check(h, same, "bf16 weights %s extreme=%d", kind_names[kind], (int)extreme);
+    same = same_floats(sums[0], sums[1], tokens * rows);
+    bool clean = guarded_free(x) & guarded_free(numbers);
+    for (size_t way = 0; way < 2; way++) {
+        clean = guarded_free(weights[way]) & guarded_free(sums[way]) & clean;
+    }
+    check(h, same && clean, "bf16 %s groups=%zu tiles=%zu cols=%zu extreme=%d%s", kind_names[kind],
+          groups, tiles, cols, (int)extreme, clean ? "" : ", guard overwritten");
+    random_matrix_free(&m);
+}
+
+void check_bf16(struct harness *h)
+{
+    for (int kind = 0; kind < R16_KINDS && h->kernels->bf16_open != NULL; kind++) {
+        for (int extreme = 0; extreme < EXTREME_COUNT; extreme++) {
+            for (size_t i = 0; i < 4; i++) {
+                check_bf16_one(h, (enum r16_kind)kind, 1 + i % 2, 1 + i / 2, (enum extreme)extreme);
+            }
+        }
+    }
+}

@@ -70,6 +70,7 @@ size_t kind_columns(enum r16_kind kind); /* a row is a multiple of */
 void check_pack(struct harness *h);
 void check_multiply(struct harness *h);
 void check_panels(struct harness *h);
+void check_bf16(struct harness *h);
 void check_lanes(struct harness *h);
 void check_rows(struct harness *h);
 void check_attention(struct harness *h);

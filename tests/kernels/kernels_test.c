@@ -74,6 +74,7 @@ static void check_all(struct harness *h)
     check(h, h->kernels->spin_int8(6) == 2 * h->kernels->spin_int8(3), "products of the peak");
     check_multiply(h);
     check_panels(h);
+    check_bf16(h);
     check_lanes(h);
     check_rows(h);
     check_attention(h);

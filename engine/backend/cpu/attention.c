@@ -348,7 +348,8 @@ bool cpu_attention(struct backend *b, const struct backend_batch *batch, size_t 
     struct attention a = {.b = b, .layer = layer};
     if (out->order == CPU_ORDER_R16 && b->model->head_dim % R16_BLOCK == 0) {
         a.mixed = &b->scratch.mixed;
-        q8_start(a.mixed, b->kernels, batch->rows, out->cols, q8_parts_of(out->r16.kind));
+        q8_start(a.mixed, b->kernels, batch->rows, b->scratch.bf16_rows, out->cols,
+                 q8_parts_of(out->r16.kind));
     }
     pool_run(b->pool, attention_task, &a, attention_plan_tasks(&b->scratch.plan));
     if (a.mixed != NULL) {

@@ -57,6 +57,7 @@ struct cpu_scratch {
     struct q8 mixed;   /* out of attention */
     struct q8 gated;   /* out of gate and up */
     struct q8 *ready;  /* which of them the next matmul takes; NULL: none, it takes floats */
+    size_t bf16_rows;  /* of the rows in hand, the last ones: see q8.h */
     struct cpu_roots roots;
     struct attention_plan plan;
     unsigned char *threads; /* [threads, thread_bytes]: whatever a task needs */
@@ -75,6 +76,7 @@ struct backend {
     bool lazy;
     struct cpu_memory_policy policy; /* of weights, keys and values */
     size_t terms;                    /* int8 terms of an activation, see q8.h; decided by load */
+    bool bf16;                       /* prompts' are bf16; likewise */
     const struct block_model *model; /* NULL before load; borrowed */
     size_t first, last;              /* layers loaded */
     struct cpu_weights weights;

@@ -18,12 +18,20 @@ static size_t choose_terms(const struct backend *b, const struct block_model *mo
 {
     switch (b->activations) {
     case BACKEND_ACTIVATIONS_INT8:
+    case BACKEND_ACTIVATIONS_BF16:
         return 1;
     case BACKEND_ACTIVATIONS_INT8X2:
         return 2;
     default:
         return model->n_embd <= TWO_TERMS_EMBD_MAX ? 2 : 1;
     }
+}
+
+/* Where tiles multiply bf16. Small models' second term is more exact than that. */
+static bool choose_bf16(const struct backend *b)
+{
+    return b->terms == 1 && b->activations != BACKEND_ACTIVATIONS_INT8 &&
+           b->kernels->bf16_multiply != NULL;
 }
 
 static bool probe(const char **ret_description)
@@ -134,6 +142,7 @@ static enum phid_status cpu_load(struct backend *b, const struct block_model *mo
     b->first = first;
     b->last = last;
     b->terms = choose_terms(b, model);
+    b->bf16 = choose_bf16(b);
     status = cpu_scratch_open(b, err);
     if (status != PHID_OK) {
         cpu_weights_close(&b->weights);

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/backend/cpu/bf16.h"
 #include "engine/backend/cpu/r16.h"
 
 #define CPU_LANES                                                                                  \
@@ -143,6 +144,12 @@ struct cpu_kernels {
     void (*multiply_panels)(enum r16_kind kind, const struct r16_panel *panels, size_t groups,
                             size_t blocks, const struct q8_tile *x, size_t first_block, float *sums,
                             bool start);
+
+    /* See bf16.h. NULL: prompts are multiplied as int8, like everything. */
+    void (*bf16_open)(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
+                      uint16_t *weights);
+    void (*bf16_of)(const float *x, uint16_t *y, size_t n);
+    void (*bf16_multiply)(const struct bf16_product *p);
 
     /* After the last of a thread's calls of these: gives back what they keep of the
      * processor. NULL: they keep nothing. */

@@ -22,6 +22,14 @@
 /* The same for few rows. */
 #define DIRECT_GROUPS 64
 
+/* And for bf16: what a task reads of the activations for some columns, which do not fit the
+ * second-level cache as a whole, serves all these. */
+#define BF16_GROUPS 16
+
+/* Of which so many are opened at once, a unit's columns of each: 32 KiB. */
+#define BF16_PANELS 4
+#define BF16_PANEL  (R16_UNIT_BLOCKS * BF16_TILE)
+
 /* silu(gate) * up makes blocks of the next product's input. */
 #define GATED_GROUPS (R16_BLOCK / R16_ROWS)
 
@@ -38,14 +46,16 @@ struct matmul {
     size_t task_end[MATMUL_PRODUCTS_MAX];    /* tasks of the products up to this one */
 };
 
-/* Some row groups of a product and the sums of all rows with them: for each `at_once` groups (the
- * last ones may be fewer) [terms * tokens][those groups][R16_ROWS]. */
+/* Some row groups of a product and the sums of the int8 rows, or the bf16 rows, with them: for each
+ * `at_once` groups (the last ones may be fewer) [sum_rows][those groups][R16_ROWS]. */
 struct part {
     const struct cpu_product *product;
     size_t first, groups;
     size_t at_once; /* all, or a power of two */
     float *sums;
-    const float *roots; /* what a row's sums are multiplied by; NULL: nothing */
+    size_t first_row, rows, terms; /* of the batch; int8 rows have terms, see q8.h */
+    size_t sum_rows;               /* of the sums: at least terms * rows */
+    const float *roots;            /* what a row's sums are multiplied by; NULL: nothing */
 };
 
 static size_t smaller(size_t a, size_t b)
@@ -58,7 +68,13 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* Scratch of a thread: panels, then sums. */
+/* Scratch of a thread: opened weights, then sums. */
+static size_t opened_bytes(const struct backend *b)
+{
+    size_t panels = b->kernels->panel_groups * sizeof(struct r16_panel);
+    return b->bf16 ? larger(panels, BF16_PANELS * BF16_PANEL * sizeof(uint16_t)) : panels;
+}
+
 static struct r16_panel *thread_panels(const struct backend *b, size_t thread)
 {
     return (struct r16_panel *)(void *)cpu_thread_scratch(b, thread);
@@ -66,20 +82,20 @@ static struct r16_panel *thread_panels(const struct backend *b, size_t thread)
 
 static float *thread_sums(const struct backend *b, size_t thread)
 {
-    return (float *)(void *)(thread_panels(b, thread) + b->kernels->panel_groups);
+    return (float *)(void *)((unsigned char *)cpu_thread_scratch(b, thread) + opened_bytes(b));
 }
 
 /* Row groups times rows that a thread has room for. */
 static size_t sums_room(const struct backend *b)
 {
-    size_t room = TASK_GROUPS * b->max_rows * b->terms;
+    size_t room = b->bf16 ? BF16_GROUPS * cpu_round_up(b->max_rows, BF16_TOKENS)
+                          : TASK_GROUPS * b->max_rows * b->terms;
     return room > DIRECT_GROUPS ? room : DIRECT_GROUPS;
 }
 
 size_t cpu_matmul_thread_bytes(const struct backend *b)
 {
-    return b->kernels->panel_groups * sizeof(struct r16_panel) +
-           sums_room(b) * R16_ROWS * sizeof(float);
+    return opened_bytes(b) + sums_room(b) * R16_ROWS * sizeof(float);
 }
 
 /* The first group of the set that group i of the part belongs to. For every row of results, so
@@ -95,27 +111,26 @@ static size_t set_groups(const struct part *p, size_t i)
     return left < p->at_once ? left : p->at_once;
 }
 
-static float *set_sums(const struct matmul *m, const struct part *p, size_t i)
+static float *set_sums(const struct part *p, size_t i)
 {
-    return p->sums + set_start(p, i) * m->q8->rows * R16_ROWS;
+    return p->sums + set_start(p, i) * p->sum_rows * R16_ROWS;
 }
 
-/* The sums of a token with group i of the part; with two terms they are added. */
-static void take_sums(const struct matmul *m, const struct part *p, size_t token, size_t i,
-                      float *ret)
+/* The sums of one of its rows with group i of the part; with two terms they are added. */
+static void take_sums(const struct part *p, size_t token, size_t i, float *ret)
 {
     size_t width = set_groups(p, i) * R16_ROWS;
-    const float *first = set_sums(m, p, i) + token * width + (i - set_start(p, i)) * R16_ROWS;
+    const float *first = set_sums(p, i) + token * width + (i - set_start(p, i)) * R16_ROWS;
     memcpy(ret, first, R16_ROWS * sizeof(*ret));
-    if (m->q8->terms > 1) {
-        const float *second = first + m->q8->tokens * width;
+    if (p->terms > 1) {
+        const float *second = first + p->rows * width;
         for (size_t j = 0; j < R16_ROWS; j++) {
             ret[j] += second[j];
         }
     }
     if (p->roots != NULL) {
         for (size_t j = 0; j < R16_ROWS; j++) {
-            ret[j] *= p->roots[token];
+            ret[j] *= p->roots[p->first_row + token];
         }
     }
 }
@@ -143,15 +158,16 @@ static void hand_on(const struct matmul *m, const struct part *p)
     size_t rows = product->matrix->rows;
     float *to = product->residual != NULL ? product->residual : product->y;
     float sums[R16_ROWS];
-    for (size_t token = 0; token < m->q8->tokens; token++) {
+    for (size_t token = 0; token < p->rows; token++) {
         for (size_t i = 0; i < p->groups; i++) {
             size_t row = (p->first + i) * R16_ROWS;
             size_t valid = rows - row < R16_ROWS ? rows - row : R16_ROWS;
-            take_sums(m, p, token, i, sums);
+            take_sums(p, token, i, sums);
             if (product->bias != NULL) {
                 m->b->kernels->add(sums, product->bias + row, valid);
             }
-            put_sums(to + token * rows + row, sums, valid, product->residual != NULL);
+            put_sums(to + (p->first_row + token) * rows + row, sums, valid,
+                     product->residual != NULL);
         }
     }
 }
@@ -164,13 +180,13 @@ static void hand_on_gated(const struct matmul *m, const struct part *gate, const
     /* A tile's tokens share cache lines, so a block of all tokens after the other. */
     for (size_t i = 0; i < gate->groups; i += GATED_GROUPS) {
         size_t block = (gate->first + i) / GATED_GROUPS;
-        for (size_t token = 0; token < m->q8->tokens; token++) {
+        for (size_t token = 0; token < gate->rows; token++) {
             for (size_t j = 0; j < GATED_GROUPS; j++) {
-                take_sums(m, gate, token, i + j, x + j * R16_ROWS);
-                take_sums(m, up, token, i + j, y + j * R16_ROWS);
+                take_sums(gate, token, i + j, x + j * R16_ROWS);
+                take_sums(up, token, i + j, y + j * R16_ROWS);
             }
             kernels->silu_mul(x, y, R16_BLOCK);
-            q8_put(m->gated, kernels, token, block, 1, x);
+            q8_put(m->gated, kernels, gate->first_row + token, block, 1, x);
         }
     }
 }
@@ -206,20 +222,21 @@ static void multiply_direct(const struct matmul *m, const struct part *p)
 
 /* The packed weights that will be opened next: of each group of a set the rest from `next`. */
 struct ahead {
-    const unsigned char *next[CPU_PANEL_GROUPS];
+    const unsigned char *next[BF16_PANELS];
     size_t groups;
     size_t left; /* bytes of each group */
     size_t each; /* for each tile */
 };
 
-/* Panel number `done / R16_UNIT_BLOCKS` of the set that begins with group i of the part; none where
- * the part ends. */
-static struct ahead ahead_of(const struct matmul *m, const struct part *p, size_t i, size_t done)
+/* Panel number `done / R16_UNIT_BLOCKS` of `groups` groups from number i of the part, to be fetched
+ * in so many turns; none where the part ends. */
+static struct ahead ahead_of(const struct part *p, size_t i, size_t groups, size_t done,
+                             size_t turns)
 {
     const struct r16_matrix *matrix = &p->product->matrix->r16;
     struct ahead a = {.left = r16_unit_bytes(matrix->kind, R16_UNIT_BLOCKS)};
-    a.groups = i < p->groups ? set_groups(p, i) : 0;
-    a.each = cpu_round_up(a.left / q8_tiles(m->q8), CPU_ALIGN);
+    a.groups = i < p->groups ? smaller(groups, p->groups - i) : 0;
+    a.each = cpu_round_up(a.left / turns, CPU_ALIGN);
     for (size_t j = 0; j < a.groups; j++) {
         a.next[j] = matrix->data + (p->first + i + j) * matrix->group_bytes +
                     done / R16_UNIT_BLOCKS * a.left;
@@ -242,7 +259,7 @@ static void fetch_ahead(struct ahead *a)
 
 static bool has_few_tiles(const struct matmul *m)
 {
-    return m->q8 == NULL || q8_tiles(m->q8) <= FEW_TILES_MAX;
+    return m->q8 == NULL || q8_tiles(m->q8) + q8_bf16_tiles(m->q8) <= FEW_TILES_MAX;
 }
 
 /* `blocks` blocks from number `done` of a set of row groups, from number i of the part: their
@@ -253,7 +270,7 @@ static void multiply_set(const struct matmul *m, const struct part *p, size_t i,
     const struct cpu_kernels *kernels = m->b->kernels;
     const struct r16_matrix *matrix = &p->product->matrix->r16;
     size_t groups = set_groups(p, i);
-    float *sums = set_sums(m, p, i);
+    float *sums = set_sums(p, i);
     for (size_t j = 0; j < groups; j++) {
         kernels->open_panel(matrix, p->first + i + j, done, blocks, &panels[j]);
     }
@@ -274,17 +291,69 @@ static void multiply_opened(const struct matmul *m, const struct part *p, size_t
     size_t at_once = few ? R16_UNIT_BLOCKS : m->b->kernels->panel_blocks;
     struct ahead ahead = {0};
     if (few) {
-        ahead = ahead_of(m, p, 0, 0);
-        ahead.each = ahead.left;
+        ahead = ahead_of(p, 0, p->at_once, 0, 1);
         fetch_ahead(&ahead);
     }
     for (size_t i = 0; i < p->groups; i += p->at_once) {
         for (size_t done = 0; done < blocks; done += at_once) {
             bool last = blocks - done <= at_once;
             if (few) {
-                ahead = ahead_of(m, p, last ? i + p->at_once : i, last ? 0 : done + at_once);
+                ahead = ahead_of(p, last ? i + p->at_once : i, p->at_once,
+                                 last ? 0 : done + at_once, q8_tiles(m->q8));
             }
             multiply_set(m, p, i, done, smaller(blocks - done, at_once), panels, &ahead);
+        }
+    }
+    if (m->b->kernels->release != NULL) {
+        m->b->kernels->release();
+    }
+}
+
+/* Some groups from number i of the part, `blocks` blocks from number `done` on: their weights are
+ * opened once. */
+static void multiply_bf16_set(const struct matmul *m, const struct part *p, size_t i, size_t done,
+                              size_t blocks, uint16_t *weights, struct ahead *ahead)
+{
+    const struct cpu_kernels *kernels = m->b->kernels;
+    const struct r16_matrix *matrix = &p->product->matrix->r16;
+    const size_t all = matrix->cols / R16_BLOCK, end = smaller(i + BF16_PANELS, p->groups);
+    struct bf16_product product = {.blocks = blocks,
+                                   .group_stride = BF16_PANEL,
+                                   .x_stride = all * BF16_TILE,
+                                   .start = done == 0};
+    for (size_t j = i; j < end; j++) {
+        kernels->bf16_open(matrix, p->first + j, done, blocks,
+                           weights + (j - i) * product.group_stride);
+    }
+    for (size_t tile = 0; tile < q8_bf16_tiles(m->q8); tile += 2) {
+        fetch_ahead(ahead);
+        product.tiles = smaller(q8_bf16_tiles(m->q8) - tile, 2);
+        product.x = m->q8->bf16 + (tile * all + done) * BF16_TILE;
+        for (size_t j = i; j < end; j += product.groups) {
+            product.groups = set_groups(p, j);
+            product.weights = weights + (j - i) * product.group_stride;
+            product.sums_stride = product.groups * R16_ROWS;
+            product.sums = set_sums(p, j) + tile * BF16_TOKENS * product.sums_stride;
+            kernels->bf16_multiply(&product);
+        }
+    }
+}
+
+/* Some columns of all groups after the other. */
+static void multiply_bf16(const struct matmul *m, const struct part *p, size_t thread)
+{
+    uint16_t *weights = (uint16_t *)(void *)thread_panels(m->b, thread);
+    const size_t all = p->product->matrix->r16.cols / R16_BLOCK;
+    const size_t turns = (q8_bf16_tiles(m->q8) + 1) / 2;
+    for (size_t done = 0; done < all; done += R16_UNIT_BLOCKS) {
+        for (size_t i = 0; i < p->groups; i += BF16_PANELS) {
+            bool last = p->groups - i <= BF16_PANELS;
+            struct ahead ahead = ahead_of(p, last ? 0 : i + BF16_PANELS, BF16_PANELS,
+                                          last ? done + R16_UNIT_BLOCKS : done, turns);
+            if (last && all - done <= R16_UNIT_BLOCKS) {
+                ahead.groups = 0;
+            }
+            multiply_bf16_set(m, p, i, done, smaller(all - done, R16_UNIT_BLOCKS), weights, &ahead);
         }
     }
     if (m->b->kernels->release != NULL) {
@@ -298,15 +367,27 @@ static bool is_direct(const struct matmul *m)
     return m->q8->tile_tokens <= kernels->direct_tokens && q8_tiles(m->q8) <= kernels->direct_tiles;
 }
 
-static struct part multiply_part(const struct matmul *m, const struct cpu_product *product,
-                                 size_t first, size_t groups, size_t thread, float *sums)
+/* Of the rows that are bf16, or those that are int8. */
+static struct part multiply_part(const struct matmul *m, bool bf16,
+                                 const struct cpu_product *product, size_t first, size_t groups,
+                                 size_t thread, float *sums)
 {
     bool direct = is_direct(m);
-    size_t at_once = direct ? groups : m->b->kernels->panel_groups;
     struct part p = {
-        .product = product, .first = first, .groups = groups, .at_once = at_once, .sums = sums};
-    p.roots = cpu_input_roots(m->b, thread);
-    if (direct) {
+        .product = product,
+        .first = first,
+        .groups = groups,
+        .at_once = direct && !bf16 ? groups : m->b->kernels->panel_groups,
+        .sums = sums,
+        .first_row = bf16 ? m->q8->tokens : 0,
+        .rows = bf16 ? m->q8->bf16_rows : m->q8->tokens,
+        .terms = bf16 ? 1 : m->q8->terms,
+        .sum_rows = bf16 ? q8_bf16_tiles(m->q8) * BF16_TOKENS : m->q8->rows,
+        .roots = cpu_input_roots(m->b, thread),
+    };
+    if (bf16) {
+        multiply_bf16(m, &p, thread);
+    } else if (direct) {
         multiply_direct(m, &p);
     } else {
         multiply_opened(m, &p, thread);
@@ -314,12 +395,18 @@ static struct part multiply_part(const struct matmul *m, const struct cpu_produc
     return p;
 }
 
-static void multiply_gated(const struct matmul *m, size_t first, size_t groups, size_t thread)
+static bool has_rows(const struct matmul *m, bool bf16)
+{
+    return (bf16 ? m->q8->bf16_rows : m->q8->tokens) > 0;
+}
+
+static void multiply_gated(const struct matmul *m, bool bf16, size_t first, size_t groups,
+                           size_t thread)
 {
     float *sums = thread_sums(m->b, thread);
-    struct part gate = multiply_part(m, &m->products[0], first, groups, thread, sums);
-    sums += groups * m->q8->rows * R16_ROWS;
-    struct part up = multiply_part(m, &m->products[1], first, groups, thread, sums);
+    struct part gate = multiply_part(m, bf16, &m->products[0], first, groups, thread, sums);
+    sums += groups * gate.sum_rows * R16_ROWS;
+    struct part up = multiply_part(m, bf16, &m->products[1], first, groups, thread, sums);
     hand_on_gated(m, &gate, &up);
 }
 
@@ -357,9 +444,13 @@ static void multiply_quantized(const struct matmul *m, const struct cpu_product 
 {
     float *sums = thread_sums(m->b, thread);
     for (size_t i = 0; i < groups; i += at_once) {
-        struct part part =
-            multiply_part(m, p, first + i, smaller(at_once, groups - i), thread, sums);
-        hand_on(m, &part);
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            if (has_rows(m, bf16)) {
+                struct part part = multiply_part(m, bf16, p, first + i,
+                                                 smaller(at_once, groups - i), thread, sums);
+                hand_on(m, &part);
+            }
+        }
     }
 }
 
@@ -375,7 +466,11 @@ static void matmul_task(void *context, size_t task, size_t thread)
     size_t left = r16_groups(p->matrix->rows) - first;
     size_t groups = left < m->task_groups[i] ? left : m->task_groups[i];
     if (m->gated != NULL) {
-        multiply_gated(m, first, groups, thread);
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            if (has_rows(m, bf16)) {
+                multiply_gated(m, bf16, first, groups, thread);
+            }
+        }
         return;
     }
     if (p->matrix->order == CPU_ORDER_LANES) {
@@ -401,6 +496,11 @@ static size_t even_groups(size_t all, size_t most, size_t each, size_t threads)
     return best;
 }
 
+static bool packed_only(const struct matmul *m)
+{
+    return is_direct(m) && m->q8->bf16_rows == 0;
+}
+
 /* Row groups that a thread multiplies before it hands them on: `each` at least, a multiple of it.
  */
 static size_t part_groups(const struct matmul *m, const struct cpu_matrix *matrix, size_t each)
@@ -409,7 +509,8 @@ static size_t part_groups(const struct matmul *m, const struct cpu_matrix *matri
     size_t products = m->gated != NULL ? 2 : 1;
     if (matrix->order == CPU_ORDER_R16) {
         size_t room = sums_room(m->b) / (m->rows * m->b->terms);
-        groups = smaller(groups, (is_direct(m) ? room : TASK_GROUPS) / products);
+        size_t most = m->q8->bf16_rows > 0 ? BF16_GROUPS : is_direct(m) ? room : TASK_GROUPS;
+        groups = smaller(groups, most / products);
     }
     if (matrix->order != CPU_ORDER_R16 || has_few_tiles(m)) {
         groups = smaller(groups, DIRECT_TASK_BYTES / matrix->part_bytes);
@@ -434,7 +535,7 @@ static void plan_tasks(struct matmul *m)
     for (size_t i = 0; i < m->count; i++) {
         const struct cpu_matrix *matrix = m->products[i].matrix;
         size_t each = 1;
-        if (matrix->order == CPU_ORDER_R16 && !is_direct(m)) {
+        if (matrix->order == CPU_ORDER_R16 && !packed_only(m)) {
             each = m->b->kernels->panel_groups;
         }
         if (m->gated != NULL) {
@@ -519,7 +620,8 @@ void cpu_matmul_gated(struct backend *b, size_t rows, const struct cpu_layer *la
                        .products = products,
                        .count = 2,
                        .gated = &b->scratch.gated};
-    q8_start(m.gated, b->kernels, rows, layer->down.cols, q8_parts_of(layer->down.r16.kind));
+    q8_start(m.gated, b->kernels, rows, b->scratch.bf16_rows, layer->down.cols,
+             q8_parts_of(layer->down.r16.kind));
     plan_tasks(&m);
     pool_run(b->pool, matmul_task, &m, m.task_end[0]);
     cpu_input_take(b, m.gated);

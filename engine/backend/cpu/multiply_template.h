@@ -524,3 +524,7 @@ static void multiply_panels(enum r16_kind kind, const struct r16_panel *panels, 
 #endif
     table[kind][x->tokens - 1](panels, groups, blocks, x, first_block, sums, start);
 }
+
+#if VEC_HAS_TILES
+#include "engine/backend/cpu/bf16_template.h"
+#endif

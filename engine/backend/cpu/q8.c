@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max_tokens,
+void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, bool bf16, size_t max_tokens,
               size_t max_cols)
 {
     size_t rows = max_tokens * terms;
@@ -14,6 +14,8 @@ void q8_place(struct q8 *q8, struct cpu_layout *layout, size_t terms, size_t max
     q8->half_start = cpu_layout_part(layout, rows, 2 * blocks * sizeof(int32_t));
     q8->scaled_sum = cpu_layout_part(layout, rows, blocks * sizeof(float));
     q8->scaled_half_sum = cpu_layout_part(layout, rows, 2 * blocks * sizeof(float));
+    size_t bf16_rows = bf16 ? cpu_round_up(max_tokens, BF16_TOKENS) : 0;
+    q8->bf16 = cpu_layout_part(layout, bf16_rows, max_cols * sizeof(*q8->bf16));
 }
 
 /* As few tiles as possible, of equal size. */
@@ -25,9 +27,10 @@ static size_t tile_tokens(const struct cpu_kernels *kernels, size_t rows)
     return tiles == 0 ? most : (rows + tiles - 1) / tiles;
 }
 
-void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, size_t cols,
-              unsigned parts)
+void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t rows, size_t bf16_rows,
+              size_t cols, unsigned parts)
 {
+    size_t tokens = rows - bf16_rows;
     q8->parts = parts;
     q8->tile_tokens = tile_tokens(kernels, tokens * q8->terms);
     q8->row_codes = kernels->row_codes;
@@ -35,6 +38,7 @@ void q8_start(struct q8 *q8, const struct cpu_kernels *kernels, size_t tokens, s
     q8->sum_step = kernels->sum_step;
     q8->sum_pairs = kernels->sum_pairs;
     q8->tokens = tokens;
+    q8->bf16_rows = bf16_rows;
     q8->rows = tokens * q8->terms;
     q8->blocks = cols / R16_BLOCK;
 }
@@ -156,9 +160,23 @@ static void interleave(struct q8 *q8, size_t row, const struct part *from)
     put_sums(q8, first, stride, token, from);
 }
 
+static void put_bf16(struct q8 *q8, const struct cpu_kernels *kernels, size_t row,
+                     size_t first_block, size_t blocks, const float *x)
+{
+    size_t tile = row / BF16_TOKENS * q8->blocks + first_block;
+    uint16_t *out = q8->bf16 + tile * BF16_TILE + row % BF16_TOKENS * R16_BLOCK;
+    for (size_t b = 0; b < blocks; b++) {
+        kernels->bf16_of(x + b * R16_BLOCK, out + b * BF16_TILE, R16_BLOCK);
+    }
+}
+
 void q8_put(struct q8 *q8, const struct cpu_kernels *kernels, size_t token, size_t first_block,
             size_t blocks, const float *x)
 {
+    if (token >= q8->tokens) {
+        put_bf16(q8, kernels, token - q8->tokens, first_block, blocks, x);
+        return;
+    }
     struct part part;
     float left[PART_BLOCKS * R16_BLOCK];
     for (size_t done = 0; done < blocks; done += part.blocks) {

@@ -27,6 +27,10 @@ static enum phid_status batch_check(const struct backend *b, const struct backen
                          "a batch of %zu rows; the backend was opened for %zu", batch->rows,
                          b->max_rows);
     }
+    if (batch->prompt_rows > batch->rows) {
+        return phid_fail(err, PHID_ERR_ARGUMENT, "%zu prompt rows of %zu", batch->prompt_rows,
+                         batch->rows);
+    }
     return PHID_OK;
 }
 
@@ -325,6 +329,7 @@ enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, 
     if (status != PHID_OK || batch->rows == 0) {
         return status;
     }
+    b->scratch.bf16_rows = b->bf16 ? batch->prompt_rows : 0;
     cpu_profile_begin(&b->profile);
     for (size_t i = 0; i < batch->sequence_count; i++) {
         struct rows_of rows = {.b = b, .sequence = &batch->sequences[i]};
@@ -366,6 +371,7 @@ enum phid_status cpu_head(struct backend *b, const float *hidden, const size_t *
         return status;
     }
     size_t n_vocab = b->weights.output.rows;
+    b->scratch.bf16_rows = 0;
     cpu_profile_begin(&b->profile);
     for (size_t done = 0; done < count; done += b->max_rows) {
         size_t part = count - done < b->max_rows ? count - done : b->max_rows;

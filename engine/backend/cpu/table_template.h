@@ -25,6 +25,9 @@ const struct cpu_kernels VEC_TABLE = {
     .sum_pairs = VEC_SUM_PAIRS,
 #if VEC_HAS_TILES
     .release = release_tiles,
+    .bf16_open = open_bf16,
+    .bf16_of = bf16_of_vectors,
+    .bf16_multiply = multiply_bf16,
 #endif
     CPU_KERNELS_FUNCTIONS,
 };

@@ -343,6 +343,35 @@ INLINE v16i i_add(v16i x, v16i y)
     return _mm512_add_epi32(x, y);
 }
 
+/* 256 + byte `column` of each lane: bits below the exponent of 256. */
+INLINE v16f f_from_byte(v64 x, int column)
+{
+    const __m512i base = _mm512_set1_epi32(0x43800000), mask = _mm512_set1_epi32(0xff << 15);
+    const unsigned int left = column == 0 ? 15 : 7, right = column == 2 ? 1 : 9;
+    __m512i moved = column < 2 ? _mm512_slli_epi32(x, left) : _mm512_srli_epi32(x, right);
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(moved, mask, base, 0xea)); /* and, or */
+}
+
+/* Rounds to bf16, see bf16_round: bits that are to be cut off. */
+INLINE __m512i bf16_rounded(v16f x)
+{
+    return _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
+}
+
+INLINE void f_store_bf16(uint16_t *p, v16f x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p,
+                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(bf16_rounded(x), 16)));
+}
+
+/* The lanes of x and y in turns. */
+INLINE void f_store_bf16_pairs(uint16_t *p, v16f x, v16f y)
+{
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000);
+    __m512i low = _mm512_srli_epi32(bf16_rounded(x), 16);
+    _mm512_store_si512(p, _mm512_ternarylogic_epi32(bf16_rounded(y), high, low, 0xea));
+}
+
 #endif
 
 INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p, int four)

@@ -78,6 +78,43 @@ static void test_batch_decodes_first(void **state)
     batch_fini(&b);
 }
 
+/* Rows of prompt tokens are the last ones, whatever else their sequences do in the step. */
+static void test_batch_prompt_rows_last(void **state)
+{
+    struct batch b;
+    assert_int_equal(batch_init(&b, 64, 8, NULL), PHID_OK);
+    struct sequence s[5], *running[5];
+    make(&s[0], 40, 0, 10); /* a prompt in the middle */
+    make(&s[1], 9, 0, 8);   /* the last token of one */
+    make(&s[2], 6, 20, 0);  /* put back: its prompt, then its answer again */
+    make(&s[3], 7, 2, 8);   /* decodes */
+    make(&s[4], 8, 12, 9);  /* put back, its answer in the middle */
+    for (int i = 0; i < 5; i++) {
+        running[i] = &s[i];
+    }
+    batch_build(&b, running, 5, NULL);
+    static const size_t owners[5] = {3, 4, 1, 0, 2};
+    static const size_t rows[5] = {1, 11, 1, 30, 6};
+    assert_int_equal(b.view.sequence_count, 5);
+    for (size_t i = 0; i < 5; i++) {
+        assert_ptr_equal(b.owners[i], &s[owners[i]]);
+        assert_int_equal(b.parts[i].rows, rows[i]);
+    }
+    assert_int_equal(b.view.rows, 49);
+    assert_int_equal(b.view.prompt_rows, 37);
+    assert_int_equal(b.load.decode_rows, 2);
+    assert_int_equal(b.head_count, 4); /* all but the one that goes on with its answer */
+    s[2].done = 6;
+    s[0].runnable = false;
+    batch_build(&b, running, 5, NULL);
+    assert_int_equal(b.view.prompt_rows, 1);
+    assert_int_equal(b.parts[1].rows + b.parts[2].rows, 20 + 11);
+    for (int i = 0; i < 5; i++) {
+        tokens_fini(&s[i].tokens);
+    }
+    batch_fini(&b);
+}
+
 static void test_batch_lets_short_prompts_through(void **state)
 {
     struct batch b;
@@ -326,6 +363,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_decodes_first),
+        cmocka_unit_test(test_batch_prompt_rows_last),
         cmocka_unit_test(test_batch_lets_short_prompts_through),
         cmocka_unit_test(test_batch_newcomers),
         cmocka_unit_test(test_batch_guests_go_first),

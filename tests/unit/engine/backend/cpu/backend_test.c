@@ -36,6 +36,7 @@ struct fixture {
     struct backend *backend;
     const struct backend_api *api;
     size_t n_vocab, n_embd;
+    size_t answers; /* the first sequences of the batches that follow; the others are in prompts */
 };
 
 struct settings {
@@ -61,6 +62,7 @@ static void start(struct fixture *f, const struct model_shape *shape,
     struct phid_error err;
     f->api = backend_cpu();
     model_fixture_init(&f->model, shape, 7);
+    f->answers = 0;
     f->n_vocab = shape->vocab;
     f->n_embd = shape->embd;
     struct backend_options options = {
@@ -93,12 +95,16 @@ static void run(struct fixture *f, const struct backend_sequence *sequences, siz
                 const int32_t *tokens, float *logits)
 {
     struct phid_error err;
-    size_t rows = 0;
+    size_t rows = 0, prompt_rows = 0;
     for (size_t i = 0; i < count; i++) {
         rows += sequences[i].rows;
+        prompt_rows += i < f->answers ? 0 : sequences[i].rows;
     }
-    struct backend_batch batch = {
-        .tokens = tokens, .rows = rows, .sequences = sequences, .sequence_count = count};
+    struct backend_batch batch = {.tokens = tokens,
+                                  .rows = rows,
+                                  .prompt_rows = prompt_rows,
+                                  .sequences = sequences,
+                                  .sequence_count = count};
     float *hidden = calloc(rows * f->n_embd, sizeof(float));
     size_t list[MAX_ROWS];
     for (size_t i = 0; i < rows; i++) {
@@ -244,6 +250,11 @@ static void test_backend_types_near_reference(void **state)
             limit = format->block_weights == 1 ? 1e-5 : 5e-4;
             assert_error_below(error_of(&shape, &settings, count, 33, BLOCK_ROPE_SHORT), limit,
                                what);
+            settings.activations = BACKEND_ACTIVATIONS_BF16;
+            limit = format->block_weights == 1 ? 1e-5 : 0.05; /* int8 where there are no tiles */
+            assert_error_below(error_of(&shape, &settings, count, 33, BLOCK_ROPE_SHORT), limit,
+                               what);
+            settings.activations = BACKEND_ACTIVATIONS_INT8X2;
             settings.kv = BACKEND_KV_F16;
             assert_error_below(error_of(&shape, &settings, count, 1, BLOCK_ROPE_LONG), 1e-3, what);
             settings.kv = BACKEND_KV_INT8;
@@ -290,6 +301,17 @@ static void same_bits_however_cut(const struct model_shape *shape, const struct 
     stop(&f);
 }
 
+/* The scalar kernels with prompts in bf16. */
+static const struct cpu_kernels *scalar_bf16(void)
+{
+    static struct cpu_kernels kernels;
+    kernels = cpu_kernels_scalar;
+    kernels.bf16_open = bf16_open;
+    kernels.bf16_of = bf16_of;
+    kernels.bf16_multiply = bf16_multiply;
+    return &kernels;
+}
+
 static void each_ordinary(void (*check)(const struct model_shape *, const struct settings *))
 {
     static const enum quant_type types[] = {QUANT_F16, QUANT_Q4_K, QUANT_Q6_K, QUANT_Q8_0};
@@ -312,7 +334,29 @@ static void each_ordinary(void (*check)(const struct model_shape *, const struct
             settings.activations = BACKEND_ACTIVATIONS_INT8X2;
             settings.kv = BACKEND_KV_INT8;
             check(&shape, &settings);
+            settings.activations = BACKEND_ACTIVATIONS_BF16;
+            settings.kernels = t == 0 ? scalar_bf16() : NULL;
+            check(&shape, &settings);
         }
+    }
+}
+
+/* bf16 is nearer to the reference than int8, with every type. */
+static void test_backend_bf16_near_reference(void **state)
+{
+    (void)state;
+    for (size_t i = 0; quant_format_at(i) != NULL; i++) {
+        const struct quant_format *format = quant_format_at(i);
+        struct model_shape shape = wide;
+        shape.type = shape.head_type = format->type;
+        struct settings settings = {.isa = "scalar",
+                                    .kernels = scalar_bf16(),
+                                    .kv = BACKEND_KV_F32,
+                                    .activations = BACKEND_ACTIVATIONS_BF16,
+                                    .threads = 2};
+        double limit = format->block_weights == 1 ? 1e-5 : 0.02;
+        assert_error_below(error_of(&shape, &settings, 12, 7, BLOCK_ROPE_SHORT), limit,
+                           format->name);
     }
 }
 
@@ -367,13 +411,13 @@ static void test_backend_row_codes_same_bits(void **state)
     free(expected);
 }
 
-/* Three sequences of different lengths and rotary sets, alone and in one ragged batch, one of them
- * decoding. */
+/* Three sequences of different lengths and rotary sets, alone and in one ragged batch, the first of
+ * them decoding. */
 static void same_bits_in_a_crowd(const struct model_shape *shape, const struct settings *settings)
 {
     static const uint32_t pages[3][2] = {{4, 1}, {8, 2}, {6, 10}};
-    static const size_t lengths[3] = {30, 1, 41};
-    static const int32_t starts[3] = {0, 63, 40};
+    static const size_t lengths[3] = {1, 30, 41};
+    static const int32_t starts[3] = {63, 0, 40};
     struct fixture f;
     start(&f, shape, settings);
     int32_t tokens[3][128];
@@ -385,8 +429,10 @@ static void same_bits_in_a_crowd(const struct model_shape *shape, const struct s
     size_t rows = 0;
     for (size_t i = 0; i < 3; i++) {
         random_tokens(tokens[i], 128, shape->vocab, 20 + i);
-        enum block_rope_set set = i == 1 ? BLOCK_ROPE_LONG : BLOCK_ROPE_SHORT;
+        enum block_rope_set set = i == 0 ? BLOCK_ROPE_LONG : BLOCK_ROPE_SHORT;
+        f.answers = 0;
         run_chunks(&f, tokens[i], (size_t)starts[i], 64, set, pages[i], ignored);
+        f.answers = i == 0 ? 1 : 0;
         sequences[i] = (struct backend_sequence){
             .rows = lengths[i], .start = starts[i], .pages = pages[i], .rope_set = set};
         run(&f, &sequences[i], 1, tokens[i] + starts[i], alone + rows * shape->vocab);
@@ -394,6 +440,7 @@ static void same_bits_in_a_crowd(const struct model_shape *shape, const struct s
         sequences[i].first_row = rows;
         rows += lengths[i];
     }
+    f.answers = 1;
     run(&f, sequences, 3, batch, together);
     assert_memory_equal(together, alone, rows * shape->vocab * sizeof(*alone));
     free(ignored);
@@ -593,9 +640,12 @@ static void test_backend_rejects(void **state)
     batch.rows = 3; /* not the sequence's rows */
     assert_int_equal(f.api->step(f.backend, &batch, 0, 2, hidden, &err), PHID_ERR_ARGUMENT);
     batch.rows = s.rows = 2;
+    batch.prompt_rows = 3;
+    assert_int_equal(f.api->step(f.backend, &batch, 0, 2, hidden, &err), PHID_ERR_ARGUMENT);
+    batch.prompt_rows = 1;
     assert_int_equal(f.api->step(f.backend, &batch, 0, 3, hidden, &err), PHID_ERR_ARGUMENT);
     assert_int_equal(f.api->step(f.backend, &batch, 0, 2, hidden, &err), PHID_OK);
-    batch.rows = batch.sequence_count = 0;
+    batch.rows = batch.sequence_count = batch.prompt_rows = 0;
     assert_int_equal(f.api->step(f.backend, &batch, 0, 2, hidden, &err), PHID_OK);
     assert_int_equal(f.api->kv_create(f.backend, BACKEND_KV_F16, 1, &err), PHID_ERR_ARGUMENT);
     struct backend_options options = {.isa = "mmx", .max_rows = 1};
@@ -716,6 +766,7 @@ int main(void)
         cmocka_unit_test(test_backend_exact_shapes),
         cmocka_unit_test(test_backend_types_near_reference),
         cmocka_unit_test(test_backend_int8_pages),
+        cmocka_unit_test(test_backend_bf16_near_reference),
         cmocka_unit_test(test_backend_chunks_same_bits),
         cmocka_unit_test(test_backend_row_codes_same_bits),
         cmocka_unit_test(test_backend_crowd_same_bits),
