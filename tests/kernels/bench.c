@@ -196,6 +196,73 @@ static void bench_prompt(struct harness *h, const char *filter, enum r16_kind ki
     random_matrix_free(&b.m);
 }
 
+struct bf16_bench {
+    const struct cpu_kernels *k;
+    struct r16_matrix m;
+    uint16_t *weights, *x;
+    float *sums;
+    size_t tokens;
+};
+
+static void run_open_bf16(void *context)
+{
+    struct bf16_bench *b = context;
+    b->k->bf16_open(&b->m, 0, 0, R16_UNIT_BLOCKS, b->weights);
+}
+
+static void run_bf16(void *context)
+{
+    struct bf16_bench *b = context;
+    const size_t all = b->m.cols / R16_BLOCK, tiles = b->tokens / BF16_TOKENS;
+    for (size_t i = 0; i < r16_groups(b->m.rows); i += 2) {
+        for (size_t done = 0; done < all; done += R16_UNIT_BLOCKS) {
+            struct bf16_product product = {.weights = b->weights,
+                                           .groups = 2,
+                                           .group_stride = R16_UNIT_BLOCKS * BF16_TILE,
+                                           .blocks = R16_UNIT_BLOCKS,
+                                           .tiles = 2,
+                                           .x_stride = all * BF16_TILE,
+                                           .sums_stride = 2 * R16_ROWS,
+                                           .start = done == 0};
+            for (size_t j = 0; j < 2; j++) {
+                b->k->bf16_open(&b->m, i + j, done, R16_UNIT_BLOCKS,
+                                b->weights + j * product.group_stride);
+            }
+            for (size_t tile = 0; tile < tiles; tile += 2) {
+                product.x = b->x + (tile * all + done) * BF16_TILE;
+                product.sums = b->sums + tile * BF16_TOKENS * product.sums_stride;
+                b->k->bf16_multiply(&product);
+            }
+        }
+    }
+    b->k->release();
+}
+
+static void bench_bf16(struct harness *h, const char *filter, enum r16_kind kind, size_t cols)
+{
+    char open[64], prompt[64];
+    snprintf(open, sizeof(open), "bf16_open %s", kind_names[kind]);
+    struct bf16_bench b = {.k = h->kernels, .tokens = 512};
+    snprintf(prompt, sizeof(prompt), "prompt bf16 %s tokens=%zu cols=%zu", kind_names[kind],
+             b.tokens, cols);
+    if (b.k->bf16_open == NULL || !(is_wanted(filter, open) || is_wanted(filter, prompt))) {
+        return;
+    }
+    b.m = random_matrix(h, kind, 128, cols, EXTREME_NONE);
+    b.weights = guarded_new(2 * R16_UNIT_BLOCKS * BF16_TILE * sizeof(*b.weights));
+    b.x = guarded_new(b.tokens * cols * sizeof(*b.x));
+    memset(b.x, 0x3f, b.tokens * cols * sizeof(*b.x));
+    b.sums = guarded_new(2 * R16_ROWS * b.tokens * sizeof(float));
+    struct timed opening = {run_open_bf16, &b, (double)r16_unit_bytes(kind, R16_UNIT_BLOCKS), 0};
+    bench(filter, open, &opening);
+    struct timed all = {run_bf16, &b, 0, 128.0 * (double)cols * (double)b.tokens};
+    bench(filter, prompt, &all);
+    guarded_free(b.sums);
+    guarded_free(b.x);
+    guarded_free(b.weights);
+    random_matrix_free(&b.m);
+}
+
 struct lanes_bench {
     const struct cpu_kernels *k;
     struct lanes_matrix m;
@@ -373,6 +440,7 @@ void bench_tier(struct harness *h, const char *filter)
         bench_panels(h, filter, (enum r16_kind)kind);
         bench_prompt(h, filter, (enum r16_kind)kind, 3072);
         bench_prompt(h, filter, (enum r16_kind)kind, 8192);
+        bench_bf16(h, filter, (enum r16_kind)kind, 3072);
         bench_multiply(h, filter, (enum r16_kind)kind, 16, 1, "from L1");
         bench_multiply(h, filter, (enum r16_kind)kind, 256, 1, "from L2");
         bench_multiply(h, filter, (enum r16_kind)kind, 131072, 1, "from memory");

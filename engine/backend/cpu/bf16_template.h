@@ -22,6 +22,9 @@ INLINE void open_bf16_block(enum r16_kind kind, const unsigned char *unit,
                             const unsigned char *codes, uint16_t *weights)
 {
     struct row_scales scales = term_scales(kind, unit, u, blocks, b, 0);
+    for (size_t line = 0; line < r16_block_bytes(kind); line += 64) {
+        __builtin_prefetch(codes + r16_unit_bytes(kind, R16_UNIT_BLOCKS) + line, 0, 2);
+    }
     UNROLL for (int g = 0; g < R16_STEPS; g++)
     {
         if (r16_has_halves(kind) && g == R16_STEPS / 2) {

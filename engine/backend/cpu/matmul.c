@@ -309,10 +309,18 @@ static void multiply_opened(const struct matmul *m, const struct part *p, size_t
     }
 }
 
+/* Asks for the first unit of some groups from number i of the part; opening a unit asks for the one
+ * after it. */
+static void fetch_first(const struct part *p, size_t i)
+{
+    struct ahead ahead = ahead_of(p, i, BF16_PANELS, 0, 1);
+    fetch_ahead(&ahead);
+}
+
 /* Some groups from number i of the part, `blocks` blocks from number `done` on: their weights are
  * opened once. */
 static void multiply_bf16_set(const struct matmul *m, const struct part *p, size_t i, size_t done,
-                              size_t blocks, uint16_t *weights, struct ahead *ahead)
+                              size_t blocks, uint16_t *weights)
 {
     const struct cpu_kernels *kernels = m->b->kernels;
     const struct r16_matrix *matrix = &p->product->matrix->r16;
@@ -326,7 +334,6 @@ static void multiply_bf16_set(const struct matmul *m, const struct part *p, size
                            weights + (j - i) * product.group_stride);
     }
     for (size_t tile = 0; tile < q8_bf16_tiles(m->q8); tile += 2) {
-        fetch_ahead(ahead);
         product.tiles = smaller(q8_bf16_tiles(m->q8) - tile, 2);
         product.x = m->q8->bf16 + (tile * all + done) * BF16_TILE;
         for (size_t j = i; j < end; j += product.groups) {
@@ -344,16 +351,13 @@ static void multiply_bf16(const struct matmul *m, const struct part *p, size_t t
 {
     uint16_t *weights = (uint16_t *)(void *)thread_panels(m->b, thread);
     const size_t all = p->product->matrix->r16.cols / R16_BLOCK;
-    const size_t turns = (q8_bf16_tiles(m->q8) + 1) / 2;
+    fetch_first(p, 0);
     for (size_t done = 0; done < all; done += R16_UNIT_BLOCKS) {
         for (size_t i = 0; i < p->groups; i += BF16_PANELS) {
-            bool last = p->groups - i <= BF16_PANELS;
-            struct ahead ahead = ahead_of(p, last ? 0 : i + BF16_PANELS, BF16_PANELS,
-                                          last ? done + R16_UNIT_BLOCKS : done, turns);
-            if (last && all - done <= R16_UNIT_BLOCKS) {
-                ahead.groups = 0;
+            if (done == 0) {
+                fetch_first(p, i + BF16_PANELS);
             }
-            multiply_bf16_set(m, p, i, done, smaller(all - done, R16_UNIT_BLOCKS), weights, &ahead);
+            multiply_bf16_set(m, p, i, done, smaller(all - done, R16_UNIT_BLOCKS), weights);
         }
     }
     if (m->b->kernels->release != NULL) {
