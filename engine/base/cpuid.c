@@ -75,8 +75,9 @@ struct cpuid_features cpuid_detect(void)
     }
     features.isa = has(l7.ecx, 11) ? CPUID_AVX512VNNI : CPUID_AVX512;
     features.avx512bf16 = has(l7_1.eax, 5);
-    if (features.isa == CPUID_AVX512VNNI && has(l7.edx, 22) && has(l7.edx, 24) &&
-        has(l7.edx, 25) && may_use_tiles(xcr0)) {
+    bool vectors_beside = features.avx512bf16 && has(l7.ecx, 1); /* VBMI */
+    bool tiles = has(l7.edx, 22) && has(l7.edx, 24) && has(l7.edx, 25);
+    if (features.isa == CPUID_AVX512VNNI && vectors_beside && tiles && may_use_tiles(xcr0)) {
         features.isa = CPUID_AMX;
     }
     return features;

@@ -16,7 +16,7 @@ enum cpuid_isa {
     CPUID_AVXVNNI,    /* and VEX-encoded VNNI: int8 dot products */
     CPUID_AVX512,     /* AVX-512 F, BW, DQ, VL, CD */
     CPUID_AVX512VNNI, /* and VNNI: int8 dot products */
-    CPUID_AMX,        /* and AMX-TILE, AMX-INT8, AMX-BF16: products of matrices */
+    CPUID_AMX,        /* and AMX-TILE, AMX-INT8, AMX-BF16: products of matrices; VBMI, BF16 */
     CPUID_NEON,       /* any 64-bit ARM; nothing below but scalar */
     CPUID_DOTPROD,    /* and SDOT: int8 dot products */
     CPUID_I8MM,       /* and SMMLA: int8 products of matrices */

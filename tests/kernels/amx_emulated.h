@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/backend/cpu/bf16.h"
+
 enum { TILES = 8, TILE_ROWS = 16, TILE_ROW_BYTES = 64 };
 
 static struct {
@@ -148,11 +150,63 @@ static void emulated_tile_dpbf16ps(int c, int a, int b)
     }
 }
 
+/* And what of AVX-512 the same kernels use beside them. */
+static __m512i emulated_mask_permutexvar_epi8(__m512i src, uint64_t mask, __m512i index, __m512i a)
+{
+    unsigned char from[64], at[64], to[64];
+    memcpy(from, &a, sizeof(from));
+    memcpy(at, &index, sizeof(at));
+    memcpy(to, &src, sizeof(to));
+    for (size_t i = 0; i < sizeof(to); i++) {
+        to[i] = (mask >> i & 1) != 0 ? from[at[i] % 64] : to[i];
+    }
+    memcpy(&src, to, sizeof(to));
+    return src;
+}
+
+static __m512 emulated_permutexvar_ps(__m512i index, __m512 a)
+{
+    float from[16], to[16];
+    int32_t at[16];
+    memcpy(from, &a, sizeof(from));
+    memcpy(at, &index, sizeof(at));
+    for (size_t i = 0; i < 16; i++) {
+        to[i] = from[at[i] % 16];
+    }
+    memcpy(&a, to, sizeof(to));
+    return a;
+}
+
+static __m256i emulated_cvtneps_pbh(__m512 a)
+{
+    float from[16];
+    uint16_t to[16];
+    __m256i ret;
+    memcpy(from, &a, sizeof(from));
+    for (size_t i = 0; i < 16; i++) {
+        to[i] = bf16_round(from[i]);
+    }
+    memcpy(&ret, to, sizeof(to));
+    return ret;
+}
+
+static __m512i emulated_cvtne2ps_pbh(__m512 high, __m512 low)
+{
+    return join(emulated_cvtneps_pbh(low), emulated_cvtneps_pbh(high));
+}
+
 #undef _tile_loadd /* macros of GCC's headers */
 #undef _tile_stored
 #undef _tile_zero
 #undef _tile_dpbssd
 #undef _tile_dpbf16ps
+#undef _mm512_mask_permutexvar_epi8
+#undef _mm512_permutexvar_ps
+#define _mm512_mask_permutexvar_epi8 emulated_mask_permutexvar_epi8
+#define _mm512_permutexvar_ps        emulated_permutexvar_ps
+#define _mm512_cvtneps_pbh           emulated_cvtneps_pbh
+#define _mm512_cvtne2ps_pbh          emulated_cvtne2ps_pbh
+
 #define _tile_loadconfig emulated_tile_loadconfig
 #define _tile_release    emulated_tile_release
 #define _tile_zero       emulated_tile_zero

@@ -73,21 +73,12 @@ static inline __m256i emulated_cvtps_ph(__m512 x, int rounding)
     return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
 
-static inline __m256i emulated_cvtepi32_epi16(__m512i x)
-{
-    const __m256i mask = _mm256_set1_epi32(0xffff);
-    __m256i both = _mm256_packus_epi32(_mm256_and_si256(low_half(x), mask),
-                                       _mm256_and_si256(high_half(x), mask));
-    return _mm256_permute4x64_epi64(both, 0xd8);
-}
-
 #undef _mm512_madd_epi16 /* takes too many arguments there */
 #define _mm512_madd_epi16(x, y)  simde_mm512_madd_epi16(x, y)
 #define _mm512_cvtepi32_ps(x)    emulated_cvtepi32_ps(x)
 #define _mm512_cvtps_epi32(x)    emulated_cvtps_epi32(x)
 #define _mm512_cvtepu8_epi32(x)  emulated_cvtepu8_epi32(x)
 #define _mm512_cvtepi8_epi32(x)  emulated_cvtepi8_epi32(x)
-#define _mm512_cvtepi32_epi16(x) emulated_cvtepi32_epi16(x)
 #define _mm512_cvtepu16_epi32(x) emulated_cvtepu16_epi32(x)
 #define _mm512_cvtph_ps(x)       emulated_cvtph_ps(x)
 #define _mm512_cvtps_ph(x, mode) emulated_cvtps_ph(x, mode)

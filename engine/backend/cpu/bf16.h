@@ -14,12 +14,18 @@
 #define BF16_TOKENS 16                        /* rows of activations in a tile */
 #define BF16_TILE   (BF16_TOKENS * R16_BLOCK) /* numbers of a tile: 16 rows of a block's columns */
 
-/* To the nearest, of two equally near ones the larger in size. */
+/* To the nearest, of two equally near ones the even one. Too small for a normal number: 0. */
 static inline uint16_t bf16_round(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof(bits));
-    return (uint16_t)((bits + 0x8000u) >> 16);
+    if (x != x) {
+        return (uint16_t)(bits >> 16 | 0x40); /* stays no number */
+    }
+    if ((bits & 0x7f800000u) == 0) {
+        return (uint16_t)(bits >> 16 & 0x8000u);
+    }
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
 static inline float bf16_float(uint16_t x)

@@ -10,32 +10,52 @@ static const struct tile_shapes bf16_shapes = {
     .rows = {16, 16, 16, 16, 16, 16, 16, 16},
 };
 
-/* Column `column` of a step's four, of codes as step_codes gives them, as weights. */
-INLINE v16f f_weights(enum r16_kind kind, v64 codes, int column, const struct row_scales *s)
+/* Scales and biases of the lower and the upper eight rows, each twice. */
+struct pair_scales {
+    v16f scale[2], bias[2];
+};
+
+INLINE struct pair_scales pair_scales_of(enum r16_kind kind, const struct row_scales *s)
 {
-    const int above = 256 + (kind_has_offset(kind) ? 128 : 0);
-    return f_fma(f_sub(f_from_byte(codes, column), f_set1((float)above)), s->scale, s->bias);
+    struct pair_scales p;
+    UNROLL for (int upper = 0; upper < 2; upper++)
+    {
+        p.scale[upper] = f_twice(s->scale, upper);
+        p.bias[upper] = r16_has_bias(kind) ? f_twice(s->bias, upper) : f_zero();
+    }
+    return p;
+}
+
+/* Weights of two columns of a step, of eight rows. */
+INLINE v16f f_weights(enum r16_kind kind, v64 codes, int pair, bool upper,
+                      const struct pair_scales *s)
+{
+    const int above = 32768 + (kind_has_offset(kind) ? 128 : 0);
+    return f_fma(f_sub(f_from_bytes(codes, pair, upper), f_set1((float)above)), s->scale[upper],
+                 s->bias[upper]);
 }
 
 INLINE void open_bf16_block(enum r16_kind kind, const unsigned char *unit,
                             const struct unit_scales *u, size_t blocks, size_t b,
                             const unsigned char *codes, uint16_t *weights)
 {
-    struct row_scales scales = term_scales(kind, unit, u, blocks, b, 0);
+    struct row_scales rows = term_scales(kind, unit, u, blocks, b, 0);
+    struct pair_scales scales = pair_scales_of(kind, &rows);
     for (size_t line = 0; line < r16_block_bytes(kind); line += 64) {
         __builtin_prefetch(codes + r16_unit_bytes(kind, R16_UNIT_BLOCKS) + line, 0, 2);
     }
     UNROLL for (int g = 0; g < R16_STEPS; g++)
     {
         if (r16_has_halves(kind) && g == R16_STEPS / 2) {
-            scales = term_scales(kind, unit, u, blocks, b, 1);
+            rows = term_scales(kind, unit, u, blocks, b, 1);
+            scales = pair_scales_of(kind, &rows);
         }
         v64 step = step_codes(kind, false, codes, g);
         UNROLL for (int pair = 0; pair < 2; pair++)
         {
-            f_store_bf16_pairs(weights + (2 * g + pair) * 2 * R16_ROWS,
-                               f_weights(kind, step, 2 * pair, &scales),
-                               f_weights(kind, step, 2 * pair + 1, &scales));
+            f_store_bf16_two(weights + (2 * g + pair) * 2 * R16_ROWS,
+                             f_weights(kind, step, pair, false, &scales),
+                             f_weights(kind, step, pair, true, &scales));
         }
     }
 }

@@ -343,33 +343,36 @@ INLINE v16i i_add(v16i x, v16i y)
     return _mm512_add_epi32(x, y);
 }
 
-/* 256 + byte `column` of each lane: bits below the exponent of 256. */
-INLINE v16f f_from_byte(v64 x, int column)
+/* Of a step's codes: lane 2 n + i is 2^15 + the byte of column 2 * pair + i and row n, or n + 8 of
+ * the upper rows. One instruction puts the byte among the bits of 2^15. */
+INLINE v16f f_from_bytes(v64 codes, int pair, bool upper)
 {
-    const __m512i base = _mm512_set1_epi32(0x43800000), mask = _mm512_set1_epi32(0xff << 15);
-    const unsigned int left = column == 0 ? 15 : 7, right = column == 2 ? 1 : 9;
-    __m512i moved = column < 2 ? _mm512_slli_epi32(x, left) : _mm512_srli_epi32(x, right);
-    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(moved, mask, base, 0xea)); /* and, or */
+    const __m512i base = _mm512_set1_epi32(0x47000000);
+    const __m512i rows = _mm512_set_epi32(28, 28, 24, 24, 20, 20, 16, 16, 12, 12, 8, 8, 4, 4, 0, 0);
+    const __m512i columns = _mm512_set_epi32(1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0);
+    __m512i from = _mm512_add_epi32(_mm512_add_epi32(rows, columns),
+                                    _mm512_set1_epi32(2 * pair + (upper ? 32 : 0)));
+    return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(
+        base, 0x2222222222222222, _mm512_slli_epi32(from, 8), codes)); /* to byte 1 of a lane */
 }
 
-/* Rounds to bf16, see bf16_round: bits that are to be cut off. */
-INLINE __m512i bf16_rounded(v16f x)
+/* Every row's twice, of the lower or the upper eight. */
+INLINE v16f f_twice(v16f x, bool upper)
 {
-    return _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
+    const __m512i lower = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+    const __m512i from = _mm512_add_epi32(lower, _mm512_set1_epi32(upper ? 8 : 0));
+    return _mm512_permutexvar_ps(from, x);
 }
 
+/* To bf16, see bf16_round. */
 INLINE void f_store_bf16(uint16_t *p, v16f x)
 {
-    _mm256_storeu_si256((__m256i *)(void *)p,
-                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(bf16_rounded(x), 16)));
+    _mm256_storeu_si256((__m256i *)(void *)p, (__m256i)_mm512_cvtneps_pbh(x));
 }
 
-/* The lanes of x and y in turns. */
-INLINE void f_store_bf16_pairs(uint16_t *p, v16f x, v16f y)
+INLINE void f_store_bf16_two(uint16_t *p, v16f x, v16f y)
 {
-    const __m512i high = _mm512_set1_epi32((int)0xffff0000);
-    __m512i low = _mm512_srli_epi32(bf16_rounded(x), 16);
-    _mm512_store_si512(p, _mm512_ternarylogic_epi32(bf16_rounded(y), high, low, 0xea));
+    _mm512_store_si512(p, (__m512i)_mm512_cvtne2ps_pbh(y, x));
 }
 
 #endif

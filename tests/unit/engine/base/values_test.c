@@ -140,7 +140,8 @@ static void test_cpuid_detect(void **state)
                   __builtin_cpu_supports("avx512cd");
     bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
     bool amx = vnni && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") &&
-               __builtin_cpu_supports("amx-bf16");
+               __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("avx512bf16") &&
+               __builtin_cpu_supports("avx512vbmi");
     assert_int_equal(features.isa >= CPUID_AVX2, avx2);
     assert_int_equal(features.isa >= CPUID_AVX512, avx512);
     assert_int_equal(features.isa >= CPUID_AVX512VNNI, vnni);
