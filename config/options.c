@@ -225,9 +225,10 @@ static const struct option options[] = {
      .offset = AT(engine.activations),
      .default_text = "auto",
      .names = activations,
-     .help = "rounding of activations; int8x2 has 16 bits at twice the arithmetic; bf16 is for "
-             "prompts, with AMX, elsewhere it is int8; auto: int8x2 for small models, bf16 for "
-             "others"},
+     .help =
+         "rounding of activations; int8x2 has 16 bits at twice the arithmetic; bf16, with AMX, is "
+         "for prompts in steps of their own, int8 for the rest: then an answer may differ with "
+         "what else was running; auto: int8x2 for small models, bf16 for others"},
     {.key = "engine.speculation",
      .type = OPTION_ENUM,
      .offset = AT(engine.speculation),

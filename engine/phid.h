@@ -103,8 +103,9 @@ struct phid_engine;
 enum phid_kv_type { PHID_KV_F16, PHID_KV_F32, PHID_KV_INT8 };
 
 /* How activations are rounded for quantized weights: int8 in blocks of 32, or two such terms (about
- * 16 bits, twice the arithmetic); or bf16 for prompts, and their weights too, on processors with
- * AMX, and int8 for answers and elsewhere. auto: two terms for models with an embedding of at most
+ * 16 bits, twice the arithmetic); or, on processors with AMX, bf16 for prompts that have a step to
+ * themselves or many rows in it, and for the weights they meet, and int8 otherwise: an answer may
+ * then differ with what else was running. auto: two terms for models with an embedding of at most
  * 1024, bf16 for others. */
 enum phid_activations {
     PHID_ACTIVATIONS_AUTO,

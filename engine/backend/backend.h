@@ -76,8 +76,8 @@ struct block_layer {
 
 /* How activations are rounded for quantized weights: int8 with a scale for each block of 32, or two
  * such terms, the second for what the first leaves over (about 16 bits, twice the arithmetic); or
- * int8 for answers and, where the processor multiplies it, bf16 for prompts, and for the weights
- * they meet. auto: two terms for small models, else the last. */
+ * int8 for answers and, where the processor multiplies it, bf16 for a batch's prompt_rows, and for
+ * the weights they meet. auto: two terms for small models, else the last. */
 enum backend_activations {
     BACKEND_ACTIVATIONS_AUTO,
     BACKEND_ACTIVATIONS_INT8,
@@ -122,8 +122,8 @@ struct backend_sequence {
 struct backend_batch {
     const int32_t *tokens; /* [rows] ids, checked to be < n_vocab by the engine */
     size_t rows;
-    size_t prompt_rows; /* the last ones: tokens of prompts, which a backend may compute in another
-                           arithmetic than answers' */
+    size_t prompt_rows; /* the last ones: tokens of prompts, so many of them that a backend may
+                           compute them in an arithmetic that costs something to begin with */
     const struct backend_sequence *sequences;
     size_t sequence_count;
     void (*progress)(void *user); /* called by step after each layer or so, on the step thread: a

@@ -8,6 +8,10 @@
 #define GUEST_SEATS  4   /* another tenant has so many times as many seats */
 #define SHORT_PROMPT 256 /* tokens of a prompt that may stretch a step */
 
+/* So many prompt rows beside answers may have an arithmetic of their own: a backend then goes
+ * through the weights twice. */
+#define PROMPT_ROWS_APART 128
+
 enum phid_status batch_init(struct batch *b, size_t max_rows, size_t max_sequences,
                             struct phid_error *err)
 {
@@ -301,5 +305,7 @@ void batch_build(struct batch *b, struct sequence *const *running, size_t count,
         }
     }
     add_shares(b, prompts, true);
-    b->view.prompt_rows = b->view.rows - answer_rows;
+    size_t prompt_rows = b->view.rows - answer_rows;
+    bool pays = answer_rows == 0 || prompt_rows >= PROMPT_ROWS_APART;
+    b->view.prompt_rows = pays ? prompt_rows : 0;
 }

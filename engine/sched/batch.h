@@ -1,8 +1,8 @@
 /* One step's batch: which tokens of which sequences are computed together.
  *
  * Decode rows of every running sequence come first, so that no stream waits for somebody's prompt.
- * Rows of prompt tokens come last: a backend may compute them in another arithmetic, and which one
- * a token gets must not depend on what else is in the batch. Nor is a part of both kinds.
+ * Rows of prompt tokens come last, and no part is of both kinds: a backend may compute them in a
+ * faster arithmetic where there is nothing else in the step, or many of them.
  * Then prompts in chunks, as many rows as the step has room and the pace allows: half of them for
  * the oldest prompt, so that it ends, the others for those that have the fewest left, so that a
  * short one does not wait for a long one. Before both come guests: prompts of a tenant that has few

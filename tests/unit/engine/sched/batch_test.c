@@ -81,6 +81,7 @@ static void test_batch_decodes_first(void **state)
 /* Rows of prompt tokens are the last ones, whatever else their sequences do in the step. */
 static void test_batch_prompt_rows_last(void **state)
 {
+    (void)state;
     struct batch b;
     assert_int_equal(batch_init(&b, 64, 8, NULL), PHID_OK);
     struct sequence s[5], *running[5];
@@ -101,14 +102,28 @@ static void test_batch_prompt_rows_last(void **state)
         assert_int_equal(b.parts[i].rows, rows[i]);
     }
     assert_int_equal(b.view.rows, 49);
-    assert_int_equal(b.view.prompt_rows, 37);
+    assert_int_equal(b.view.prompt_rows, 0); /* too few beside answers */
     assert_int_equal(b.load.decode_rows, 2);
     assert_int_equal(b.head_count, 4); /* all but the one that goes on with its answer */
     s[2].done = 6;
     s[0].runnable = false;
     batch_build(&b, running, 5, NULL);
-    assert_int_equal(b.view.prompt_rows, 1);
     assert_int_equal(b.parts[1].rows + b.parts[2].rows, 20 + 11);
+    assert_ptr_equal(b.owners[3], &s[1]);
+    s[0].runnable = true;
+    s[2].runnable = s[3].runnable = s[4].runnable = false;
+    batch_build(&b, running, 5, NULL);
+    assert_int_equal(b.view.prompt_rows, 31); /* nothing else */
+    batch_fini(&b);
+    assert_int_equal(batch_init(&b, 256, 8, NULL), PHID_OK);
+    struct sequence many;
+    make(&many, 200, 0, 0);
+    running[0] = &many;
+    s[3].runnable = true;
+    batch_build(&b, running, 5, NULL);
+    assert_int_equal(b.view.rows, 1 + 1 + 200); /* many beside one answer */
+    assert_int_equal(b.view.prompt_rows, 1 + 200);
+    tokens_fini(&many.tokens);
     for (int i = 0; i < 5; i++) {
         tokens_fini(&s[i].tokens);
     }
