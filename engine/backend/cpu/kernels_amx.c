@@ -1,4 +1,4 @@
-/* The kernels for AMX with products of bytes: those for AVX-512 VNNI, but for products of 9 rows and more. */
+/* The kernels for AMX: those for AVX-512 VNNI, but for products of 9 rows and more, and bf16. */
 #define VEC_AVX512VNNI 1
 #define VEC_AMX        1
 #include "engine/backend/cpu/vec_avx512.h"
