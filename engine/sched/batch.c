@@ -10,7 +10,7 @@
 
 /* So many prompt rows beside answers may have an arithmetic of their own: a backend then goes
  * through the weights twice. */
-#define PROMPT_ROWS_APART 128
+#define PROMPT_ROWS_MANY 128
 
 enum phid_status batch_init(struct batch *b, size_t max_rows, size_t max_sequences,
                             struct phid_error *err)
@@ -306,6 +306,6 @@ void batch_build(struct batch *b, struct sequence *const *running, size_t count,
     }
     add_shares(b, prompts, true);
     size_t prompt_rows = b->view.rows - answer_rows;
-    bool pays = answer_rows == 0 || prompt_rows >= PROMPT_ROWS_APART;
+    bool pays = answer_rows == 0 || prompt_rows >= PROMPT_ROWS_MANY;
     b->view.prompt_rows = pays ? prompt_rows : 0;
 }

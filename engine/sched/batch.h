@@ -1,13 +1,13 @@
 /* One step's batch: which tokens of which sequences are computed together.
  *
  * Decode rows of every running sequence come first, so that no stream waits for somebody's prompt.
- * Rows of prompt tokens come last, and no part is of both kinds: a backend may compute them in a
- * faster arithmetic where there is nothing else in the step, or many of them.
  * Then prompts in chunks, as many rows as the step has room and the pace allows: half of them for
  * the oldest prompt, so that it ends, the others for those that have the fewest left, so that a
  * short one does not wait for a long one. Before both come guests: prompts of a tenant that has few
  * seats beside one that has many, so that a flood of prompts holds nobody up. Short ones may have a
  * step of their own, every other at most, where that is so quick that the answers hardly feel it.
+ * No part is of both kinds: a backend may compute prompts in a faster arithmetic where there is
+ * nothing else in the step, or many rows of them.
  * Owned by the step loop, allocated once. Step thread. */
 #ifndef PHID_SCHED_BATCH_H
 #define PHID_SCHED_BATCH_H

@@ -42,8 +42,10 @@ static void shape_for_terms(enum r16_kind kind, size_t tokens)
 /* While tiles have a shape a switch of threads saves 8 KiB. */
 static void release_tiles(void)
 {
-    _tile_release();
-    shapes_now = NULL;
+    if (shapes_now != NULL) {
+        _tile_release();
+        shapes_now = NULL;
+    }
 }
 
 /* What the products of a term, [tokens][R16_ROWS], add to the sums. `block` is the term's in x. */
