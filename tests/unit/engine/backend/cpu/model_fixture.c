@@ -11,7 +11,7 @@
 
 /* Encoding searches, and tests make thousands of models: this many rows are random, the others
  * repeat them. Odd, so that no two groups of rows that a kernel takes together are equal. */
-#define RANDOM_ROWS 31
+#define RANDOM_ROWS 17
 
 static void *take(struct model_fixture *f, size_t bytes)
 {
@@ -127,49 +127,63 @@ void model_fixture_fini(struct model_fixture *f)
     free(f->blocks);
 }
 
-static void drop(struct block_matrix *m)
+static void scramble(const struct block_matrix *m)
 {
-    memset((void *)(uintptr_t)m->data, 0xa5, m->rows * quant_row_bytes(m->format, m->cols));
+    unsigned char *data = (unsigned char *)(uintptr_t)m->data;
+    size_t bytes = m->rows * quant_row_bytes(m->format, m->cols);
+    for (size_t i = 0; i < bytes; i++) {
+        data[i] ^= 0xa5;
+    }
 }
 
-void model_fixture_drop_data(struct model_fixture *f)
+void model_fixture_scramble(const struct model_fixture *f)
 {
-    for (size_t i = 0; i < f->model.n_layers; i++) {
-        struct block_layer *l = &f->layers[i];
-        struct block_matrix *all[] = {&l->q,    &l->k,  &l->v,   &l->attn_out,
-                                      &l->gate, &l->up, &l->down};
+    const struct block_model *m = &f->model;
+    for (size_t i = 0; i < m->n_layers; i++) {
+        const struct block_layer *l = &f->layers[i];
+        const struct block_matrix *all[] = {&l->q,    &l->k,  &l->v,   &l->attn_out,
+                                            &l->gate, &l->up, &l->down};
         for (size_t j = 0; j < sizeof(all) / sizeof(all[0]); j++) {
-            drop(all[j]);
+            scramble(all[j]);
         }
     }
-    drop(&f->model.embedding);
-    drop(&f->model.output);
+    scramble(&m->embedding);
+    if (m->output.data != m->embedding.data) {
+        scramble(&m->output);
+    }
 }
 
-/* y = W x + bias, the weights decoded row by row. */
-static void multiply(const struct block_matrix *w, const float *bias, const double *x, double *y)
+/* y = W x + bias for `count` rows of x and y, the weights decoded row by row. */
+static void multiply(const struct block_matrix *w, const float *bias, const double *x, size_t count,
+                     double *y)
 {
     size_t row_bytes = quant_row_bytes(w->format, w->cols);
     float *row = malloc(w->cols * sizeof(*row));
     for (size_t i = 0; i < w->rows; i++) {
         w->format->decode((const unsigned char *)w->data + i * row_bytes, row, w->cols);
-        double sum = bias == NULL ? 0.0 : (double)bias[i];
-        for (size_t j = 0; j < w->cols; j++) {
-            sum += (double)row[j] * x[j];
+        for (size_t t = 0; t < count; t++) {
+            double sum = bias == NULL ? 0.0 : (double)bias[i];
+            for (size_t j = 0; j < w->cols; j++) {
+                sum += (double)row[j] * x[t * w->cols + j];
+            }
+            y[t * w->rows + i] = sum;
         }
-        y[i] = sum;
     }
     free(row);
 }
 
-static void normalize(const double *x, const float *weight, size_t n, double eps, double *y)
+static void normalize(const struct block_model *m, const float *weight, const double *x,
+                      size_t count, double *y)
 {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        sum += x[i] * x[i];
-    }
-    for (size_t i = 0; i < n; i++) {
-        y[i] = x[i] / sqrt(sum / (double)n + eps) * (double)weight[i];
+    size_t n = m->n_embd;
+    for (size_t t = 0; t < count; t++, x += n, y += n) {
+        double sum = 0;
+        for (size_t i = 0; i < n; i++) {
+            sum += x[i] * x[i];
+        }
+        for (size_t i = 0; i < n; i++) {
+            y[i] = x[i] / sqrt(sum / (double)n + (double)m->norm_eps) * (double)weight[i];
+        }
     }
 }
 
@@ -218,55 +232,77 @@ static void attend(const struct block_model *m, size_t position, const double *q
     }
 }
 
-static void run_layer(const struct block_model *m, const struct block_layer *l,
-                      enum block_rope_set set, size_t count, double *hidden)
+static double *zeros(size_t count, size_t width)
+{
+    double *x = calloc(count * width, sizeof(*x));
+    if (x == NULL) {
+        fprintf(stderr, "no memory for the reference\n");
+        exit(99);
+    }
+    return x;
+}
+
+static void add(double *x, const double *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] += y[i];
+    }
+}
+
+static void run_attention(const struct block_model *m, const struct block_layer *l,
+                          enum block_rope_set set, size_t count, double *hidden)
 {
     size_t q_size = m->n_heads * m->head_dim;
     size_t kv_size = m->n_kv_heads * m->head_dim;
-    double *q = calloc(count * q_size, sizeof(double));
-    double *k = calloc(count * kv_size, sizeof(double));
-    double *v = calloc(count * kv_size, sizeof(double));
-    double *normed = calloc(m->n_embd, sizeof(double));
-    double *attended = calloc(q_size, sizeof(double));
-    double *out = calloc(m->n_embd, sizeof(double));
-    double *scores = calloc(count, sizeof(double));
-    double *gate = calloc(m->n_ff, sizeof(double));
-    double *up = calloc(m->n_ff, sizeof(double));
+    double *normed = zeros(count, m->n_embd);
+    double *q = zeros(count, q_size);
+    double *k = zeros(count, kv_size);
+    double *v = zeros(count, kv_size);
+    double *attended = zeros(count, q_size);
+    double *scores = zeros(count, 1);
+    normalize(m, l->attn_norm, hidden, count, normed);
+    multiply(&l->q, l->q_bias, normed, count, q);
+    multiply(&l->k, l->k_bias, normed, count, k);
+    multiply(&l->v, l->v_bias, normed, count, v);
     for (size_t t = 0; t < count; t++) {
-        normalize(hidden + t * m->n_embd, l->attn_norm, m->n_embd, (double)m->norm_eps, normed);
-        multiply(&l->q, l->q_bias, normed, q + t * q_size);
-        multiply(&l->k, l->k_bias, normed, k + t * kv_size);
-        multiply(&l->v, l->v_bias, normed, v + t * kv_size);
         rotate(m, set, t, q + t * q_size, m->n_heads);
         rotate(m, set, t, k + t * kv_size, m->n_kv_heads);
-        attend(m, t, q + t * q_size, k, v, scores, attended);
-        multiply(&l->attn_out, l->attn_out_bias, attended, out);
-        double *row = hidden + t * m->n_embd;
-        for (size_t i = 0; i < m->n_embd; i++) {
-            row[i] += out[i];
-        }
-        normalize(row, l->ffn_norm, m->n_embd, (double)m->norm_eps, normed);
-        multiply(&l->gate, NULL, normed, gate);
-        multiply(&l->up, NULL, normed, up);
-        for (size_t i = 0; i < m->n_ff; i++) {
-            gate[i] = gate[i] / (1.0 + exp(-gate[i])) * up[i];
-        }
-        multiply(&l->down, NULL, gate, out);
-        for (size_t i = 0; i < m->n_embd; i++) {
-            row[i] += out[i];
-        }
+        attend(m, t, q + t * q_size, k, v, scores, attended + t * q_size);
     }
-    void *const all[] = {q, k, v, normed, attended, out, scores, gate, up};
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        free(all[i]);
+    multiply(&l->attn_out, l->attn_out_bias, attended, count, normed);
+    add(hidden, normed, count * m->n_embd);
+    free(scores);
+    free(attended);
+    free(v);
+    free(k);
+    free(q);
+    free(normed);
+}
+
+static void run_mlp(const struct block_model *m, const struct block_layer *l, size_t count,
+                    double *hidden)
+{
+    double *normed = zeros(count, m->n_embd);
+    double *gate = zeros(count, m->n_ff);
+    double *up = zeros(count, m->n_ff);
+    normalize(m, l->ffn_norm, hidden, count, normed);
+    multiply(&l->gate, NULL, normed, count, gate);
+    multiply(&l->up, NULL, normed, count, up);
+    for (size_t i = 0; i < count * m->n_ff; i++) {
+        gate[i] = gate[i] / (1.0 + exp(-gate[i])) * up[i];
     }
+    multiply(&l->down, NULL, gate, count, normed);
+    add(hidden, normed, count * m->n_embd);
+    free(up);
+    free(gate);
+    free(normed);
 }
 
 void model_reference(const struct block_model *m, enum block_rope_set set, const int32_t *tokens,
                      size_t count, double *logits)
 {
-    double *hidden = calloc(count * m->n_embd, sizeof(double));
-    double *normed = calloc(m->n_embd, sizeof(double));
+    double *hidden = zeros(count, m->n_embd);
+    double *normed = zeros(count, m->n_embd);
     float *row = malloc(m->n_embd * sizeof(*row));
     size_t row_bytes = quant_row_bytes(m->embedding.format, m->n_embd);
     for (size_t t = 0; t < count; t++) {
@@ -277,12 +313,11 @@ void model_reference(const struct block_model *m, enum block_rope_set set, const
         }
     }
     for (size_t i = 0; i < m->n_layers; i++) {
-        run_layer(m, &m->layers[i], set, count, hidden);
+        run_attention(m, &m->layers[i], set, count, hidden);
+        run_mlp(m, &m->layers[i], count, hidden);
     }
-    for (size_t t = 0; t < count; t++) {
-        normalize(hidden + t * m->n_embd, m->output_norm, m->n_embd, (double)m->norm_eps, normed);
-        multiply(&m->output, NULL, normed, logits + t * m->n_vocab);
-    }
+    normalize(m, m->output_norm, hidden, count, normed);
+    multiply(&m->output, NULL, normed, count, logits);
     free(row);
     free(normed);
     free(hidden);

@@ -1,5 +1,5 @@
-/* A small model of random weights and its forward pass written down a second time, in f64, one
- * token after the other with whole attention rows: what the backend must compute. */
+/* A small model of random weights and its forward pass written down a second time, in f64, with
+ * whole attention rows: what the backend must compute. */
 #ifndef PHID_TESTS_BACKEND_CPU_MODEL_FIXTURE_H
 #define PHID_TESTS_BACKEND_CPU_MODEL_FIXTURE_H
 
@@ -29,10 +29,11 @@ struct model_fixture {
 void model_fixture_init(struct model_fixture *f, const struct model_shape *shape, uint64_t seed);
 void model_fixture_fini(struct model_fixture *f);
 
-/* Overwrites all matrices and drops them: a backend that still reads them will show it. */
-void model_fixture_drop_data(struct model_fixture *f);
+/* Overwrites all matrices: a backend that still reads them will show it. A second call brings back
+ * what they were. */
+void model_fixture_scramble(const struct model_fixture *f);
 
-/* logits: [count, n_vocab] f64 of all positions of one sequence. Before model_fixture_drop_data. */
+/* logits: [count, n_vocab] f64 of all positions of one sequence. */
 void model_reference(const struct block_model *model, enum block_rope_set set,
                      const int32_t *tokens, size_t count, double *logits);
 
