@@ -216,8 +216,9 @@ struct cpu_kernels {
     double (*spin_int8)(size_t rounds);
     double (*spin_f32)(size_t rounds);
 
-    /* For calibration: reads all of it, a multiple of 256 bytes. */
-    void (*read_all)(const unsigned char *data, size_t bytes);
+    /* For calibration: reads all of it, a multiple of `streams` lines of 64 bytes, in as many parts
+     * side by side; how, is up to the kernel. */
+    void (*read_all)(const unsigned char *data, size_t bytes, size_t streams);
 };
 
 /* The functions of a table whose file has them under these names. */

@@ -494,8 +494,9 @@ static double spin_f32(size_t rounds)
     return (double)rounds * CPU_LANES;
 }
 
-static void read_all(const unsigned char *data, size_t bytes)
+static void read_all(const unsigned char *data, size_t bytes, size_t streams)
 {
+    (void)streams;
     volatile uint64_t sink;
     uint64_t seen = 0;
     for (size_t i = 0; i + sizeof(uint64_t) <= bytes; i += sizeof(uint64_t)) {

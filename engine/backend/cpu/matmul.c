@@ -22,6 +22,9 @@
 /* The same for few rows. */
 #define DIRECT_GROUPS 64
 
+/* Row groups that one tile after the other multiplies: as many as a kernel reads side by side. */
+#define TILED_GROUPS 4
+
 /* And for bf16: what a task reads of the activations for some columns, which do not fit the
  * second-level cache as a whole, serves all these. */
 #define BF16_GROUPS 16
@@ -191,13 +194,13 @@ static void hand_on_gated(const struct matmul *m, const struct part *gate, const
     }
 }
 
-/* Every tile reads the packed weights. A few groups follow each other for one tile, or the tiles of
- * one group, so that only the first reads memory. */
+/* Every tile reads the packed weights: all groups follow each other for one tile, or the tiles of a
+ * few groups, so that only the first reads memory. */
 static void multiply_direct(const struct matmul *m, const struct part *p)
 {
     const struct r16_matrix *matrix = &p->product->matrix->r16;
     size_t tiles = q8_tiles(m->q8);
-    size_t at_once = tiles == 1 ? p->groups : 1;
+    size_t at_once = tiles == 1 ? p->groups : TILED_GROUPS;
     size_t stride = p->groups * R16_ROWS;
     for (size_t i = 0; i < p->groups; i += at_once) {
         size_t group = p->first + i;
@@ -210,7 +213,7 @@ static void multiply_direct(const struct matmul *m, const struct part *p)
         };
         for (size_t t = 0; t < tiles; t++) {
             struct q8_tile tile = q8_tile_view(m->q8, t);
-            m->b->kernels->multiply(&some, 0, at_once, &tile,
+            m->b->kernels->multiply(&some, 0, smaller(at_once, p->groups - i), &tile,
                                     p->sums + t * m->q8->tile_tokens * stride + i * R16_ROWS,
                                     stride);
         }

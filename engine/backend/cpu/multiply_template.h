@@ -231,47 +231,6 @@ INLINE void keep_in_memory(const unsigned char *opened, v16f *sums)
     __asm__ volatile("" : : "r"(opened), "r"(sums) : "memory");
 }
 
-/* A packed block with more tokens than there are registers for: it is opened once, then each half
- * of the tokens has its turn. */
-INLINE void add_in_turns(enum r16_kind kind, const unsigned char *unit, const struct unit_scales *u,
-                         size_t blocks, size_t b, const unsigned char *codes,
-                         const struct q8_tile *x, size_t first_block, int tokens, v16f *sums)
-{
-    const int first = (tokens + 1) / 2;
-    _Alignas(R16_VECTOR) unsigned char memory[CPU_PANEL_BLOCK_BYTES];
-    const unsigned char *opened = memory;
-    open_block(kind, unit, u, blocks, b, codes, memory);
-    keep_in_memory(opened, sums);
-    add_opened(kind, &opened, 1, x, first_block + b, (struct tokens){0, first, tokens}, sums);
-    keep_in_memory(opened, sums);
-    add_opened(kind, &opened, 1, x, first_block + b, (struct tokens){first, tokens - first, tokens},
-               sums + first);
-}
-
-INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t blocks,
-                          const struct q8_tile *x, size_t first_block, int tokens, v16f *sums)
-{
-    const int halves = r16_has_halves(kind) ? 2 : 1;
-    const size_t block_bytes = r16_block_bytes(kind);
-    const unsigned char *codes = unit + r16_header_bytes(kind, blocks);
-    struct unit_scales u = unit_scales_load(kind, unit);
-    for (size_t b = 0; b < blocks; b++, codes += block_bytes) {
-        for (size_t line = 0; line < block_bytes; line += 64) {
-            __builtin_prefetch(codes + VEC_PREFETCH_BYTES + line);
-        }
-        if (tokens > VEC_SUM_TOKENS) {
-            add_in_turns(kind, unit, &u, blocks, b, codes, x, first_block, tokens, sums);
-            continue;
-        }
-        UNROLL for (int half = 0; half < halves; half++)
-        {
-            struct row_scales scales = term_scales(kind, unit, &u, blocks, b, (size_t)half);
-            add_term(kind, false, &codes, 1, half, &scales, x, first_block + b,
-                     (struct tokens){0, tokens, tokens}, sums);
-        }
-    }
-}
-
 INLINE void fetch(const void *p, size_t bytes)
 {
     for (size_t line = 0; line < bytes; line += 64) {
@@ -282,61 +241,7 @@ INLINE void fetch(const void *p, size_t bytes)
 #if VEC_HAS_TILES
 #include "engine/backend/cpu/tiles_template.h"
 #endif
-
-/* A packed row group. */
-INLINE void multiply_group(enum r16_kind kind, const unsigned char *group, const struct q8_tile *x,
-                           int tokens, v16f *sums)
-{
-#if VEC_HAS_TILES
-    if (tokens >= VEC_TILES_FROM) {
-        multiply_group_by_tiles(kind, group, x, tokens, sums);
-        return;
-    }
-#endif
-    const unsigned char *unit = group;
-    size_t done = 0;
-    /* A whole unit's size is a constant; many tokens have no use for one, and twice the code. */
-    for (; tokens <= VEC_SUM_TOKENS && done + R16_UNIT_BLOCKS <= x->blocks;
-         done += R16_UNIT_BLOCKS) {
-        multiply_unit(kind, unit, R16_UNIT_BLOCKS, x, done, tokens, sums);
-        unit += r16_unit_bytes(kind, R16_UNIT_BLOCKS);
-    }
-    for (size_t blocks; done < x->blocks; done += blocks) {
-        blocks = x->blocks - done < R16_UNIT_BLOCKS ? x->blocks - done : R16_UNIT_BLOCKS;
-        multiply_unit(kind, unit, blocks, x, done, tokens, sums);
-        unit += r16_unit_bytes(kind, blocks);
-    }
-}
-
-INLINE void store_rows(v16f x, float *y, size_t count)
-{
-    if (count >= R16_ROWS) {
-        f_store(y, x);
-        return;
-    }
-    float lanes[R16_ROWS];
-    f_store(lanes, x);
-    memcpy(y, lanes, count * sizeof(*y));
-}
-
-INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size_t first,
-                            size_t groups, const struct q8_tile *x, int tokens, float *y,
-                            size_t y_stride)
-{
-    for (size_t group = first; group < first + groups; group++) {
-        v16f sums[CPU_TILE_TOKENS_MAX];
-        UNROLL for (int t = 0; t < tokens; t++)
-        {
-            sums[t] = f_zero();
-        }
-        multiply_group(kind, m->data + group * m->group_bytes, x, tokens, sums);
-        UNROLL for (int t = 0; t < tokens; t++)
-        {
-            store_rows(sums[t], y + (size_t)t * y_stride + group * R16_ROWS,
-                       m->rows - group * R16_ROWS);
-        }
-    }
-}
+#include "engine/backend/cpu/direct_template.h"
 
 INLINE void open_panel_kind(enum r16_kind kind, const struct r16_matrix *m, size_t group,
                             size_t first_block, size_t count, struct r16_panel *panel)

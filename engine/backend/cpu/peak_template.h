@@ -160,22 +160,19 @@ static double spin_int8(size_t rounds)
 
 #endif
 
-static void read_all(const unsigned char *data, size_t bytes)
+/* A line of each stream in turn. */
+static void read_all(const unsigned char *data, size_t bytes, size_t streams)
 {
-    v64 seen[4];
-    UNROLL for (int i = 0; i < 4; i++)
-    {
-        seen[i] = c_load(data);
-    }
-    for (size_t at = 0; at + 256 <= bytes; at += 256) {
-        UNROLL for (int i = 0; i < 4; i++)
-        {
-            __builtin_prefetch(data + at + VEC_PREFETCH_BYTES + 64 * i);
-            seen[i] = c_or(seen[i], c_load(data + at + 64 * i));
+    const size_t apart = bytes / streams / R16_VECTOR * R16_VECTOR;
+    v64 seen = c_load(data);
+    for (size_t at = 0; at < apart; at += R16_VECTOR) {
+        for (size_t i = 0; i < streams; i++) {
+            const unsigned char *line = data + i * apart + at;
+            if (streams == 1) {
+                __builtin_prefetch(line + VEC_PREFETCH_BYTES);
+            }
+            seen = c_or(seen, c_load(line));
         }
     }
-    UNROLL for (int i = 0; i < 4; i++)
-    {
-        HIDE(seen[i]);
-    }
+    HIDE(seen);
 }
