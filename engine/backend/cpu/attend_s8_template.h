@@ -14,7 +14,7 @@ INLINE void score_tile_s8(const struct attention_block *b, size_t first, int que
         sums[i] = i_zero();
     }
     for (size_t d = 0; d < pairs; d++) {
-        ask_for(ahead + d * (size_t)groups * 2 * CPU_LANES, (groups + 1) / 2);
+        ask_for_keys(ahead, d, pairs * 2 * CPU_LANES, groups, 2 * CPU_LANES);
         UNROLL for (int g = 0; g < groups; g++)
         {
             v16i k =
@@ -99,7 +99,7 @@ INLINE void value_tile_s8(struct attention_block *b, size_t first, int queries,
         sums[i] = i_zero();
     }
     for (int key = from & ~1; key < to; key += 2) {
-        ask_for(ahead + (size_t)key * stride, (parts + 1) / 2);
+        ask_for(ahead + turn_of(key / 2, CPU_PAGE_TOKENS / 2) * 2 * stride, (parts + 1) / 2);
         UNROLL for (int j = 0; j < parts; j++)
         {
             v16i v =

@@ -33,6 +33,32 @@ INLINE void ask_for(const char *p, int lines)
     }
 }
 
+/* Number i of `rows` when each quarter of them has its turn: several streams bring more than one,
+ * see direct_template.h. */
+INLINE size_t turn_of(int i, int rows)
+{
+    return (size_t)(i % 4 * (rows / 4) + i / 4);
+}
+
+/* Lines of the next page's keys in step d, of each group in turn; `line`: bytes of a group and
+ * step.
+ */
+INLINE void ask_for_keys(const char *ahead, size_t d, size_t group_bytes, int groups, size_t line)
+{
+    if (line == 64 || groups == 1) {
+        UNROLL for (int i = 0; i < groups; i++)
+        {
+            __builtin_prefetch(ahead + (size_t)i * group_bytes + d * line, 0, 2);
+        }
+        return;
+    }
+    UNROLL for (int i = 0; i < groups / 2; i++)
+    {
+        const size_t group = d % 2 * (size_t)(groups / 2) + (size_t)i;
+        __builtin_prefetch(ahead + group * group_bytes + d / 2 * 64, 0, 2);
+    }
+}
+
 /* Scores of `queries` queries from `first` with `groups` groups of 16 keys. */
 INLINE void score_tile(bool half, const struct attention_block *b, size_t first, int queries,
                        const void *keys, size_t group, int groups)
@@ -47,7 +73,7 @@ INLINE void score_tile(bool half, const struct attention_block *b, size_t first,
         sums[i] = f_zero();
     }
     for (size_t d = 0; d < dims; d++) {
-        ask_for(ahead + d * (size_t)groups * line, half ? (groups + 1) / 2 : groups);
+        ask_for_keys(ahead, d, dims * line, groups, line);
         UNROLL for (int g = 0; g < groups; g++)
         {
             v16f k = kv_load(half, keys, ((group + (size_t)g) * dims + d) * CPU_LANES);
@@ -141,7 +167,8 @@ INLINE void value_tile(bool half, struct attention_block *b, size_t first, int q
         }
     }
     for (int key = from; key < to; key++) {
-        ask_for(ahead + (size_t)key * stride * element, half ? (parts + 1) / 2 : parts);
+        ask_for(ahead + turn_of(key, CPU_PAGE_TOKENS) * stride * element,
+                half ? (parts + 1) / 2 : parts);
         UNROLL for (int j = 0; j < parts; j++)
         {
             v16f v = kv_load(half, values, (size_t)key * stride + dim + (size_t)j * CPU_LANES);

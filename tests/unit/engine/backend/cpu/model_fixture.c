@@ -13,6 +13,30 @@
  * repeat them. Odd, so that no two groups of rows that a kernel takes together are equal. */
 #define RANDOM_ROWS 17
 
+const struct model_shape model_shape_plain = {
+    .layers = 2,
+    .embd = 64,
+    .heads = 4,
+    .kv_heads = 2,
+    .head_dim = 16,
+    .ff = 96,
+    .vocab = 70,
+    .rope_dims = 16,
+    .type = QUANT_F32,
+    .head_type = QUANT_F32,
+};
+
+const struct model_shape model_shape_wide = {
+    .layers = 1,
+    .embd = 256,
+    .heads = 8,
+    .kv_heads = 2,
+    .head_dim = 32,
+    .ff = 512,
+    .vocab = 100,
+    .rope_dims = 32,
+};
+
 static void *take(struct model_fixture *f, size_t bytes)
 {
     void *block = calloc(1, bytes + 1);

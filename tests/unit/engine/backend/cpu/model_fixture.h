@@ -18,6 +18,11 @@ struct model_shape {
     enum quant_type head_type; /* of embedding and output */
 };
 
+extern const struct model_shape model_shape_plain;
+
+/* 256 columns everywhere, so that every type fits; the query/key/value widths differ. */
+extern const struct model_shape model_shape_wide;
+
 struct model_fixture {
     struct block_model model;
     struct block_layer *layers;
