@@ -13,6 +13,13 @@
 #define VEC_MANY_TOKENS     5
 #endif
 
+/* A shorter one has ended when what it asked for arrives. */
+#ifdef VEC_EMULATED
+#define VEC_STREAM_BYTES ((size_t)1 << 10) /* tests, which are slow there, reach it */
+#else
+#define VEC_STREAM_BYTES ((size_t)32 << 10)
+#endif
+
 /* Packed weights of so many tokens are multiplied by tiles. */
 #ifndef VEC_TILES_FROM
 #define VEC_TILES_FROM (VEC_DIRECT_TOKENS + 1)
@@ -139,7 +146,16 @@ INLINE void multiply_streams(enum r16_kind kind, struct streams *s, const struct
 {
 #if VEC_HAS_TILES
     if (tokens >= VEC_TILES_FROM) {
-        multiply_group_by_tiles(kind, s->units[0], x, tokens, s->sums[0]);
+        v16f sums[VEC_DIRECT_TOKENS]; /* in registers */
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            sums[t] = f_zero();
+        }
+        multiply_group_by_tiles(kind, s->units[0], x, tokens, sums);
+        UNROLL for (int t = 0; t < tokens; t++)
+        {
+            s->sums[0][t] = sums[t];
+        }
         return;
     }
 #endif
@@ -166,17 +182,26 @@ INLINE void store_rows(v16f x, float *y, size_t count)
     memcpy(y, lanes, count * sizeof(*y));
 }
 
+/* How many streams some row groups are read as. */
+INLINE size_t streams_for(size_t bytes, int tokens)
+{
+    if (tokens >= VEC_TILES_FROM || bytes < 2 * VEC_STREAM_BYTES) {
+        return 1;
+    }
+    const size_t most = tokens >= VEC_MANY_TOKENS ? VEC_STREAMS_OF_MANY : VEC_STREAMS;
+    return bytes / VEC_STREAM_BYTES < most ? bytes / VEC_STREAM_BYTES : most;
+}
+
 /* Groups as far apart as there are streams for them, so that each stream goes on where it was. */
 INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size_t first,
                             size_t groups, const struct q8_tile *x, int tokens, float *y,
                             size_t y_stride)
 {
-    const size_t most = tokens >= VEC_TILES_FROM    ? 1
-                        : tokens >= VEC_MANY_TOKENS ? VEC_STREAMS_OF_MANY
-                                                    : VEC_STREAMS;
+    const size_t most = streams_for(groups * m->group_bytes, tokens);
     const size_t apart = (groups + most - 1) / most;
     for (size_t at = 0; at < apart; at++) {
-        struct streams s = {.count = 0};
+        struct streams s;
+        s.count = 0; /* nothing else: clearing all of it would be seen */
         for (size_t i = at; i < groups; i += apart, s.count++) {
             s.units[s.count] = m->data + (first + i) * m->group_bytes;
             UNROLL for (int t = 0; t < tokens; t++)
