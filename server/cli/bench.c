@@ -161,20 +161,23 @@ static enum phid_status measure_prefill(struct bench *b, size_t tokens, struct p
 
 /* ---------------------------------------------------------------- decode */
 
+/* Sequences that decode side by side. */
 struct flock {
     struct phid_request *requests[SEQUENCES_MAX];
     size_t produced[SEQUENCES_MAX]; /* tokens of each answer */
     size_t count;
+    size_t total; /* tokens of all answers */
+    bool started; /* each has one */
+    struct bell bell;
 };
 
-/* Takes what is there; *ret_total is the tokens of all answers, *ret_started whether each has one.
- */
-static enum phid_status poll_all(struct flock *f, size_t *ret_total, bool *ret_started,
-                                 struct phid_error *err)
+/* Waits for tokens and takes what is there. */
+static enum phid_status take_tokens(struct flock *f, struct phid_error *err)
 {
     struct phid_output output;
-    *ret_total = 0;
-    *ret_started = true;
+    wait_for_ring(&f->bell);
+    f->total = 0;
+    f->started = true;
     for (size_t i = 0; i < f->count; i++) {
         while (phid_request_poll(f->requests[i], &output)) {
             f->produced[i] = output.completion_tokens;
@@ -185,61 +188,66 @@ static enum phid_status poll_all(struct flock *f, size_t *ret_total, bool *ret_s
                 return phid_fail(err, PHID_ERR_INTERNAL, "an answer ended before it was measured");
             }
         }
-        *ret_total += f->produced[i];
-        *ret_started = *ret_started && f->produced[i] > 0;
+        f->total += f->produced[i];
+        f->started = f->started && f->produced[i] > 0;
     }
     return PHID_OK;
 }
 
-/* Tokens a second of all sequences together, once each has its first token. */
-static enum phid_status time_decode(struct bench *b, size_t context, size_t sequences,
-                                    double *ret_tok_s, struct phid_error *err)
+/* Until each has its first token. */
+static enum phid_status start_flock(struct bench *b, struct flock *f, size_t context,
+                                    size_t sequences, struct phid_error *err)
 {
-    struct flock f = {0};
-    struct bell bell = {.mutex = PTHREAD_MUTEX_INITIALIZER, .rung = PTHREAD_COND_INITIALIZER};
-    size_t prompt = context > 0 ? context : 1, total = 0, total_at_start = 0;
-    bool started = false, measuring = false;
-    uint64_t start = 0;
+    size_t prompt = context > 0 ? context : 1;
     enum phid_status status = PHID_OK;
-    while (status == PHID_OK && f.count < sequences) {
-        status = submit(b, prompt, phid_engine_info(b->engine)->context - prompt, &bell,
-                        &f.requests[f.count], err);
-        f.count += status == PHID_OK ? 1 : 0;
+    while (status == PHID_OK && f->count < sequences) {
+        status = submit(b, prompt, phid_engine_info(b->engine)->context - prompt, &f->bell,
+                        &f->requests[f->count], err);
+        f->count += status == PHID_OK ? 1 : 0;
     }
-    while (status == PHID_OK) {
-        wait_for_ring(&bell);
-        status = poll_all(&f, &total, &started, err);
-        if (started && !measuring) {
-            measuring = true;
-            profile_begin(&b->profile);
-            start = clock_now_ns();
-            total_at_start = total;
-        } else if (measuring && total - total_at_start >= b->decode_tokens * sequences) {
-            double seconds = clock_seconds_since(start);
-            *ret_tok_s = (double)(total - total_at_start) / seconds;
-            profile_end(&b->profile, seconds);
-            break;
-        }
-    }
-    for (size_t i = 0; i < f.count; i++) {
-        phid_request_free(f.requests[i]);
+    while (status == PHID_OK && !f->started) {
+        status = take_tokens(f, err);
     }
     return status;
 }
 
+/* Tokens a second of all sequences together while each gets decode_tokens more. */
+static enum phid_status time_decode(struct bench *b, struct flock *f, double *ret_tok_s,
+                                    struct phid_error *err)
+{
+    enum phid_status status = PHID_OK;
+    const size_t before = f->total;
+    profile_begin(&b->profile);
+    uint64_t start = clock_now_ns();
+    while (status == PHID_OK && f->total - before < b->decode_tokens * f->count) {
+        status = take_tokens(f, err);
+    }
+    double seconds = clock_seconds_since(start);
+    *ret_tok_s = (double)(f->total - before) / seconds;
+    profile_end(&b->profile, seconds);
+    return status;
+}
+
+/* The runs follow each other: a long context is computed once. */
 static enum phid_status measure_decode(struct bench *b, size_t context, size_t sequences,
                                        struct decode_result *ret, struct phid_error *err)
 {
     double rates[RUNS_MAX];
+    struct flock f = {
+        .bell = {.mutex = PTHREAD_MUTEX_INITIALIZER, .rung = PTHREAD_COND_INITIALIZER}};
     profile_open(&b->profile, b->engine);
-    for (size_t i = 0; i < b->runs; i++) {
-        enum phid_status status = time_decode(b, context, sequences, &rates[i], err);
-        if (status != PHID_OK) {
-            return status;
-        }
+    enum phid_status status = start_flock(b, &f, context, sequences, err);
+    for (size_t i = 0; i < b->runs && status == PHID_OK; i++) {
+        status = time_decode(b, &f, &rates[i], err);
+    }
+    for (size_t i = 0; i < f.count; i++) {
+        phid_request_free(f.requests[i]);
+    }
+    if (status != PHID_OK) {
+        return status;
     }
     double typical = median(rates, b->runs);
-    double mean_context = (double)context + (double)b->decode_tokens / 2;
+    double mean_context = (double)context + (double)(b->runs * b->decode_tokens) / 2;
     double steps_s = typical / (double)sequences;
     double gb_s = steps_s * workload_step_bytes(&b->work, sequences, mean_context) * 1e-9;
     *ret = (struct decode_result){
@@ -356,12 +364,12 @@ static size_t largest(const struct arg_counts *counts)
     return most;
 }
 
-/* Tokens a decode run needs a sequence to hold: its context, the tokens measured, and those that
+/* Tokens a sequence must hold: its context, the tokens measured, and those that
  * the sequences started first produce until the last one has started. */
 static size_t decode_room(const struct bench *b, size_t sequences, size_t step_tokens)
 {
     size_t prompts = sequences * (largest(&b->depths) + 1);
-    return largest(&b->depths) + b->decode_tokens +
+    return largest(&b->depths) + b->runs * b->decode_tokens +
            2 * (prompts / (step_tokens > sequences ? step_tokens - sequences : 1)) + 2 * sequences +
            16;
 }
