@@ -364,8 +364,8 @@ static size_t largest(const struct arg_counts *counts)
     return most;
 }
 
-/* Tokens a sequence must hold: its context, the tokens measured, and those that
- * the sequences started first produce until the last one has started. */
+/* Tokens a sequence must hold: its context, the tokens of all runs, and those that the sequences
+ * started first produce until the last one has started. */
 static size_t decode_room(const struct bench *b, size_t sequences, size_t step_tokens)
 {
     size_t prompts = sequences * (largest(&b->depths) + 1);

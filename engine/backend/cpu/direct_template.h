@@ -7,11 +7,9 @@
 #include "engine/backend/cpu/memory.h"
 
 /* Few tokens wait for memory only, which more streams in smaller turns bring sooner. */
-#ifndef VEC_STREAMS
 #define VEC_STREAMS         8
 #define VEC_STREAMS_OF_MANY 4
 #define VEC_MANY_TOKENS     5
-#endif
 
 /* A shorter one has ended when what it asked for arrives. */
 #ifdef VEC_EMULATED
