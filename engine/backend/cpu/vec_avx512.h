@@ -377,9 +377,17 @@ INLINE void f_store_bf16_two(uint16_t *p, v16f x, v16f y)
 
 #endif
 
+/* Not the intrinsic: for its sum GCC 12 takes another register than the one added to, copies, and
+ * runs out of registers in a tile of 32 rows by 6 tokens. */
 INLINE v16i i_dot4(v16i x, v64 codes, const int8_t *p, int four)
 {
-    return _mm512_dpbusd_epi32(x, codes, broadcast4(p + 4 * four));
+    const __m512i y = broadcast4(p + 4 * four);
+#ifdef VEC_EMULATED
+    return _mm512_dpbusd_epi32(x, codes, y);
+#else
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(x) : "v"(codes), "v"(y));
+    return x;
+#endif
 }
 
 #else
