@@ -3,18 +3,21 @@
 
 /* Scores of `queries` queries from `first` with `groups` groups of 16 keys. */
 INLINE void score_tile_s8(const struct attention_block *b, size_t first, int queries,
-                          const struct attention_page_s8 *page, size_t group, int groups)
+                          const struct attention_page_s8 *page, const char *next, size_t group,
+                          int groups)
 {
     const size_t pairs = (b->head_dim + 1) / 2;
     const int16_t *q = b->q_codes + first * 2 * pairs;
-    const char *ahead = page_ahead(first, b->next_keys, page->keys) + group * pairs * 2 * CPU_LANES;
+    const char *ahead = part_of(next, group * pairs * 2 * CPU_LANES);
     v16i sums[VEC_FLOAT_TILE];
     UNROLL for (int i = 0; i < queries * groups; i++)
     {
         sums[i] = i_zero();
     }
     for (size_t d = 0; d < pairs; d++) {
-        ask_for_keys(ahead, d, pairs * 2 * CPU_LANES, groups, 2 * CPU_LANES);
+        if (ahead != NULL) {
+            ask_for_keys(ahead, d, pairs * 2 * CPU_LANES, groups, 2 * CPU_LANES);
+        }
         UNROLL for (int g = 0; g < groups; g++)
         {
             v16i k =
@@ -40,22 +43,23 @@ INLINE void score_tile_s8(const struct attention_block *b, size_t first, int que
 }
 
 INLINE void score_queries_s8(const struct attention_block *b, size_t first, int queries,
-                             const struct attention_page_s8 *page, int from, int to)
+                             const struct attention_page_s8 *page, const char *next, int from,
+                             int to)
 {
     size_t group = (size_t)from / CPU_LANES;
     const size_t end = ((size_t)to + CPU_LANES - 1) / CPU_LANES;
     if (VEC_FLOAT_TILE >= 4 * queries) {
         for (; group + 4 <= end; group += 4) {
-            score_tile_s8(b, first, queries, page, group, 4);
+            score_tile_s8(b, first, queries, page, next, group, 4);
         }
     }
     if (VEC_FLOAT_TILE >= 2 * queries) {
         for (; group + 2 <= end; group += 2) {
-            score_tile_s8(b, first, queries, page, group, 2);
+            score_tile_s8(b, first, queries, page, next, group, 2);
         }
     }
     for (; group < end; group++) {
-        score_tile_s8(b, first, queries, page, group, 1);
+        score_tile_s8(b, first, queries, page, next, group, 1);
     }
 }
 
@@ -87,27 +91,29 @@ INLINE void weigh_s8(struct attention_block *b, size_t i, const struct attention
 
 /* sums += weights * values for `queries` queries and `parts` vectors of dimensions. */
 INLINE void value_tile_s8(struct attention_block *b, size_t first, int queries,
-                          const int8_t *values, size_t dim, int parts, int from, int to)
+                          const int8_t *values, const char *next, size_t dim, int parts, int from,
+                          int to)
 {
     const size_t stride = b->value_stride;
     const int16_t *weights = b->weights + first * CPU_PAGE_TOKENS;
     float *out = b->sums + first * stride + dim;
-    const char *ahead = page_ahead(first, b->next_values, values) + dim * 2;
+    const char *ahead = part_of(next, dim * 2);
     v16i sums[VEC_FLOAT_TILE];
     UNROLL for (int i = 0; i < queries * parts; i++)
     {
         sums[i] = i_zero();
     }
-    for (int key = from & ~1; key < to; key += 2) {
-        ask_for(ahead + turn_of(key / 2, CPU_PAGE_TOKENS / 2) * 2 * stride, (parts + 1) / 2);
+    for (size_t key = (size_t)(from & ~1); key < (size_t)to; key += 2) {
+        if (ahead != NULL) {
+            ask_for(ahead + turn_of(key / 2, CPU_PAGE_TOKENS / 2) * 2 * stride, (parts + 1) / 2);
+        }
         UNROLL for (int j = 0; j < parts; j++)
         {
-            v16i v =
-                i_load_s8_pairs(values + (size_t)key * stride + (dim + (size_t)j * CPU_LANES) * 2);
+            v16i v = i_load_s8_pairs(values + key * stride + (dim + (size_t)j * CPU_LANES) * 2);
             UNROLL for (int i = 0; i < queries; i++)
             {
                 sums[i * parts + j] =
-                    i_dot2(sums[i * parts + j], v, weights + i * CPU_PAGE_TOKENS + key);
+                    i_dot2(sums[i * parts + j], v, weights + (size_t)i * CPU_PAGE_TOKENS + key);
             }
         }
     }
@@ -123,25 +129,25 @@ INLINE void value_tile_s8(struct attention_block *b, size_t first, int queries,
 }
 
 INLINE void value_queries_s8(struct attention_block *b, size_t first, int queries,
-                             const int8_t *values, int from, int to)
+                             const int8_t *values, const char *next, int from, int to)
 {
     size_t dim = 0;
     if (VEC_FLOAT_TILE >= 4 * queries) {
         for (; dim + 4 * CPU_LANES <= b->value_stride; dim += 4 * CPU_LANES) {
-            value_tile_s8(b, first, queries, values, dim, 4, from, to);
+            value_tile_s8(b, first, queries, values, next, dim, 4, from, to);
         }
     }
     if (VEC_FLOAT_TILE >= 2 * queries) {
         for (; dim + 2 * CPU_LANES <= b->value_stride; dim += 2 * CPU_LANES) {
-            value_tile_s8(b, first, queries, values, dim, 2, from, to);
+            value_tile_s8(b, first, queries, values, next, dim, 2, from, to);
         }
     }
     for (; dim < b->value_stride; dim += CPU_LANES) {
-        value_tile_s8(b, first, queries, values, dim, 1, from, to);
+        value_tile_s8(b, first, queries, values, next, dim, 1, from, to);
     }
 }
 
-INLINE void attend_queries_s8(struct attention_block *b, size_t first, int queries,
+INLINE void attend_queries_s8(struct attention_block *b, size_t first, int queries, bool ahead,
                               const struct attention_page_s8 *page, int32_t first_key)
 {
     int from;
@@ -149,27 +155,41 @@ INLINE void attend_queries_s8(struct attention_block *b, size_t first, int queri
     if (!seen_by_any(b, first, queries, first_key, &from, &to)) {
         return;
     }
-    score_queries_s8(b, first, queries, page, from, to);
+    score_queries_s8(b, first, queries, page, ahead ? b->next_keys : NULL, from, to);
     for (size_t i = first; i < first + (size_t)queries; i++) {
         int low = seen_from(b, i, first_key);
         int high = seen_to(b, i, first_key);
         soften(b, i, low, high);
         weigh_s8(b, i, page, low, high);
     }
-    value_queries_s8(b, first, queries, page->values, from, to);
+    value_queries_s8(b, first, queries, page->values, ahead ? b->next_values : NULL, from, to);
+}
+
+INLINE size_t attend_some_s8(struct attention_block *b, size_t i, bool ahead,
+                             const struct attention_page_s8 *page, int32_t first_key)
+{
+    const size_t left = b->queries - i;
+    if (VEC_FLOAT_TILE >= 16 && left >= 8) {
+        attend_queries_s8(b, i, 8, ahead, page, first_key);
+        return 8;
+    }
+    if (left >= 4) {
+        attend_queries_s8(b, i, 4, ahead, page, first_key);
+        return 4;
+    }
+    if (left >= 2) {
+        attend_queries_s8(b, i, 2, ahead, page, first_key);
+        return 2;
+    }
+    attend_queries_s8(b, i, 1, ahead, page, first_key);
+    return 1;
 }
 
 static void attend_page_s8(struct attention_block *b, const struct attention_page_s8 *page,
                            int32_t first_key)
 {
-    size_t i = 0;
-    for (; i + 4 <= b->queries; i += 4) {
-        attend_queries_s8(b, i, 4, page, first_key);
-    }
-    for (; i + 2 <= b->queries; i += 2) {
-        attend_queries_s8(b, i, 2, page, first_key);
-    }
-    if (i < b->queries) {
-        attend_queries_s8(b, i, 1, page, first_key);
+    size_t i = attend_some_s8(b, 0, true, page, first_key);
+    while (i < b->queries) {
+        i += attend_some_s8(b, i, false, page, first_key);
     }
 }

@@ -18,10 +18,10 @@ INLINE int seen_to(const struct attention_block *b, size_t i, int32_t first_key)
 }
 
 /* The next page comes into the second-level cache while the first queries read this one, at the
- * same pace. Others ask for what is there already, which costs less than a branch would. */
-INLINE const char *page_ahead(size_t first, const void *next, const void *now)
+ * same pace: `ahead` is where a tile's part of it lies. The others have NULL there, a constant. */
+INLINE const char *part_of(const char *page, size_t offset)
 {
-    return first == 0 && next != NULL ? next : now;
+    return page == NULL ? NULL : page + offset;
 }
 
 /* Asks for `lines` cache lines; the compiler sees a constant. */
@@ -35,9 +35,9 @@ INLINE void ask_for(const char *p, int lines)
 
 /* Number i of `rows` when each quarter of them has its turn: several streams bring more than one,
  * see direct_template.h. */
-INLINE size_t turn_of(int i, int rows)
+INLINE size_t turn_of(size_t i, size_t rows)
 {
-    return (size_t)(i % 4 * (rows / 4) + i / 4);
+    return i % 4 * (rows / 4) + i / 4;
 }
 
 /* Lines of the next page's keys in step d, of each group in turn; `line`: bytes of a group and
@@ -61,19 +61,21 @@ INLINE void ask_for_keys(const char *ahead, size_t d, size_t group_bytes, int gr
 
 /* Scores of `queries` queries from `first` with `groups` groups of 16 keys. */
 INLINE void score_tile(bool half, const struct attention_block *b, size_t first, int queries,
-                       const void *keys, size_t group, int groups)
+                       const void *keys, const char *next, size_t group, int groups)
 {
     const size_t dims = b->head_dim;
     const float *q = b->q + first * dims;
     const size_t line = CPU_LANES * (half ? sizeof(uint16_t) : sizeof(float));
-    const char *ahead = page_ahead(first, b->next_keys, keys) + group * dims * line;
+    const char *ahead = part_of(next, group * dims * line);
     v16f sums[VEC_FLOAT_TILE];
     UNROLL for (int i = 0; i < queries * groups; i++)
     {
         sums[i] = f_zero();
     }
     for (size_t d = 0; d < dims; d++) {
-        ask_for_keys(ahead, d, dims * line, groups, line);
+        if (ahead != NULL) {
+            ask_for_keys(ahead, d, dims * line, groups, line);
+        }
         UNROLL for (int g = 0; g < groups; g++)
         {
             v16f k = kv_load(half, keys, ((group + (size_t)g) * dims + d) * CPU_LANES);
@@ -95,24 +97,24 @@ INLINE void score_tile(bool half, const struct attention_block *b, size_t first,
     }
 }
 
-/* All groups of keys from .. to - 1 for up to 4 queries. */
+/* All groups of keys from .. to - 1. */
 INLINE void score_queries(bool half, const struct attention_block *b, size_t first, int queries,
-                          const void *keys, int from, int to)
+                          const void *keys, const char *next, int from, int to)
 {
     size_t group = (size_t)from / CPU_LANES;
     const size_t end = ((size_t)to + CPU_LANES - 1) / CPU_LANES;
     if (VEC_FLOAT_TILE >= 4 * queries) {
         for (; group + 4 <= end; group += 4) {
-            score_tile(half, b, first, queries, keys, group, 4);
+            score_tile(half, b, first, queries, keys, next, group, 4);
         }
     }
     if (VEC_FLOAT_TILE >= 2 * queries) {
         for (; group + 2 <= end; group += 2) {
-            score_tile(half, b, first, queries, keys, group, 2);
+            score_tile(half, b, first, queries, keys, next, group, 2);
         }
     }
     for (; group < end; group++) {
-        score_tile(half, b, first, queries, keys, group, 1);
+        score_tile(half, b, first, queries, keys, next, group, 1);
     }
 }
 
@@ -151,13 +153,14 @@ INLINE void soften(struct attention_block *b, size_t i, int from, int to)
 
 /* sums += p * values for `queries` queries and `parts` vectors of dimensions. */
 INLINE void value_tile(bool half, struct attention_block *b, size_t first, int queries,
-                       const void *values, size_t dim, int parts, int from, int to)
+                       const void *values, const char *next, size_t dim, int parts, int from,
+                       int to)
 {
     const size_t stride = b->value_stride;
     const float *p = b->scores + first * CPU_PAGE_TOKENS;
     float *out = b->sums + first * stride + dim;
     const size_t element = half ? sizeof(uint16_t) : sizeof(float);
-    const char *ahead = page_ahead(first, b->next_values, values) + dim * element;
+    const char *ahead = part_of(next, dim * element);
     v16f sums[VEC_FLOAT_TILE];
     UNROLL for (int i = 0; i < queries; i++)
     {
@@ -166,16 +169,18 @@ INLINE void value_tile(bool half, struct attention_block *b, size_t first, int q
             sums[i * parts + j] = f_load(out + (size_t)i * stride + (size_t)j * CPU_LANES);
         }
     }
-    for (int key = from; key < to; key++) {
-        ask_for(ahead + turn_of(key, CPU_PAGE_TOKENS) * stride * element,
-                half ? (parts + 1) / 2 : parts);
+    for (size_t key = (size_t)from; key < (size_t)to; key++) {
+        if (ahead != NULL) {
+            ask_for(ahead + turn_of(key, CPU_PAGE_TOKENS) * stride * element,
+                    half ? (parts + 1) / 2 : parts);
+        }
         UNROLL for (int j = 0; j < parts; j++)
         {
-            v16f v = kv_load(half, values, (size_t)key * stride + dim + (size_t)j * CPU_LANES);
+            v16f v = kv_load(half, values, key * stride + dim + (size_t)j * CPU_LANES);
             UNROLL for (int i = 0; i < queries; i++)
             {
                 sums[i * parts + j] =
-                    f_fma(f_set1(p[i * CPU_PAGE_TOKENS + key]), v, sums[i * parts + j]);
+                    f_fma(f_set1(p[(size_t)i * CPU_PAGE_TOKENS + key]), v, sums[i * parts + j]);
             }
         }
     }
@@ -189,21 +194,21 @@ INLINE void value_tile(bool half, struct attention_block *b, size_t first, int q
 }
 
 INLINE void value_queries(bool half, struct attention_block *b, size_t first, int queries,
-                          const void *values, int from, int to)
+                          const void *values, const char *next, int from, int to)
 {
     size_t dim = 0;
     if (VEC_FLOAT_TILE >= 4 * queries) {
         for (; dim + 4 * CPU_LANES <= b->value_stride; dim += 4 * CPU_LANES) {
-            value_tile(half, b, first, queries, values, dim, 4, from, to);
+            value_tile(half, b, first, queries, values, next, dim, 4, from, to);
         }
     }
     if (VEC_FLOAT_TILE >= 2 * queries) {
         for (; dim + 2 * CPU_LANES <= b->value_stride; dim += 2 * CPU_LANES) {
-            value_tile(half, b, first, queries, values, dim, 2, from, to);
+            value_tile(half, b, first, queries, values, next, dim, 2, from, to);
         }
     }
     for (; dim < b->value_stride; dim += CPU_LANES) {
-        value_tile(half, b, first, queries, values, dim, 1, from, to);
+        value_tile(half, b, first, queries, values, next, dim, 1, from, to);
     }
 }
 
@@ -224,33 +229,49 @@ INLINE bool seen_by_any(const struct attention_block *b, size_t first, int queri
     return *from < *to;
 }
 
+/* `ahead`: they bring the next page near. */
 INLINE void attend_queries(bool half, struct attention_block *b, size_t first, int queries,
-                           const void *keys, const void *values, int32_t first_key)
+                           bool ahead, const void *keys, const void *values, int32_t first_key)
 {
     int from;
     int to;
     if (!seen_by_any(b, first, queries, first_key, &from, &to)) {
         return;
     }
-    score_queries(half, b, first, queries, keys, from, to);
+    score_queries(half, b, first, queries, keys, ahead ? b->next_keys : NULL, from, to);
     for (size_t i = first; i < first + (size_t)queries; i++) {
         soften(b, i, seen_from(b, i, first_key), seen_to(b, i, first_key));
     }
-    value_queries(half, b, first, queries, values, from, to);
+    value_queries(half, b, first, queries, values, ahead ? b->next_values : NULL, from, to);
+}
+
+/* As many of the queries from i on as a tile takes; returns how many. */
+INLINE size_t attend_some(bool half, struct attention_block *b, size_t i, bool ahead,
+                          const void *keys, const void *values, int32_t first_key)
+{
+    const size_t left = b->queries - i;
+    if (VEC_FLOAT_TILE >= 16 && left >= 8) {
+        attend_queries(half, b, i, 8, ahead, keys, values, first_key);
+        return 8;
+    }
+    if (left >= 4) {
+        attend_queries(half, b, i, 4, ahead, keys, values, first_key);
+        return 4;
+    }
+    if (left >= 2) {
+        attend_queries(half, b, i, 2, ahead, keys, values, first_key);
+        return 2;
+    }
+    attend_queries(half, b, i, 1, ahead, keys, values, first_key);
+    return 1;
 }
 
 INLINE void attend_page(bool half, struct attention_block *b, const void *keys, const void *values,
                         int32_t first_key)
 {
-    size_t i = 0;
-    for (; i + 4 <= b->queries; i += 4) {
-        attend_queries(half, b, i, 4, keys, values, first_key);
-    }
-    for (; i + 2 <= b->queries; i += 2) {
-        attend_queries(half, b, i, 2, keys, values, first_key);
-    }
-    if (i < b->queries) {
-        attend_queries(half, b, i, 1, keys, values, first_key);
+    size_t i = attend_some(half, b, 0, true, keys, values, first_key);
+    while (i < b->queries) {
+        i += attend_some(half, b, i, false, keys, values, first_key);
     }
 }
 

@@ -119,77 +119,82 @@ static float *set_sums(const struct part *p, size_t i)
     return p->sums + set_start(p, i) * p->sum_rows * R16_ROWS;
 }
 
-/* The sums of one of its rows with group i of the part; with two terms they are added. */
-static void take_sums(const struct part *p, size_t token, size_t i, float *ret)
+/* Makes results of the sums: with two terms those of the second are added. */
+static void complete(const struct matmul *m, const struct part *p)
 {
-    size_t width = set_groups(p, i) * R16_ROWS;
-    const float *first = set_sums(p, i) + token * width + (i - set_start(p, i)) * R16_ROWS;
-    memcpy(ret, first, R16_ROWS * sizeof(*ret));
-    if (p->terms > 1) {
-        const float *second = first + p->rows * width;
-        for (size_t j = 0; j < R16_ROWS; j++) {
-            ret[j] += second[j];
+    for (size_t i = 0; i < p->groups; i += p->at_once) {
+        size_t width = set_groups(p, i) * R16_ROWS;
+        float *sums = set_sums(p, i);
+        if (p->terms > 1) {
+            m->b->kernels->add(sums, sums + p->rows * width, p->rows * width);
         }
-    }
-    if (p->roots != NULL) {
-        for (size_t j = 0; j < R16_ROWS; j++) {
-            ret[j] *= p->roots[p->first_row + token];
+        for (size_t token = 0; p->roots != NULL && token < p->rows; token++) {
+            float root = p->roots[p->first_row + token];
+            for (size_t j = 0; j < width; j++) {
+                sums[token * width + j] *= root;
+            }
         }
-    }
-}
-
-/* `valid` is a constant for all but the last group of a matrix. */
-static inline void put_some(float *to, const float *sums, size_t valid, bool add)
-{
-    for (size_t i = 0; i < valid; i++) {
-        to[i] = add ? to[i] + sums[i] : sums[i];
-    }
-}
-
-static void put_sums(float *to, const float *sums, size_t valid, bool add)
-{
-    if (valid == R16_ROWS) {
-        put_some(to, sums, R16_ROWS, add);
-    } else {
-        put_some(to, sums, valid, add);
     }
 }
 
 static void hand_on(const struct matmul *m, const struct part *p)
 {
     const struct cpu_product *product = p->product;
+    const struct cpu_kernels *kernels = m->b->kernels;
     size_t rows = product->matrix->rows;
     float *to = product->residual != NULL ? product->residual : product->y;
-    float sums[R16_ROWS];
     for (size_t token = 0; token < p->rows; token++) {
-        for (size_t i = 0; i < p->groups; i++) {
+        for (size_t i = 0; i < p->groups; i += p->at_once) {
             size_t row = (p->first + i) * R16_ROWS;
-            size_t valid = rows - row < R16_ROWS ? rows - row : R16_ROWS;
-            take_sums(p, token, i, sums);
+            size_t width = set_groups(p, i) * R16_ROWS;
+            size_t valid = smaller(width, rows - row);
+            float *sums = set_sums(p, i) + token * width;
+            float *results = to + (p->first_row + token) * rows + row;
             if (product->bias != NULL) {
-                m->b->kernels->add(sums, product->bias + row, valid);
+                kernels->add(sums, product->bias + row, valid);
             }
-            put_sums(to + (p->first_row + token) * rows + row, sums, valid,
-                     product->residual != NULL);
+            if (product->residual != NULL) {
+                kernels->add(results, sums, valid);
+            } else {
+                memcpy(results, sums, valid * sizeof(*results));
+            }
         }
     }
+}
+
+/* Blocks of a row from group i of the part on, as many as lie side by side; or one, put together in
+ * `block`. */
+static const float *gated_blocks(const struct part *gate, size_t i, size_t token, float *block,
+                                 size_t *ret_count)
+{
+    size_t groups = set_groups(gate, i);
+    const float *first = set_sums(gate, i) + token * groups * R16_ROWS;
+    *ret_count = groups < GATED_GROUPS ? 1 : groups / GATED_GROUPS;
+    if (groups >= GATED_GROUPS) {
+        return first;
+    }
+    for (size_t j = 0; j < GATED_GROUPS; j++) {
+        memcpy(block + j * R16_ROWS, set_sums(gate, i + j) + token * R16_ROWS,
+               R16_ROWS * sizeof(*block));
+    }
+    return block;
 }
 
 static void hand_on_gated(const struct matmul *m, const struct part *gate, const struct part *up)
 {
     const struct cpu_kernels *kernels = m->b->kernels;
-    float x[R16_BLOCK];
-    float y[R16_BLOCK];
-    /* A tile's tokens share cache lines, so a block of all tokens after the other. */
-    for (size_t i = 0; i < gate->groups; i += GATED_GROUPS) {
-        size_t block = (gate->first + i) / GATED_GROUPS;
+    for (size_t i = 0; i < gate->groups; i += gate->at_once) {
+        kernels->silu_mul(set_sums(gate, i), set_sums(up, i),
+                          gate->rows * set_groups(gate, i) * R16_ROWS);
+    }
+    /* A tile's tokens share cache lines, so some blocks of all tokens after the other. */
+    for (size_t i = 0; i < gate->groups; i += larger(gate->at_once, GATED_GROUPS)) {
         for (size_t token = 0; token < gate->rows; token++) {
-            for (size_t j = 0; j < GATED_GROUPS; j++) {
-                take_sums(gate, token, i + j, x + j * R16_ROWS);
-                take_sums(up, token, i + j, y + j * R16_ROWS);
-            }
-            kernels->silu_mul(x, y, R16_BLOCK);
-            q8_put(m->gated, kernels, gate->first_row + token, block, 1, x);
+            float block[R16_BLOCK];
+            size_t count;
+            const float *x = gated_blocks(gate, i, token, block, &count);
+            q8_put(m->gated, kernels, gate->first_row + token, (gate->first + i) / GATED_GROUPS,
+                   count, x);
         }
     }
 }
@@ -399,6 +404,7 @@ static struct part multiply_part(const struct matmul *m, bool bf16,
     } else {
         multiply_opened(m, &p, thread);
     }
+    complete(m, &p);
     return p;
 }
 

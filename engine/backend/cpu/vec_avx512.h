@@ -26,7 +26,7 @@
 #define VEC_REGISTERS      1 /* of 16 lanes */
 #define VEC_FETCH_TILE     1
 #define VEC_PREFETCH_BYTES 4096
-#define VEC_FLOAT_TILE     8 /* f32 sums that hide the latency of multiply-adds */
+#define VEC_FLOAT_TILE     16 /* f32 sums: twice what hides the latency of multiply-adds */
 
 /* Defined by the file of processors that have VNNI. */
 #ifdef VEC_AVX512VNNI
@@ -45,7 +45,7 @@
 #define VEC_DIRECT_TOKENS VEC_SUM_TOKENS
 #define VEC_TILE_TOKENS   6 /* 32 rows: 12 sums of products and 12 f32 sums in 32 registers */
 #define VEC_DIRECT_TILES  2
-#define VEC_PANEL_BLOCKS  8 /* two panels of 6 KiB at most: two threads of a core share 48 KiB */
+#define VEC_PANEL_BLOCKS  16 /* two panels of 12 KiB at most */
 #endif
 #define VEC_HAS_DOT4 1
 #define VEC_SUM_BITS 1
