@@ -168,21 +168,15 @@ INLINE void attend_queries_s8(struct attention_block *b, size_t first, int queri
 INLINE size_t attend_some_s8(struct attention_block *b, size_t i, bool ahead,
                              const struct attention_page_s8 *page, int32_t first_key)
 {
-    const size_t left = b->queries - i;
-    if (VEC_FLOAT_TILE >= 16 && left >= 8) {
-        attend_queries_s8(b, i, 8, ahead, page, first_key);
-        return 8;
+    const size_t some = tile_queries(b->queries - i);
+    switch (some) {
+#define ATTEND_S8(N)                                                                               \
+    case N:                                                                                        \
+        attend_queries_s8(b, i, N, ahead, page, first_key);                                        \
+        break;
+        EACH_TILE(ATTEND_S8)
     }
-    if (left >= 4) {
-        attend_queries_s8(b, i, 4, ahead, page, first_key);
-        return 4;
-    }
-    if (left >= 2) {
-        attend_queries_s8(b, i, 2, ahead, page, first_key);
-        return 2;
-    }
-    attend_queries_s8(b, i, 1, ahead, page, first_key);
-    return 1;
+    return some;
 }
 
 static void attend_page_s8(struct attention_block *b, const struct attention_page_s8 *page,

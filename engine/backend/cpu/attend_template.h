@@ -245,25 +245,35 @@ INLINE void attend_queries(bool half, struct attention_block *b, size_t first, i
     value_queries(half, b, first, queries, values, ahead ? b->next_values : NULL, from, to);
 }
 
-/* As many of the queries from i on as a tile takes; returns how many. */
+/* How many of so many queries a tile takes: 3 and 6 are what common models have for a key head. */
+INLINE size_t tile_queries(size_t left)
+{
+    if (VEC_FLOAT_TILE >= 16) {
+        return left >= 8 ? 8 : left >= 6 ? 6 : left >= 4 ? 4 : left;
+    }
+    return left >= 4 ? 4 : left >= 2 ? 2 : left;
+}
+
+/* X(8) and so on: every number that tile_queries may give. */
+#if VEC_FLOAT_TILE >= 16
+#define EACH_TILE(X) X(8) X(6) X(4) X(3) X(2) X(1)
+#else
+#define EACH_TILE(X) X(4) X(2) X(1)
+#endif
+
+/* Some of the queries from i on; returns how many. */
 INLINE size_t attend_some(bool half, struct attention_block *b, size_t i, bool ahead,
                           const void *keys, const void *values, int32_t first_key)
 {
-    const size_t left = b->queries - i;
-    if (VEC_FLOAT_TILE >= 16 && left >= 8) {
-        attend_queries(half, b, i, 8, ahead, keys, values, first_key);
-        return 8;
+    const size_t some = tile_queries(b->queries - i);
+    switch (some) {
+#define ATTEND(N)                                                                                  \
+    case N:                                                                                        \
+        attend_queries(half, b, i, N, ahead, keys, values, first_key);                             \
+        break;
+        EACH_TILE(ATTEND)
     }
-    if (left >= 4) {
-        attend_queries(half, b, i, 4, ahead, keys, values, first_key);
-        return 4;
-    }
-    if (left >= 2) {
-        attend_queries(half, b, i, 2, ahead, keys, values, first_key);
-        return 2;
-    }
-    attend_queries(half, b, i, 1, ahead, keys, values, first_key);
-    return 1;
+    return some;
 }
 
 INLINE void attend_page(bool half, struct attention_block *b, const void *keys, const void *values,
