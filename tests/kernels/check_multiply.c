@@ -238,7 +238,7 @@ static void check_lanes_one(struct harness *h, enum lanes_kind kind, size_t rows
 void check_lanes(struct harness *h)
 {
     for (int kind = LANES_F32; kind <= LANES_BF16; kind++) {
-        for (size_t tokens = 1; tokens <= 9; tokens++) {
+        for (size_t tokens = 1; tokens <= 20; tokens++) {
             check_lanes_one(h, (enum lanes_kind)kind, 1 + rng_below(&h->rng, 150),
                             1 + rng_below(&h->rng, 70), tokens);
         }

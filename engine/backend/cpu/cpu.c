@@ -201,7 +201,10 @@ static enum phid_status kv_copy(struct backend *b, uint32_t from, uint32_t to,
 
 static bool kv_warm(struct backend *b, size_t first, size_t last, size_t tokens)
 {
-    return cpu_kv_warm(&b->kv, b->pool, first, last, tokens);
+    cpu_profile_begin(&b->profile);
+    bool more = cpu_kv_warm(&b->kv, b->pool, first, last, tokens);
+    cpu_profile_end(&b->profile, CPU_OP_WARM, 0, 0);
+    return more;
 }
 
 static enum phid_status fence(struct backend *b, uint64_t *ret_fence, struct phid_error *err)

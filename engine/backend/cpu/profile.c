@@ -14,6 +14,7 @@ static const char *const names[CPU_OPS] = {
     [CPU_OP_ACTIVATION] = "activation",
     [CPU_OP_DOWN] = "down",
     [CPU_OP_HEAD] = "head",
+    [CPU_OP_WARM] = "kv_warm",
 };
 
 void cpu_profile_open(struct cpu_profile *p, struct pool *pool)

@@ -26,6 +26,7 @@ enum cpu_operation {
     CPU_OP_ACTIVATION, /* elsewhere */
     CPU_OP_DOWN,
     CPU_OP_HEAD,
+    CPU_OP_WARM, /* pages of keys and values made ready */
     CPU_OPS,
 };
 
