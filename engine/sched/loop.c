@@ -146,9 +146,10 @@ static void count_time(struct loop *l, uint64_t turn_ns)
     struct loop_counters *c = &l->counters;
     uint64_t elsewhere = l->device_ns + l->sample_ns;
     atomic_fetch_add_explicit(&c->device_ns, l->device_ns, memory_order_relaxed);
-    atomic_fetch_add_explicit(&c->sample_ns, l->sample_ns, memory_order_relaxed);
     atomic_fetch_add_explicit(&c->host_ns, turn_ns > elsewhere ? turn_ns - elsewhere : 0,
                               memory_order_relaxed);
+    /* The last: whoever sees it change sees all of the turn. */
+    atomic_fetch_add_explicit(&c->sample_ns, l->sample_ns, memory_order_release);
 }
 
 /* True when something was computed, so that the next turn should follow at once. */
@@ -375,7 +376,7 @@ void loop_stats(struct loop *l, struct phid_engine_stats *ret)
         .draft_accepted = atomic_load_explicit(&c->draft_accepted, memory_order_relaxed),
         .corrupted = atomic_load_explicit(&c->corrupted, memory_order_relaxed),
         .host_ns = atomic_load_explicit(&c->host_ns, memory_order_relaxed),
-        .sample_ns = atomic_load_explicit(&c->sample_ns, memory_order_relaxed),
+        .sample_ns = atomic_load_explicit(&c->sample_ns, memory_order_acquire),
         .device_ns = atomic_load_explicit(&c->device_ns, memory_order_relaxed),
     };
     for (size_t i = 0; i < PHID_FINISHES; i++) {
