@@ -50,7 +50,7 @@ INLINE void open_bf16_block(enum r16_kind kind, const unsigned char *unit,
             rows = term_scales(kind, unit, u, blocks, b, 1);
             scales = pair_scales_of(kind, &rows);
         }
-        v64 step = step_codes(kind, false, codes, g);
+        v64 step = raised_codes(kind, false, codes, g);
         UNROLL for (int pair = 0; pair < 2; pair++)
         {
             f_store_bf16_two(weights + (2 * g + pair) * 2 * R16_ROWS,

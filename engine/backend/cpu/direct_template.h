@@ -43,6 +43,7 @@ INLINE void add_in_turns(enum r16_kind kind, const unsigned char *unit, const st
 /* Row groups that are read side by side. */
 struct streams {
     size_t count;
+    size_t jump; /* bytes from a group's end to what its stream goes on with */
     const unsigned char *units[VEC_STREAMS]; /* of each the one that is next */
     v16f sums[VEC_STREAMS][VEC_DIRECT_TOKENS];
 };
@@ -88,6 +89,23 @@ INLINE struct q8_tile tile_from(const struct q8_tile *x, size_t block, int token
     return y;
 }
 
+/* As term_scales, but for negative zeros, which sums do not show: they begin with 0. */
+INLINE struct row_scales packed_scales(enum r16_kind kind, const unsigned char *unit,
+                                       const struct unit_scales *u, size_t blocks, size_t block,
+                                       size_t half)
+{
+#ifdef VEC_NIBBLE_PRODUCTS
+    if (r16_types[kind].scales == R16_SCALES_DHM) {
+        struct row_scales s;
+        f_nibble_products(unit + R16_ROWS * 4 + (2 * block + half) * R16_ROWS, u->d, u->minus_dmin,
+                          &s.scale, &s.bias);
+        s.shift = f_shift_of(s.scale);
+        return s;
+    }
+#endif
+    return term_scales(kind, unit, u, blocks, block, half);
+}
+
 /* x: from the unit's first block on. */
 INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t blocks,
                           const struct q8_tile *x, int tokens, struct ahead *ahead, v16f *sums)
@@ -95,17 +113,22 @@ INLINE void multiply_unit(enum r16_kind kind, const unsigned char *unit, size_t 
     const int halves = r16_has_halves(kind) ? 2 : 1;
     const size_t block_bytes = r16_block_bytes(kind);
     const unsigned char *codes = unit + r16_header_bytes(kind, blocks);
-    const size_t fetched = cpu_round_up(r16_unit_bytes(kind, blocks) / blocks, CPU_ALIGN);
+    const bool many = tokens >= VEC_MANY_TOKENS;
+    const size_t fetched =
+        many ? cpu_round_up(r16_unit_bytes(kind, blocks) / blocks, CPU_ALIGN) : block_bytes;
     struct unit_scales u = unit_scales_load(kind, unit);
+    if (!many) {
+        fetch_ahead(ahead, r16_header_bytes(kind, blocks), CPU_ALIGN);
+    }
     for (size_t b = 0; b < blocks; b++, codes += block_bytes) {
-        fetch_ahead(ahead, fetched, tokens < VEC_MANY_TOKENS ? CPU_ALIGN : fetched);
+        fetch_ahead(ahead, fetched, many ? fetched : CPU_ALIGN);
         if (tokens > VEC_SUM_TOKENS) {
             add_in_turns(kind, unit, &u, blocks, b, codes, x, tokens, sums);
             continue;
         }
         UNROLL for (int half = 0; half < halves; half++)
         {
-            struct row_scales scales = term_scales(kind, unit, &u, blocks, b, (size_t)half);
+            struct row_scales scales = packed_scales(kind, unit, &u, blocks, b, (size_t)half);
             add_term(kind, false, &codes, 1, half, &scales, x, b,
                      (struct tokens){0, tokens, tokens}, sums);
         }
@@ -117,7 +140,8 @@ INLINE void multiply_units(enum r16_kind kind, struct streams *s, size_t blocks,
 {
     const struct q8_tile here = tile_from(x, first_block, tokens);
     const size_t bytes = r16_unit_bytes(kind, blocks);
-    struct ahead ahead = {.streams = s, .offset = bytes};
+    const bool last = first_block + blocks == x->blocks;
+    struct ahead ahead = {.streams = s, .offset = bytes + (last ? s->jump : 0)};
     for (size_t i = 0; i < s->count; i++) {
         if (tokens > VEC_SUM_TOKENS) {
             multiply_unit(kind, s->units[i], blocks, &here, tokens, &ahead, s->sums[i]);
@@ -190,7 +214,9 @@ INLINE size_t streams_for(size_t bytes, int tokens)
     return bytes / VEC_STREAM_BYTES < most ? bytes / VEC_STREAM_BYTES : most;
 }
 
-/* Groups as far apart as there are streams for them, so that each stream goes on where it was. */
+/* Groups as far apart as there are streams for them, so that each stream goes on where it was. Who
+ * calls this goes on with as many groups behind these, so the last of each stream ask for theirs.
+ */
 INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size_t first,
                             size_t groups, const struct q8_tile *x, int tokens, float *y,
                             size_t y_stride)
@@ -200,6 +226,7 @@ INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size
     for (size_t at = 0; at < apart; at++) {
         struct streams s;
         s.count = 0; /* nothing else: clearing all of it would be seen */
+        s.jump = at + 1 == apart ? (groups - apart) * m->group_bytes : 0;
         for (size_t i = at; i < groups; i += apart, s.count++) {
             s.units[s.count] = m->data + (first + i) * m->group_bytes;
             UNROLL for (int t = 0; t < tokens; t++)

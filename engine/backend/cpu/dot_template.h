@@ -15,6 +15,11 @@
 #define VEC_SUM_GROUPS VEC_PANEL_GROUPS
 #endif
 
+/* A sum of one token is added up as two halves, neither of which then waits so long. */
+#ifndef VEC_HALVE_SUM
+#define VEC_HALVE_SUM 0
+#endif
+
 /* Opened panels are multiplied by tiles_template.h. */
 #ifndef VEC_HAS_TILES
 #define VEC_HAS_TILES 0
@@ -44,6 +49,12 @@ INLINE int kind_raise(enum r16_kind kind)
     const struct r16_type *type = &r16_types[kind];
     const bool as_is = type->levels == R16_LEVELS_NONE && type->offset != 0;
     return as_is && kind_align(kind) == 0 ? 128 - type->offset : 0;
+}
+
+/* Or else sums begin lower: that is done once for each token, not for each step. */
+INLINE bool kind_starts_lower(enum r16_kind kind, bool opened, int tokens)
+{
+    return !opened && kind_raise(kind) != 0 && tokens < 4;
 }
 
 #else
@@ -78,6 +89,14 @@ INLINE int kind_align(enum r16_kind kind)
     return 0;
 }
 
+INLINE bool kind_starts_lower(enum r16_kind kind, bool opened, int tokens)
+{
+    (void)kind;
+    (void)opened;
+    (void)tokens;
+    return false;
+}
+
 #endif
 
 /* The codes of step g of a packed block, or of an opened one. */
@@ -106,8 +125,15 @@ INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *bloc
         const int form = VEC_SUM_BITS ? R16_LEVELS_RAISED : R16_LEVELS_OFFSET;
         return c_lookup(r16_levels[form][r16_types[kind].levels], codes);
     }
+    return codes;
+}
+
+/* The same above the values by what sums of products begin with. */
+INLINE v64 raised_codes(enum r16_kind kind, bool opened, const unsigned char *block, int g)
+{
+    v64 codes = step_codes(kind, opened, block, g);
 #if VEC_SUM_BITS
-    if (kind_raise(kind) != 0) {
+    if (!opened && kind_raise(kind) != 0) {
         codes = c_add(codes, kind_raise(kind));
     }
 #endif
@@ -165,7 +191,9 @@ INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *cons
         v64 codes[CPU_PANEL_GROUPS];
         UNROLL for (int i = 0; i < groups; i++)
         {
-            codes[i] = step_codes(kind, opened, blocks[i], g);
+            codes[i] = kind_starts_lower(kind, opened, tokens)
+                           ? step_codes(kind, opened, blocks[i], g)
+                           : raised_codes(kind, opened, blocks[i], g);
         }
         UNROLL for (int t = 0; t < tokens; t++)
         {
@@ -294,11 +322,17 @@ INLINE void dot_steps(enum r16_kind kind, bool opened, const unsigned char *cons
 
 #endif
 
-INLINE v16i sum_start(enum r16_kind kind, const int32_t *start)
+INLINE v16i sum_start(enum r16_kind kind, bool opened, int tokens, const int32_t *start)
 {
 #if VEC_SUM_BITS
+    if (kind_starts_lower(kind, opened, tokens)) {
+        const int offset = 128 - kind_raise(kind);
+        return i_set1(VEC_SUM_BASE + (*start - VEC_SUM_BASE) / 128 * offset);
+    }
     return kind_has_offset(kind) ? i_set1(*start) : i_set1(VEC_SUM_BASE);
 #else
+    (void)opened;
+    (void)tokens;
     const int shift = kind_offset_shift(kind);
 #if VEC_SUM_PAIRS
     return shift >= 0 ? i_shift(i_add_pairs(i_zero(), w_set_pairs(start, 0)), shift) : i_zero();
@@ -325,11 +359,20 @@ INLINE void dot_term(enum r16_kind kind, bool opened, const unsigned char *const
 #endif
     UNROLL for (int t = 0; t < tokens; t++)
     {
-        v16i start = sum_start(kind, starts + t);
+        v16i start = sum_start(kind, opened, tokens, starts + t);
         UNROLL for (int i = 0; i < groups; i++)
         {
             acc[i * tokens + t] = start;
         }
     }
+#if VEC_HALVE_SUM
+    if (!opened && tokens == 1 && groups == 1 && steps == R16_STEPS) {
+        v16i second = i_zero();
+        dot_steps(kind, opened, codes, 1, first, steps / 2, x, stride, 1, acc);
+        dot_steps(kind, opened, codes, 1, first + steps / 2, steps / 2, x, stride, 1, &second);
+        acc[0] = i_add(acc[0], second);
+        return;
+    }
+#endif
     dot_steps(kind, opened, codes, groups, first, steps, x, stride, tokens, acc);
 }

@@ -113,7 +113,7 @@ INLINE struct row_scales term_scales(enum r16_kind kind, const unsigned char *un
     case R16_SCALES_DO:
         f_load_nibbles(after_d + block * R16_ROWS, &s.scale, &high);
         s.scale = half == 0 ? s.scale : high;
-        s.scale = f_mul(u->d, f_add(f_add(s.scale, s.scale), f_set1(1.0f)));
+        s.scale = f_mul(u->d, f_fma(s.scale, f_set1(2), f_set1(1)));
         break;
     case R16_SCALES_DP:
         f_load_nibbles(after_d + block * R16_ROWS, &s.scale, &high);
@@ -186,7 +186,7 @@ INLINE void c_store_two(unsigned char *p, v64 x, v64 y)
 /* As products of opened codes want them. */
 INLINE v64 codes_to_open(enum r16_kind kind, const unsigned char *packed, int g)
 {
-    v64 codes = step_codes(kind, false, packed, g);
+    v64 codes = raised_codes(kind, false, packed, g);
 #if VEC_HAS_TILES
     if (kind_has_offset(kind)) {
         codes = c_from_signed(codes); /* and back: the same bit of each byte is turned */

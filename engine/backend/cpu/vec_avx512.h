@@ -47,9 +47,10 @@
 #define VEC_DIRECT_TILES  2
 #define VEC_PANEL_BLOCKS  16 /* two panels of 12 KiB at most */
 #endif
-#define VEC_HAS_DOT4 1
-#define VEC_SUM_BITS 1
-#define VEC_SUM_BASE CPU_FLOAT_BITS
+#define VEC_HAS_DOT4  1
+#define VEC_HALVE_SUM 1
+#define VEC_SUM_BITS  1
+#define VEC_SUM_BASE  CPU_FLOAT_BITS
 #else
 #define VEC_SUM_TOKENS    4
 #define VEC_TILE_TOKENS   4 /* 16 rows: 4 sums of each kind, 16-bit, 32-bit and f32 */
@@ -108,13 +109,36 @@ INLINE v16f f_load_s8(const void *p)
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
+/* 2^23 + (x & mask) of numbers below 2^23: one instruction puts them among its bits. */
+INLINE v16f f_from_bits(__m512i x, int mask)
+{
+    const __m512i base = _mm512_set1_epi32(0x4b000000);
+    return _mm512_castsi512_ps(
+        _mm512_ternarylogic_epi32(x, _mm512_set1_epi32(mask), base, 0xea)); /* x & mask | base */
+}
+
+/* The upper one is not shifted: it counts sixteenfold until it is multiplied. */
 INLINE void f_load_nibbles(const void *p, v16f *low, v16f *high)
 {
-    __m128i bytes = _mm_loadu_si128((const __m128i *)p);
-    __m128i lo = _mm_and_si128(bytes, _mm_set1_epi8(15));
-    __m128i hi = _mm_and_si128(_mm_srli_epi16(bytes, 4), _mm_set1_epi8(15));
-    *low = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(lo));
-    *high = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(hi));
+    const float base = 1 << 23;
+    __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    *low = _mm512_sub_ps(f_from_bits(bytes, 0x0f), _mm512_set1_ps(base));
+    *high = _mm512_fmadd_ps(f_from_bits(bytes, 0xf0), _mm512_set1_ps(1.0f / 16),
+                            _mm512_set1_ps(-base / 16));
+}
+
+#define VEC_NIBBLE_PRODUCTS 1
+
+/* x times the lower nibbles of 16 bytes and y times the upper ones, no zero of which is negative.
+ * x, y: f16 numbers, so that every product on the way is a float. */
+INLINE void f_nibble_products(const void *p, v16f x, v16f y, v16f *low, v16f *high)
+{
+    const float base = 1 << 23;
+    const __m512 sixteenth = _mm512_mul_ps(y, _mm512_set1_ps(1.0f / 16));
+    __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    *low = _mm512_fmadd_ps(f_from_bits(bytes, 0x0f), x, _mm512_mul_ps(x, _mm512_set1_ps(-base)));
+    *high = _mm512_fmadd_ps(f_from_bits(bytes, 0xf0), sixteenth,
+                            _mm512_mul_ps(sixteenth, _mm512_set1_ps(-base)));
 }
 
 /* 2^(e - 128) of 16 bytes: e - 1 is the exponent, but below the normal numbers (e of 0 and 1) the
@@ -319,6 +343,11 @@ INLINE __m512i broadcast4(const int8_t *p)
     return _mm512_set1_epi32(word);
 }
 
+INLINE v16i i_add(v16i x, v16i y)
+{
+    return _mm512_add_epi32(x, y);
+}
+
 #ifdef VEC_AVX512VNNI
 
 INLINE v16i i_set1(int32_t x)
@@ -337,11 +366,6 @@ INLINE v16f f_shift_of(v16f scale)
 }
 
 #ifdef VEC_AMX
-
-INLINE v16i i_add(v16i x, v16i y)
-{
-    return _mm512_add_epi32(x, y);
-}
 
 /* Of a step's codes: lane 2 n + i is 2^15 + the byte of column 2 * pair + i and row n, or n + 8 of
  * the upper rows. One instruction puts the byte among the bits of 2^15. */
