@@ -94,6 +94,16 @@ void random_floats(struct harness *h, float *x, size_t n, float spread)
     }
 }
 
+/* Of a unit, as f16; now and then a number that is not normal, with either sign. */
+static uint16_t random_d(struct harness *h)
+{
+    static const uint16_t rare[] = {0x0001, 0x83ff};
+    if (rng_below(&h->rng, 8) == 0) {
+        return rare[rng_below(&h->rng, sizeof(rare) / sizeof(rare[0]))];
+    }
+    return quant_f32_to_f16(rng_normal(&h->rng) * 0.02f);
+}
+
 struct r16_matrix random_matrix(struct harness *h, enum r16_kind kind, size_t rows, size_t cols,
                                 enum extreme extreme)
 {
@@ -129,7 +139,7 @@ struct r16_matrix random_matrix(struct harness *h, enum r16_kind kind, size_t ro
                     r16_types[kind].scales != R16_SCALES_DHM) {
                     break;
                 }
-                uint16_t d = quant_f32_to_f16(rng_normal(&h->rng) * 0.02f);
+                uint16_t d = random_d(h);
                 memcpy(unit + 2 * i, &d, sizeof(d));
             }
             unit += bytes;

@@ -214,9 +214,8 @@ INLINE size_t streams_for(size_t bytes, int tokens)
     return bytes / VEC_STREAM_BYTES < most ? bytes / VEC_STREAM_BYTES : most;
 }
 
-/* Groups as far apart as there are streams for them, so that each stream goes on where it was. Who
- * calls this goes on with as many groups behind these, so the last of each stream ask for theirs.
- */
+/* Groups as far apart as there are streams for them, so that each stream goes on where it was. Most
+ * callers go on with as many groups behind these, so the last of each stream ask for those. */
 INLINE void multiply_tokens(enum r16_kind kind, const struct r16_matrix *m, size_t first,
                             size_t groups, const struct q8_tile *x, int tokens, float *y,
                             size_t y_stride)

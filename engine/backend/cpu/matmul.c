@@ -12,14 +12,17 @@
 #define FEW_TILES_MAX 8
 
 /* Weights a task reads, roughly: long enough a stream, short enough to share out evenly. */
-#define DIRECT_TASK_BYTES ((size_t)768 << 10)
+#define DIRECT_TASK_BYTES ((size_t)512 << 10)
+
+/* Shorter tasks stay as they are: what each begins with counts more than an even end. */
+#define EVEN_TASK_BYTES ((size_t)128 << 10)
 
 /* Row groups whose sums a task holds before it hands them on: 256 bytes of a row of results at a
  * time. Rows are far apart, often by a power of two, and a line alone costs a miss of every cache
  * and of the TLB. */
 #define TASK_GROUPS 4
 
-/* The same for few rows. */
+/* Few rows: row groups, times rows and terms, that there is room for whatever the batch's size. */
 #define DIRECT_GROUPS 256
 
 /* Row groups that one tile after the other multiplies: as many as a kernel reads side by side. */
@@ -558,7 +561,9 @@ static void plan_tasks(struct matmul *m)
         m->part_groups[i] = part_groups(m, matrix, each);
         each = larger(each, then_groups(&m->products[i]));
         size_t most = (m->part_groups[i] + each - 1) / each * each;
-        m->task_groups[i] = even_groups(all, most, each, pool_threads(m->b->pool));
+        m->task_groups[i] = has_few_tiles(m) && most * matrix->part_bytes < EVEN_TASK_BYTES
+                                ? most
+                                : even_groups(all, most, each, pool_threads(m->b->pool));
         tasks += (all - 1) / m->task_groups[i] + 1;
         m->task_end[i] = tasks;
     }

@@ -34,9 +34,9 @@
  * processor that has that of AVX-512 VNNI in these registers).
  * VEC_SUM_PAIRS: products are summed in 16 bits, and activations carry starts for such sums.
  * VEC_SUM_BITS: sums of products begin with VEC_SUM_BASE, see f_scaled, and codes of kinds with an
- * offset are made 128 above the values. Otherwise they begin with 0, codes stay above the values by
- * what the kind says, and VEC_SIGNED_SHIFT is what c_from_signed adds to signed codes, as log2; -1:
- * nothing. */
+ * offset are made 128 above the values (but see kind_starts_lower). Otherwise they begin with 0,
+ * codes stay above the values by what the kind says, and VEC_SIGNED_SHIFT is what c_from_signed
+ * adds to signed codes, as log2; -1: nothing. */
 #ifdef VEC_AVXVNNI
 #define VEC_HAS_DOT4 1
 #define VEC_SUM_BITS 1
