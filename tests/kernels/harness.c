@@ -94,10 +94,10 @@ void random_floats(struct harness *h, float *x, size_t n, float spread)
     }
 }
 
-/* Of a unit, as f16; now and then a number that is not normal, with either sign. */
+/* Of a unit, as f16; now and then a zero or a number that is not normal, with either sign. */
 static uint16_t random_d(struct harness *h)
 {
-    static const uint16_t rare[] = {0x0001, 0x83ff};
+    static const uint16_t rare[] = {0x0000, 0x8000, 0x0001, 0x83ff};
     if (rng_below(&h->rng, 8) == 0) {
         return rare[rng_below(&h->rng, sizeof(rare) / sizeof(rare[0]))];
     }

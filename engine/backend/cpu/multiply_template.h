@@ -79,7 +79,7 @@ INLINE struct unit_scales unit_scales_load(enum r16_kind kind, const unsigned ch
         u.d = f_aligned(kind, f_load_f16(unit));
     }
     if (scales == R16_SCALES_DSM || scales == R16_SCALES_DHM) {
-        u.minus_dmin = f_sub(f_zero(), f_load_f16(unit + R16_ROWS * 2));
+        u.minus_dmin = f_mul(f_set1(-1), f_load_f16(unit + R16_ROWS * 2)); /* zeros too */
     }
     return u;
 }
