@@ -124,6 +124,7 @@ static enum phid_status open_backend(struct phid_engine *e, struct phid_model *m
     options.activations = o->activations == PHID_ACTIVATIONS_INT8     ? BACKEND_ACTIVATIONS_INT8
                           : o->activations == PHID_ACTIVATIONS_INT8X2 ? BACKEND_ACTIVATIONS_INT8X2
                           : o->activations == PHID_ACTIVATIONS_BF16   ? BACKEND_ACTIVATIONS_BF16
+                          : o->activations == PHID_ACTIVATIONS_W8A8   ? BACKEND_ACTIVATIONS_W8A8
                                                                       : BACKEND_ACTIVATIONS_AUTO;
     enum phid_status status = e->api->open(&options, &e->backend, err);
     if (status != PHID_OK) {

@@ -136,6 +136,7 @@ void cli_engine_options(const struct config *config, struct phid_engine_options 
             config->engine.activations == CONFIG_ACTIVATIONS_INT8     ? PHID_ACTIVATIONS_INT8
             : config->engine.activations == CONFIG_ACTIVATIONS_INT8X2 ? PHID_ACTIVATIONS_INT8X2
             : config->engine.activations == CONFIG_ACTIVATIONS_BF16   ? PHID_ACTIVATIONS_BF16
+            : config->engine.activations == CONFIG_ACTIVATIONS_W8A8   ? PHID_ACTIVATIONS_W8A8
                                                                       : PHID_ACTIVATIONS_AUTO,
         .speculation = speculations[config->engine.speculation],
         .kv_memory_bytes = config->engine.kv_memory_bytes,

@@ -141,6 +141,7 @@ struct prompt_bench {
     struct q8 q8;
     struct r16_panel *panels;
     float *sums;
+    bool w8; /* see w8.h */
 };
 
 static void run_prompt(void *context)
@@ -151,35 +152,46 @@ static void run_prompt(void *context)
     for (size_t first = 0; first < r16_groups(b->m.rows); first += b->k->panel_groups) {
         for (size_t done = 0; done < blocks; done += b->k->panel_blocks) {
             for (size_t i = 0; i < b->k->panel_groups; i++) {
-                b->k->open_panel(&b->m, first + i, done, b->k->panel_blocks, &b->panels[i]);
+                (b->w8 ? b->k->w8_open : b->k->open_panel)(&b->m, first + i, done,
+                                                           b->k->panel_blocks, &b->panels[i]);
             }
-            for (size_t t = 0; t < q8_tiles(&b->q8); t++) {
-                struct q8_tile tile = q8_tile_view(&b->q8, t);
-                b->k->multiply_panels(b->m.kind, b->panels, b->k->panel_groups, b->k->panel_blocks,
-                                      &tile, done, b->sums + t * b->q8.tile_tokens * width,
-                                      done == 0);
+            float *sums = b->sums;
+            for (size_t t = 0; t < (b->w8 ? q8_prompt_tiles : q8_tiles)(&b->q8); t++) {
+                struct q8_tile tile = (b->w8 ? q8_prompt_view : q8_tile_view)(&b->q8, t);
+                if (b->w8) {
+                    b->k->w8_multiply(b->panels, b->k->panel_groups, b->k->panel_blocks, &tile,
+                                      done, sums, done == 0);
+                } else {
+                    b->k->multiply_panels(b->m.kind, b->panels, b->k->panel_groups,
+                                          b->k->panel_blocks, &tile, done, sums, done == 0);
+                }
+                sums += tile.tokens * width;
             }
         }
     }
 }
 
-static void bench_prompt(struct harness *h, const char *filter, enum r16_kind kind, size_t cols)
+static void bench_prompt(struct harness *h, const char *filter, enum r16_kind kind, size_t cols,
+                         bool w8)
 {
     const struct cpu_kernels *k = h->kernels;
     const size_t rows = 128;
     const size_t tokens = 512;
     char name[64];
-    snprintf(name, sizeof(name), "prompt %s tokens=%zu cols=%zu", kind_names[kind], tokens, cols);
-    if (!is_wanted(filter, name)) {
+    snprintf(name, sizeof(name), "prompt %s%s tokens=%zu cols=%zu", w8 ? "w8 " : "",
+             kind_names[kind], tokens, cols);
+    if ((w8 && k->w8_open == NULL) || !is_wanted(filter, name)) {
         return;
     }
-    struct prompt_bench b = {.k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE)};
+    struct prompt_bench b = {
+        .k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE), .w8 = w8};
+    const enum q8_prompts form = w8 ? Q8_PROMPTS_W8 : Q8_PROMPTS_INT8;
     struct cpu_layout layout = {0};
-    q8_place(&b.q8, &layout, 1, false, tokens, cols);
+    q8_place(&b.q8, &layout, 1, form, tokens, cols);
     layout = (struct cpu_layout){.data = guarded_new(layout.used)};
     unsigned char *memory = layout.data;
-    q8_place(&b.q8, &layout, 1, false, tokens, cols);
-    q8_start(&b.q8, k, tokens, 0, cols, Q8_ALL);
+    q8_place(&b.q8, &layout, 1, form, tokens, cols);
+    q8_start(&b.q8, k, tokens, w8 ? tokens : 0, cols, Q8_ALL);
     float *x = guarded_new(cols * sizeof(float));
     random_floats(h, x, cols, 1.0f);
     for (size_t token = 0; token < tokens; token++) {
@@ -193,6 +205,51 @@ static void bench_prompt(struct harness *h, const char *filter, enum r16_kind ki
     guarded_free(b.panels);
     guarded_free(x);
     guarded_free(memory);
+    random_matrix_free(&b.m);
+}
+
+static void run_open_w8(void *context)
+{
+    struct multiply_bench *b = context;
+    b->k->w8_open(&b->m, 0, 0, b->k->panel_blocks, b->panels);
+}
+
+static void run_panels_w8(void *context)
+{
+    struct multiply_bench *b = context;
+    b->k->w8_multiply(b->panels, b->k->panel_groups, b->k->panel_blocks, &b->tile, 0, b->y, true);
+}
+
+/* An opened panel of each row group and a tile, all in the first-level cache. */
+static void bench_w8(struct harness *h, const char *filter, enum r16_kind kind)
+{
+    const struct cpu_kernels *k = h->kernels;
+    const size_t cols = k->panel_blocks * R16_BLOCK, rows = k->panel_groups * R16_ROWS;
+    char name[64];
+    if (k->w8_open == NULL) {
+        return;
+    }
+    struct multiply_bench b = {.k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE)};
+    struct tile_memory t; /* as many codes, more scales */
+    tile_init(h, &t, kind, k->tile_tokens, cols, false);
+    b.tile = t.tile;
+    b.panels = guarded_new(k->panel_groups * sizeof(*b.panels));
+    b.y = guarded_new(rows * k->tile_tokens * sizeof(float));
+    for (size_t i = 0; i < k->panel_groups; i++) {
+        k->w8_open(&b.m, i, 0, k->panel_blocks, &b.panels[i]);
+    }
+    struct timed open = {run_open_w8, &b, (double)b.m.group_bytes, 0};
+    snprintf(name, sizeof(name), "w8_open %s", kind_names[kind]);
+    bench(filter, name, &open);
+    struct timed timed = {run_panels_w8, &b, 0,
+                          (double)rows * (double)cols * (double)k->tile_tokens};
+    snprintf(name, sizeof(name), "w8_multiply tokens=%zu", k->tile_tokens);
+    if (kind == R16_Q8_0) {
+        bench(filter, name, &timed);
+    }
+    guarded_free(b.y);
+    guarded_free(b.panels);
+    tile_fini(&t);
     random_matrix_free(&b.m);
 }
 
@@ -438,8 +495,11 @@ void bench_tier(struct harness *h, const char *filter)
     bench(filter, "peak f32", &(struct timed){run_peak, &f32, 0, h->kernels->spin_f32(1000)});
     for (int kind = 0; kind < R16_KINDS; kind++) {
         bench_panels(h, filter, (enum r16_kind)kind);
-        bench_prompt(h, filter, (enum r16_kind)kind, 3072);
-        bench_prompt(h, filter, (enum r16_kind)kind, 8192);
+        bench_prompt(h, filter, (enum r16_kind)kind, 3072, false);
+        bench_prompt(h, filter, (enum r16_kind)kind, 8192, false);
+        bench_prompt(h, filter, (enum r16_kind)kind, 3072, true);
+        bench_prompt(h, filter, (enum r16_kind)kind, 8192, true);
+        bench_w8(h, filter, (enum r16_kind)kind);
         bench_bf16(h, filter, (enum r16_kind)kind, 3072);
         bench_multiply(h, filter, (enum r16_kind)kind, 16, 1, "from L1");
         bench_multiply(h, filter, (enum r16_kind)kind, 256, 1, "from L2");

@@ -198,6 +198,88 @@ void check_panels(struct harness *h)
     }
 }
 
+/* The kernels of a tier, but for those of w8.h. */
+static struct cpu_kernels specified_w8(const struct cpu_kernels *tier)
+{
+    struct cpu_kernels k = *tier;
+    k.w8_open = w8_open;
+    k.w8_quantize = w8_quantize;
+    k.w8_multiply = w8_multiply;
+    return k;
+}
+
+/* Activations quantized, and the sums of all columns: in two parts, the second one shorter. */
+static void multiply_w8(const struct cpu_kernels *k, const struct r16_matrix *m, size_t tokens,
+                        const float *x, float *sums)
+{
+    const size_t blocks = m->cols / R16_BLOCK, groups = r16_groups(m->rows);
+    struct q8 q8;
+    struct cpu_layout layout = {0};
+    q8_place(&q8, &layout, 1, Q8_PROMPTS_W8, tokens, m->cols);
+    layout = (struct cpu_layout){.data = guarded_new(layout.used)};
+    unsigned char *memory = layout.data;
+    q8_place(&q8, &layout, 1, Q8_PROMPTS_W8, tokens, m->cols);
+    q8_start(&q8, k, tokens, tokens, m->cols, Q8_ALL);
+    for (size_t token = 0; token < tokens; token++) {
+        const size_t half = blocks / 2 / W8_BLOCKS * W8_BLOCKS;
+        q8_put(&q8, k, token, 0, half, x + token * m->cols);
+        q8_put(&q8, k, token, half, blocks - half, x + token * m->cols + half * R16_BLOCK);
+    }
+    struct r16_panel *panels = guarded_new(groups * sizeof(*panels));
+    const struct q8_tile tile = q8_prompt_view(&q8, 0);
+    for (size_t done = 0; done < blocks; done += k->panel_blocks) {
+        const size_t here = blocks - done < k->panel_blocks ? blocks - done : k->panel_blocks;
+        for (size_t i = 0; i < groups; i++) {
+            k->w8_open(m, i, done, here, &panels[i]);
+        }
+        k->w8_multiply(panels, groups, here, &tile, done, sums, done == 0);
+    }
+    guarded_free(panels);
+    guarded_free(memory);
+}
+
+static void check_w8_one(struct harness *h, enum r16_kind kind, size_t groups, size_t tokens,
+                         enum extreme extreme)
+{
+    const size_t step = kind_columns(kind);
+    const size_t cols =
+        h->kernels->panel_blocks * R16_BLOCK + step * (1 + rng_below(&h->rng, step == 32 ? 9 : 2));
+    const size_t rows = groups * R16_ROWS;
+    struct r16_matrix m = random_matrix(h, kind, rows, cols, extreme);
+    const struct cpu_kernels specified = specified_w8(h->kernels);
+    float *x = guarded_new(tokens * cols * sizeof(*x)), *sums[2];
+    random_floats(h, x, tokens * cols, extreme == EXTREME_NONE ? 1.0f : 1e4f);
+    for (size_t i = 0; i < cols && extreme != EXTREME_NONE; i++) {
+        x[i] = 1.0f; /* all at the end of the range */
+    }
+    bool clean = true;
+    for (size_t way = 0; way < 2; way++) {
+        sums[way] = guarded_new(tokens * rows * sizeof(*sums[way]));
+        multiply_w8(way == 0 ? &specified : h->kernels, &m, tokens, x, sums[way]);
+    }
+    bool same = same_floats(sums[0], sums[1], tokens * rows);
+    for (size_t way = 0; way < 2; way++) {
+        clean = guarded_free(sums[way]) && clean;
+    }
+    check(h, same && clean, "w8 %s groups=%zu cols=%zu tokens=%zu extreme=%d%s", kind_names[kind],
+          groups, cols, tokens, (int)extreme, clean ? "" : ", guard overwritten");
+    guarded_free(x);
+    random_matrix_free(&m);
+}
+
+void check_w8(struct harness *h)
+{
+    for (int kind = 0; kind < R16_KINDS && h->kernels->w8_open != NULL; kind++) {
+        for (size_t tokens = 1; tokens <= h->kernels->tile_tokens; tokens++) {
+            for (size_t groups = 1; groups <= h->kernels->panel_groups; groups++) {
+                enum extreme extreme = (enum extreme)rng_below(&h->rng, EXTREME_COUNT);
+                check_w8_one(h, (enum r16_kind)kind, groups, tokens, EXTREME_NONE);
+                check_w8_one(h, (enum r16_kind)kind, groups, tokens, extreme);
+            }
+        }
+    }
+}
+
 static void check_lanes_one(struct harness *h, enum lanes_kind kind, size_t rows, size_t cols,
                             size_t tokens)
 {

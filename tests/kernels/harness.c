@@ -166,10 +166,10 @@ void tile_init(struct harness *h, struct tile_memory *t, enum r16_kind kind, siz
     kernels.sum_step = h->kernels->sum_step;
     kernels.sum_pairs = h->kernels->sum_pairs;
     struct cpu_layout layout = {0};
-    q8_place(&t->q8, &layout, 1, false, tokens, cols);
+    q8_place(&t->q8, &layout, 1, Q8_PROMPTS_INT8, tokens, cols);
     t->memory = guarded_new(layout.used);
     layout = (struct cpu_layout){.data = t->memory};
-    q8_place(&t->q8, &layout, 1, false, tokens, cols);
+    q8_place(&t->q8, &layout, 1, Q8_PROMPTS_INT8, tokens, cols);
     q8_start(&t->q8, &kernels, tokens, 0, cols, q8_parts_of(kind));
     float *x = guarded_new(cols * sizeof(*x));
     for (size_t token = 0; token < tokens; token++) {

@@ -71,6 +71,7 @@ void check_pack(struct harness *h);
 void check_multiply(struct harness *h);
 void check_panels(struct harness *h);
 void check_bf16(struct harness *h);
+void check_w8(struct harness *h);
 void check_lanes(struct harness *h);
 void check_rows(struct harness *h);
 void check_attention(struct harness *h);

@@ -75,6 +75,7 @@ static void check_all(struct harness *h)
     check_multiply(h);
     check_panels(h);
     check_bf16(h);
+    check_w8(h);
     check_lanes(h);
     check_rows(h);
     check_attention(h);

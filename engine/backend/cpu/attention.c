@@ -42,10 +42,10 @@ static size_t head_of(const struct queries *q, size_t i)
     return q->head + (q->first + i) % q->group;
 }
 
-/* Where query i, or its result, lies in [rows, n_heads, head_dim]. */
-static float *vector_of(const struct backend *b, float *rows, const struct queries *q, size_t i)
+static const float *query_of(const struct backend *b, const struct queries *q, size_t i)
 {
-    return rows + (row_of(q, i)->row * b->model->n_heads + head_of(q, i)) * b->model->head_dim;
+    return b->scratch.q +
+           (row_of(q, i)->row * b->model->n_heads + head_of(q, i)) * b->model->head_dim;
 }
 
 /* What a thread works with, in its scratch memory. */
@@ -111,7 +111,7 @@ static void take_queries(const struct backend *b, const struct queries *q, struc
     size_t dims = block->head_dim;
     block->queries = q->count;
     for (size_t i = 0; i < q->count; i++) {
-        const float *source = vector_of(b, b->scratch.q, q, i);
+        const float *source = query_of(b, q, i);
         for (size_t d = 0; d < dims; d++) {
             desk->scaled[i * dims + d] = source[d] * b->model->attention_scale;
         }
@@ -172,12 +172,13 @@ static void seen_keys(const struct attention_block *block, int32_t *from, int32_
     }
 }
 
-/* From the softmax's totals and sums to the result of a row's head; `sums` is worked on. */
+/* From the softmax's totals and sums to the result of a row's head; both are worked on. */
 static void finish(const struct attention *a, float *total, float *sums, size_t row, size_t head)
 {
     const struct backend *b = a->b;
     size_t dims = b->model->head_dim;
-    float *out = b->scratch.attended + (row * b->model->n_heads + head) * dims;
+    float *out =
+        a->mixed != NULL ? sums : b->scratch.attended + (row * b->model->n_heads + head) * dims;
     for (size_t apart = CPU_LANES / 2; apart > 0; apart /= 2) {
         for (size_t j = 0; j < apart; j++) {
             total[j] += total[j + apart];
@@ -346,10 +347,12 @@ bool cpu_attention(struct backend *b, const struct backend_batch *batch, size_t 
         return false;
     }
     struct attention a = {.b = b, .layer = layer};
-    if (out->order == CPU_ORDER_R16 && b->model->head_dim % R16_BLOCK == 0) {
-        a.mixed = &b->scratch.mixed;
-        q8_start(a.mixed, b->kernels, batch->rows, b->scratch.bf16_rows, out->cols,
+    if (out->order == CPU_ORDER_R16) {
+        struct q8 *mixed = &b->scratch.mixed;
+        q8_start(mixed, b->kernels, batch->rows, b->scratch.prompt_rows, out->cols,
                  q8_parts_of(out->r16.kind));
+        bool whole = b->model->head_dim % (q8_put_blocks(mixed) * R16_BLOCK) == 0;
+        a.mixed = whole ? mixed : NULL;
     }
     pool_run(b->pool, attention_task, &a, attention_plan_tasks(&b->scratch.plan));
     if (a.mixed != NULL) {

@@ -44,20 +44,20 @@ struct cpu_roots {
 /* What a batch's rows need, for max_rows rows; all matrices row-major. Sized at load, so a step
  * allocates nothing. */
 struct cpu_scratch {
-    float *normed;     /* [rows, n_embd] */
-    float *q;          /* [rows, n_heads * head_dim] */
-    float *k, *v;      /* [rows, n_kv_heads * head_dim] */
-    float *attended;   /* [rows, n_heads * head_dim] */
-    float *gate, *up;  /* [rows, n_ff]; gate becomes silu(gate) * up */
-    float *out;        /* [rows, n_embd]: what is added to the residual stream */
-    float *rope;       /* [rows, rope_dims]: see cpu_rope_table */
-    int32_t *position; /* [rows] */
-    uint32_t *page;    /* [rows]: where the row's key and value go */
-    struct q8 q8;      /* input of a matmul, out of a norm */
-    struct q8 mixed;   /* out of attention */
-    struct q8 gated;   /* out of gate and up */
-    struct q8 *ready;  /* which of them the next matmul takes; NULL: none, it takes floats */
-    size_t bf16_rows;  /* of the rows in hand, the last ones: see q8.h */
+    float *normed;      /* [rows, n_embd] */
+    float *q;           /* [rows, n_heads * head_dim] */
+    float *k, *v;       /* [rows, n_kv_heads * head_dim] */
+    float *attended;    /* [rows, n_heads * head_dim] */
+    float *gate, *up;   /* [rows, n_ff]; gate becomes silu(gate) * up */
+    float *out;         /* [rows, n_embd]: what is added to the residual stream */
+    float *rope;        /* [rows, rope_dims]: see cpu_rope_table */
+    int32_t *position;  /* [rows] */
+    uint32_t *page;     /* [rows]: where the row's key and value go */
+    struct q8 q8;       /* input of a matmul, out of a norm */
+    struct q8 mixed;    /* out of attention */
+    struct q8 gated;    /* out of gate and up */
+    struct q8 *ready;   /* which of them the next matmul takes; NULL: none, it takes floats */
+    size_t prompt_rows; /* of the rows in hand, the last ones: see q8.h */
     struct cpu_roots roots;
     struct attention_plan plan;
     unsigned char *threads; /* [threads, thread_bytes]: whatever a task needs */
@@ -76,7 +76,7 @@ struct backend {
     bool lazy;
     struct cpu_memory_policy policy; /* of weights, keys and values */
     size_t terms;                    /* int8 terms of an activation, see q8.h; decided by load */
-    bool bf16;                       /* prompts' are bf16; likewise */
+    enum q8_prompts prompts;         /* and what those of prompts are kept as; likewise */
     const struct block_model *model; /* NULL before load; borrowed */
     size_t first, last;              /* layers loaded */
     struct cpu_weights weights;

@@ -19,6 +19,7 @@ static size_t choose_terms(const struct backend *b, const struct block_model *mo
     switch (b->activations) {
     case BACKEND_ACTIVATIONS_INT8:
     case BACKEND_ACTIVATIONS_BF16:
+    case BACKEND_ACTIVATIONS_W8A8:
         return 1;
     case BACKEND_ACTIVATIONS_INT8X2:
         return 2;
@@ -27,11 +28,16 @@ static size_t choose_terms(const struct backend *b, const struct block_model *mo
     }
 }
 
-/* Where tiles multiply bf16. Small models' second term is more exact than that. */
-static bool choose_bf16(const struct backend *b)
+/* Where tiles multiply bf16, that. Small models' second term is more exact. */
+static enum q8_prompts choose_prompts(const struct backend *b)
 {
-    return b->terms == 1 && b->activations != BACKEND_ACTIVATIONS_INT8 &&
-           b->kernels->bf16_multiply != NULL;
+    if (b->terms != 1 || b->activations == BACKEND_ACTIVATIONS_INT8) {
+        return Q8_PROMPTS_INT8;
+    }
+    if (b->activations == BACKEND_ACTIVATIONS_W8A8 && b->kernels->w8_multiply != NULL) {
+        return Q8_PROMPTS_W8;
+    }
+    return b->kernels->bf16_multiply != NULL ? Q8_PROMPTS_BF16 : Q8_PROMPTS_INT8;
 }
 
 static bool probe(const char **ret_description)
@@ -142,7 +148,7 @@ static enum phid_status cpu_load(struct backend *b, const struct block_model *mo
     b->first = first;
     b->last = last;
     b->terms = choose_terms(b, model);
-    b->bf16 = choose_bf16(b);
+    b->prompts = choose_prompts(b);
     status = cpu_scratch_open(b, err);
     if (status != PHID_OK) {
         cpu_weights_close(&b->weights);

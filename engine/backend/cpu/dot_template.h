@@ -99,18 +99,12 @@ INLINE bool kind_starts_lower(enum r16_kind kind, bool opened, int tokens)
 
 #endif
 
-/* The codes of step g of a packed block, or of an opened one. */
-INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *block, int g)
+/* What the file has for each weight of step g of a packed block, of less than 8 bits, `align` bits
+ * above the bottom of its byte. */
+INLINE v64 packed_codes(enum r16_kind kind, const unsigned char *block, int g, int align)
 {
     const int low_bits = r16_types[kind].low_bits;
     const int high_bits = r16_types[kind].high_bits;
-    if (opened) {
-        return c_load(block + g * R16_VECTOR);
-    }
-    if (low_bits == 8) {
-        return c_from_signed(c_load(block + g * R16_VECTOR));
-    }
-    const int align = kind_align(kind);
     v64 codes = low_bits == 4
                     ? c_bits(c_load(block + g % 4 * R16_VECTOR), 4 * (g / 4) - align, 15 << align)
                     : c_bits(c_load(block + g / 4 * R16_VECTOR), 2 * (g % 4) - align, 3 << align);
@@ -121,6 +115,19 @@ INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *bloc
     } else if (high_bits == 2) {
         codes = c_or(codes, c_bits(c_load(high + g / 4 * R16_VECTOR), 2 * (g % 4) - up, 3 << up));
     }
+    return codes;
+}
+
+/* The codes of step g of a packed block, or of an opened one. */
+INLINE v64 step_codes(enum r16_kind kind, bool opened, const unsigned char *block, int g)
+{
+    if (opened) {
+        return c_load(block + g * R16_VECTOR);
+    }
+    if (r16_types[kind].low_bits == 8) {
+        return c_from_signed(c_load(block + g * R16_VECTOR));
+    }
+    v64 codes = packed_codes(kind, block, g, kind_align(kind));
     if (r16_types[kind].levels != R16_LEVELS_NONE) {
         const int form = VEC_SUM_BITS ? R16_LEVELS_RAISED : R16_LEVELS_OFFSET;
         return c_lookup(r16_levels[form][r16_types[kind].levels], codes);

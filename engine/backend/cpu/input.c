@@ -74,7 +74,7 @@ bool cpu_norm_begin(struct backend *b, const struct cpu_input *in, size_t rows,
     }
     *ret =
         (struct cpu_norm){.b = b, .x = in->x, .weight = in->weight, .rows = rows, .cols = in->cols};
-    q8_start(&b->scratch.q8, b->kernels, rows, b->scratch.bf16_rows, in->cols, parts);
+    q8_start(&b->scratch.q8, b->kernels, rows, b->scratch.prompt_rows, in->cols, parts);
     return true;
 }
 
@@ -93,7 +93,7 @@ void cpu_norm_end(struct backend *b)
     struct cpu_roots *roots = &b->scratch.roots;
     b->scratch.ready = &b->scratch.q8;
     roots->pending = true;
-    roots->rows = b->scratch.q8.tokens + b->scratch.q8.bf16_rows;
+    roots->rows = b->scratch.q8.tokens + b->scratch.q8.prompt_rows;
     roots->runs++;
 }
 
@@ -188,7 +188,7 @@ void cpu_input_prepare(struct backend *b, const struct cpu_input *in, size_t row
         p.norm = &norm;
     } else if (parts != 0) {
         p.q8 = in->weight != NULL ? &b->scratch.q8 : &b->scratch.mixed;
-        q8_start(p.q8, b->kernels, rows, b->scratch.bf16_rows, in->cols, parts);
+        q8_start(p.q8, b->kernels, rows, b->scratch.prompt_rows, in->cols, parts);
     }
     if (rows >= b->kernels->tile_tokens * pool_threads(b->pool)) {
         p.task_rows = b->kernels->tile_tokens; /* which share cache lines */

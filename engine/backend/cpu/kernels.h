@@ -14,6 +14,7 @@
 
 #include "engine/backend/cpu/bf16.h"
 #include "engine/backend/cpu/r16.h"
+#include "engine/backend/cpu/w8.h"
 
 #define CPU_LANES                                                                                  \
     16 /* sums of long vectors: lane i adds elements i, i + 16, ..; then lanes are added pairwise, \
@@ -109,17 +110,17 @@ static inline float attention_q_limit(size_t head_dim)
 
 struct cpu_kernels {
     const char *name;
-    size_t tile_tokens;        /* rows of activations in a tile for multiply_panels, at most */
-    size_t direct_tokens;      /* and for multiply */
-    size_t direct_tiles;       /* up to so many tiles multiply is faster, above it panels */
-    size_t panel_groups;       /* row groups that multiply_panels takes at once; a power of two */
-    size_t panel_blocks;       /* blocks in a panel, except the last of a row; a multiple of
-                                  R16_UNIT_BLOCKS */
-    bool row_codes;            /* how it wants a tile's codes */
-    int32_t sum_base; /* of q8_tile's start: what it likes to begin sums with for kinds whose */
-    int32_t sum_step; /* codes are above the values */
-    bool sum_pairs;   /* it sums in 16 bits: start holds minus the sums of the block's first and
-                         second pairs of every four codes, in its low and high half */
+    size_t tile_tokens;   /* rows of activations in a tile for multiply_panels, at most */
+    size_t direct_tokens; /* and for multiply */
+    size_t direct_tiles;  /* up to so many tiles multiply is faster, above it panels */
+    size_t panel_groups;  /* row groups that multiply_panels takes at once; a power of two */
+    size_t panel_blocks;  /* blocks in a panel, except the last of a row; a multiple of
+                             R16_UNIT_BLOCKS */
+    bool row_codes;       /* how it wants a tile's codes */
+    int32_t sum_base;     /* of q8_tile's start: what it likes to begin sums with for kinds whose */
+    int32_t sum_step;     /* codes are above the values */
+    bool sum_pairs;       /* it sums in 16 bits: start holds minus the sums of the block's first and
+                             second pairs of every four codes, in its low and high half */
 
     /* Quantizes n (a multiple of 32) elements: for each block m = max |x|, scale = m / 127 and
      * code = x * (127 / m) rounded to nearest even; all 0 when m < 2^-100. half_sums: sums of 16
@@ -150,6 +151,13 @@ struct cpu_kernels {
                       uint16_t *weights);
     void (*bf16_of)(const float *x, uint16_t *y, size_t n);
     void (*bf16_multiply)(const struct bf16_product *p);
+
+    /* See w8.h. NULL: likewise. */
+    void (*w8_open)(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
+                    struct r16_panel *panel);
+    void (*w8_quantize)(const float *x, size_t n, int8_t *codes, float *scale, int32_t *sums);
+    void (*w8_multiply)(const struct r16_panel *panels, size_t groups, size_t blocks,
+                        const struct q8_tile *x, size_t first_block, float *sums, bool start);
 
     /* After the last of a thread's calls of these: gives back what they keep of the
      * processor. NULL: they keep nothing. */

@@ -28,13 +28,16 @@
 /* Row groups that one tile after the other multiplies: as many as a kernel reads side by side. */
 #define TILED_GROUPS 4
 
-/* And for bf16: what a task reads of the activations for some columns, which do not fit the
- * second-level cache as a whole, serves all these. */
-#define BF16_GROUPS 16
+/* And for prompts in bf16: what a task reads of the activations for some columns, which do not fit
+ * the second-level cache as a whole, serves all these. W8A8: of gate and up together they are a
+ * span of the next product's input. */
+#define PROMPT_GROUPS 16
 
-/* Of which so many are opened at once, a unit's columns of each: 32 KiB. */
+/* Of bf16 so many are opened at once, a unit's columns of each: 32 KiB. */
 #define BF16_PANELS 4
 #define BF16_PANEL  (R16_UNIT_BLOCKS * BF16_TILE)
+
+_Static_assert(2 * W8_COLS / R16_ROWS <= PROMPT_GROUPS, "a span of gate and up");
 
 /* silu(gate) * up makes blocks of the next product's input. */
 #define GATED_GROUPS (R16_BLOCK / R16_ROWS)
@@ -52,8 +55,8 @@ struct matmul {
     size_t task_end[MATMUL_PRODUCTS_MAX];    /* tasks of the products up to this one */
 };
 
-/* Some row groups of a product and the sums of the int8 rows, or the bf16 rows, with them: for each
- * `at_once` groups (the last ones may be fewer) [sum_rows][those groups][R16_ROWS]. */
+/* Some row groups of a product and the sums of the rows, of prompts or the others, with them: for
+ * each `at_once` groups (the last ones may be fewer) [sum_rows][those groups][R16_ROWS]. */
 struct part {
     const struct cpu_product *product;
     size_t first, groups;
@@ -61,6 +64,7 @@ struct part {
     float *sums;
     size_t first_row, rows, terms; /* of the batch; int8 rows have terms, see q8.h */
     size_t sum_rows;               /* of the sums: at least terms * rows */
+    bool w8;                       /* the rows are kept so, see w8.h */
     const float *roots;            /* what a row's sums are multiplied by; NULL: nothing */
 };
 
@@ -78,7 +82,9 @@ static size_t larger(size_t a, size_t b)
 static size_t opened_bytes(const struct backend *b)
 {
     size_t panels = b->kernels->panel_groups * sizeof(struct r16_panel);
-    return b->bf16 ? larger(panels, BF16_PANELS * BF16_PANEL * sizeof(uint16_t)) : panels;
+    return b->prompts == Q8_PROMPTS_BF16
+               ? larger(panels, BF16_PANELS * BF16_PANEL * sizeof(uint16_t))
+               : panels;
 }
 
 static struct r16_panel *thread_panels(const struct backend *b, size_t thread)
@@ -94,8 +100,9 @@ static float *thread_sums(const struct backend *b, size_t thread)
 /* Row groups times rows that a thread has room for. */
 static size_t sums_room(const struct backend *b)
 {
-    size_t room = b->bf16 ? BF16_GROUPS * cpu_round_up(b->max_rows, BF16_TOKENS)
-                          : TASK_GROUPS * b->max_rows * b->terms;
+    size_t room = b->prompts != Q8_PROMPTS_INT8
+                      ? PROMPT_GROUPS * cpu_round_up(b->max_rows, BF16_TOKENS)
+                      : TASK_GROUPS * b->max_rows * b->terms;
     return room > DIRECT_GROUPS ? room : DIRECT_GROUPS;
 }
 
@@ -165,22 +172,20 @@ static void hand_on(const struct matmul *m, const struct part *p)
     }
 }
 
-/* Blocks of a row from group i of the part on, as many as lie side by side; or one, put together in
- * `block`. */
-static const float *gated_blocks(const struct part *gate, size_t i, size_t token, float *block,
-                                 size_t *ret_count)
+/* Of a row, the sums of groups i to end - 1 of the part: where they lie side by side, or put
+ * together in `together`. */
+static const float *gated_sums(const struct part *gate, size_t i, size_t end, size_t token,
+                               float *together)
 {
-    size_t groups = set_groups(gate, i);
-    const float *first = set_sums(gate, i) + token * groups * R16_ROWS;
-    *ret_count = groups < GATED_GROUPS ? 1 : groups / GATED_GROUPS;
-    if (groups >= GATED_GROUPS) {
-        return first;
+    if (end - i <= set_groups(gate, i)) {
+        return set_sums(gate, i) + token * set_groups(gate, i) * R16_ROWS;
     }
-    for (size_t j = 0; j < GATED_GROUPS; j++) {
-        memcpy(block + j * R16_ROWS, set_sums(gate, i + j) + token * R16_ROWS,
-               R16_ROWS * sizeof(*block));
+    for (size_t j = i; j < end; j += gate->at_once) {
+        size_t width = set_groups(gate, j) * R16_ROWS;
+        memcpy(together + (j - i) * R16_ROWS, set_sums(gate, j) + token * width,
+               width * sizeof(*together));
     }
-    return block;
+    return together;
 }
 
 static void hand_on_gated(const struct matmul *m, const struct part *gate, const struct part *up)
@@ -191,13 +196,14 @@ static void hand_on_gated(const struct matmul *m, const struct part *gate, const
                           gate->rows * set_groups(gate, i) * R16_ROWS);
     }
     /* A tile's tokens share cache lines, so some blocks of all tokens after the other. */
-    for (size_t i = 0; i < gate->groups; i += larger(gate->at_once, GATED_GROUPS)) {
+    const size_t each = larger(gate->at_once, q8_put_blocks(m->gated) * GATED_GROUPS);
+    for (size_t i = 0; i < gate->groups; i += each) {
+        const size_t end = smaller(i + each, gate->groups);
         for (size_t token = 0; token < gate->rows; token++) {
-            float block[R16_BLOCK];
-            size_t count;
-            const float *x = gated_blocks(gate, i, token, block, &count);
+            float together[W8_COLS];
+            const float *x = gated_sums(gate, i, end, token, together);
             q8_put(m->gated, kernels, gate->first_row + token, (gate->first + i) / GATED_GROUPS,
-                   count, x);
+                   (end - i) / GATED_GROUPS, x);
         }
     }
 }
@@ -239,18 +245,19 @@ struct ahead {
     size_t each; /* for each tile */
 };
 
-/* Panel number `done / R16_UNIT_BLOCKS` of `groups` groups from number i of the part, to be fetched
- * in so many turns; none where the part ends. */
+/* `blocks` blocks from number `done` on (both whole units) of `groups` groups from number i of the
+ * part, to be fetched in so many turns; none where the part ends. */
 static struct ahead ahead_of(const struct part *p, size_t i, size_t groups, size_t done,
-                             size_t turns)
+                             size_t blocks, size_t turns)
 {
     const struct r16_matrix *matrix = &p->product->matrix->r16;
-    struct ahead a = {.left = r16_unit_bytes(matrix->kind, R16_UNIT_BLOCKS)};
+    const size_t unit = r16_unit_bytes(matrix->kind, R16_UNIT_BLOCKS);
+    struct ahead a = {.left = blocks / R16_UNIT_BLOCKS * unit};
     a.groups = i < p->groups ? smaller(groups, p->groups - i) : 0;
     a.each = cpu_round_up(a.left / turns, CPU_ALIGN);
     for (size_t j = 0; j < a.groups; j++) {
-        a.next[j] = matrix->data + (p->first + i + j) * matrix->group_bytes +
-                    done / R16_UNIT_BLOCKS * a.left;
+        a.next[j] =
+            matrix->data + (p->first + i + j) * matrix->group_bytes + done / R16_UNIT_BLOCKS * unit;
     }
     return a;
 }
@@ -270,7 +277,31 @@ static void fetch_ahead(struct ahead *a)
 
 static bool has_few_tiles(const struct matmul *m)
 {
-    return m->q8 == NULL || q8_tiles(m->q8) + q8_bf16_tiles(m->q8) <= FEW_TILES_MAX;
+    return m->q8 == NULL || q8_tiles(m->q8) + q8_prompt_tiles(m->q8) <= FEW_TILES_MAX;
+}
+
+static size_t part_tiles(const struct matmul *m, const struct part *p)
+{
+    return p->w8 ? q8_prompt_tiles(m->q8) : q8_tiles(m->q8);
+}
+
+/* Continues the sums of a set of row groups with every tile. */
+static void multiply_tiles(const struct matmul *m, const struct part *p,
+                           const struct r16_panel *panels, size_t groups, size_t done,
+                           size_t blocks, float *sums, struct ahead *ahead)
+{
+    const struct cpu_kernels *kernels = m->b->kernels;
+    for (size_t t = 0; t < part_tiles(m, p); t++) {
+        struct q8_tile tile = p->w8 ? q8_prompt_view(m->q8, t) : q8_tile_view(m->q8, t);
+        fetch_ahead(ahead);
+        if (p->w8) {
+            kernels->w8_multiply(panels, groups, blocks, &tile, done, sums, done == 0);
+        } else {
+            kernels->multiply_panels(p->product->matrix->r16.kind, panels, groups, blocks, &tile,
+                                     done, sums, done == 0);
+        }
+        sums += tile.tokens * groups * R16_ROWS;
+    }
 }
 
 /* `blocks` blocks from number `done` of a set of row groups, from number i of the part: their
@@ -281,37 +312,26 @@ static void multiply_set(const struct matmul *m, const struct part *p, size_t i,
     const struct cpu_kernels *kernels = m->b->kernels;
     const struct r16_matrix *matrix = &p->product->matrix->r16;
     size_t groups = set_groups(p, i);
-    float *sums = set_sums(p, i);
     for (size_t j = 0; j < groups; j++) {
-        kernels->open_panel(matrix, p->first + i + j, done, blocks, &panels[j]);
+        (p->w8 ? kernels->w8_open : kernels->open_panel)(matrix, p->first + i + j, done, blocks,
+                                                         &panels[j]);
     }
-    for (size_t t = 0; t < q8_tiles(m->q8); t++) {
-        struct q8_tile tile = q8_tile_view(m->q8, t);
-        fetch_ahead(ahead);
-        kernels->multiply_panels(matrix->kind, panels, groups, blocks, &tile, done,
-                                 sums + t * m->q8->tile_tokens * groups * R16_ROWS, done == 0);
-    }
+    multiply_tiles(m, p, panels, groups, done, blocks, set_sums(p, i), ahead);
 }
 
 /* A panel along the columns after the other, one set of row groups after the other. */
 static void multiply_opened(const struct matmul *m, const struct part *p, size_t thread)
 {
     struct r16_panel *panels = thread_panels(m->b, thread);
-    bool few = has_few_tiles(m);
-    size_t blocks = p->product->matrix->r16.cols / R16_BLOCK;
-    size_t at_once = few ? R16_UNIT_BLOCKS : m->b->kernels->panel_blocks;
-    struct ahead ahead = {0};
-    if (few) {
-        ahead = ahead_of(p, 0, p->at_once, 0, 1);
-        fetch_ahead(&ahead);
-    }
+    const size_t blocks = p->product->matrix->r16.cols / R16_BLOCK;
+    const size_t at_once = has_few_tiles(m) ? R16_UNIT_BLOCKS : m->b->kernels->panel_blocks;
+    struct ahead ahead = ahead_of(p, 0, p->at_once, 0, at_once, 1);
+    fetch_ahead(&ahead);
     for (size_t i = 0; i < p->groups; i += p->at_once) {
         for (size_t done = 0; done < blocks; done += at_once) {
-            bool last = blocks - done <= at_once;
-            if (few) {
-                ahead = ahead_of(p, last ? i + p->at_once : i, p->at_once,
-                                 last ? 0 : done + at_once, q8_tiles(m->q8));
-            }
+            const bool last = blocks - done <= at_once;
+            ahead = ahead_of(p, last ? i + p->at_once : i, p->at_once, last ? 0 : done + at_once,
+                             at_once, part_tiles(m, p));
             multiply_set(m, p, i, done, smaller(blocks - done, at_once), panels, &ahead);
         }
     }
@@ -324,7 +344,7 @@ static void multiply_opened(const struct matmul *m, const struct part *p, size_t
  * after it. */
 static void fetch_first(const struct part *p, size_t i)
 {
-    struct ahead ahead = ahead_of(p, i, BF16_PANELS, 0, 1);
+    struct ahead ahead = ahead_of(p, i, BF16_PANELS, 0, R16_UNIT_BLOCKS, 1);
     fetch_ahead(&ahead);
 }
 
@@ -344,8 +364,8 @@ static void multiply_bf16_set(const struct matmul *m, const struct part *p, size
         kernels->bf16_open(matrix, p->first + j, done, blocks,
                            weights + (j - i) * product.group_stride);
     }
-    for (size_t tile = 0; tile < q8_bf16_tiles(m->q8); tile += 2) {
-        product.tiles = smaller(q8_bf16_tiles(m->q8) - tile, 2);
+    for (size_t tile = 0; tile < q8_prompt_tiles(m->q8); tile += 2) {
+        product.tiles = smaller(q8_prompt_tiles(m->q8) - tile, 2);
         product.x = m->q8->bf16 + (tile * all + done) * BF16_TILE;
         for (size_t j = i; j < end; j += product.groups) {
             product.groups = set_groups(p, j);
@@ -382,27 +402,32 @@ static bool is_direct(const struct matmul *m)
     return m->q8->tile_tokens <= kernels->direct_tokens && q8_tiles(m->q8) <= kernels->direct_tiles;
 }
 
-/* Of the rows that are bf16, or those that are int8. */
-static struct part multiply_part(const struct matmul *m, bool bf16,
+/* Of the rows that are kept as those of prompts, or of the others. */
+static struct part multiply_part(const struct matmul *m, bool prompt,
                                  const struct cpu_product *product, size_t first, size_t groups,
                                  size_t thread, float *sums)
 {
-    bool direct = is_direct(m);
+    const bool direct = is_direct(m);
+    const bool bf16 = prompt && m->q8->prompts == Q8_PROMPTS_BF16;
+    const size_t bf16_rows = bf16 ? q8_prompt_tiles(m->q8) * BF16_TOKENS : 0;
     struct part p = {
         .product = product,
         .first = first,
         .groups = groups,
-        .at_once = direct && !bf16 ? groups : m->b->kernels->panel_groups,
+        .at_once = direct && !prompt ? groups : m->b->kernels->panel_groups,
         .sums = sums,
-        .first_row = bf16 ? m->q8->tokens : 0,
-        .rows = bf16 ? m->q8->bf16_rows : m->q8->tokens,
-        .terms = bf16 ? 1 : m->q8->terms,
-        .sum_rows = bf16 ? q8_bf16_tiles(m->q8) * BF16_TOKENS : m->q8->rows,
+        .first_row = prompt ? m->q8->tokens : 0,
+        .rows = prompt ? m->q8->prompt_rows : m->q8->tokens,
+        .terms = prompt ? 1 : m->q8->terms,
+        .sum_rows = bf16     ? bf16_rows
+                    : prompt ? m->q8->prompt_rows
+                             : m->q8->rows,
+        .w8 = prompt && !bf16,
         .roots = cpu_input_roots(m->b, thread),
     };
     if (bf16) {
         multiply_bf16(m, &p, thread);
-    } else if (direct) {
+    } else if (direct && !prompt) {
         multiply_direct(m, &p);
     } else {
         multiply_opened(m, &p, thread);
@@ -411,18 +436,18 @@ static struct part multiply_part(const struct matmul *m, bool bf16,
     return p;
 }
 
-static bool has_rows(const struct matmul *m, bool bf16)
+static bool has_rows(const struct matmul *m, bool prompt)
 {
-    return (bf16 ? m->q8->bf16_rows : m->q8->tokens) > 0;
+    return (prompt ? m->q8->prompt_rows : m->q8->tokens) > 0;
 }
 
-static void multiply_gated(const struct matmul *m, bool bf16, size_t first, size_t groups,
+static void multiply_gated(const struct matmul *m, bool prompt, size_t first, size_t groups,
                            size_t thread)
 {
     float *sums = thread_sums(m->b, thread);
-    struct part gate = multiply_part(m, bf16, &m->products[0], first, groups, thread, sums);
+    struct part gate = multiply_part(m, prompt, &m->products[0], first, groups, thread, sums);
     sums += groups * gate.sum_rows * R16_ROWS;
-    struct part up = multiply_part(m, bf16, &m->products[1], first, groups, thread, sums);
+    struct part up = multiply_part(m, prompt, &m->products[1], first, groups, thread, sums);
     hand_on_gated(m, &gate, &up);
 }
 
@@ -460,9 +485,9 @@ static void multiply_quantized(const struct matmul *m, const struct cpu_product 
 {
     float *sums = thread_sums(m->b, thread);
     for (size_t i = 0; i < groups; i += at_once) {
-        for (int bf16 = 0; bf16 < 2; bf16++) {
-            if (has_rows(m, bf16)) {
-                struct part part = multiply_part(m, bf16, p, first + i,
+        for (int prompt = 0; prompt < 2; prompt++) {
+            if (has_rows(m, prompt)) {
+                struct part part = multiply_part(m, prompt, p, first + i,
                                                  smaller(at_once, groups - i), thread, sums);
                 hand_on(m, &part);
             }
@@ -482,9 +507,9 @@ static void matmul_task(void *context, size_t task, size_t thread)
     size_t left = r16_groups(p->matrix->rows) - first;
     size_t groups = left < m->task_groups[i] ? left : m->task_groups[i];
     if (m->gated != NULL) {
-        for (int bf16 = 0; bf16 < 2; bf16++) {
-            if (has_rows(m, bf16)) {
-                multiply_gated(m, bf16, first, groups, thread);
+        for (int prompt = 0; prompt < 2; prompt++) {
+            if (has_rows(m, prompt)) {
+                multiply_gated(m, prompt, first, groups, thread);
             }
         }
         return;
@@ -514,7 +539,13 @@ static size_t even_groups(size_t all, size_t most, size_t each, size_t threads)
 
 static bool packed_only(const struct matmul *m)
 {
-    return is_direct(m) && m->q8->bf16_rows == 0;
+    return is_direct(m) && m->q8->prompt_rows == 0;
+}
+
+/* See PROMPT_GROUPS. */
+static bool many_groups(const struct matmul *m)
+{
+    return m->q8->prompt_rows > 0 && (m->gated != NULL || m->q8->prompts == Q8_PROMPTS_BF16);
 }
 
 /* Row groups that a thread multiplies before it hands them on: `each` at least, a multiple of it.
@@ -525,7 +556,7 @@ static size_t part_groups(const struct matmul *m, const struct cpu_matrix *matri
     size_t products = m->gated != NULL ? 2 : 1;
     if (matrix->order == CPU_ORDER_R16) {
         size_t room = sums_room(m->b) / (m->rows * m->b->terms);
-        size_t most = m->q8->bf16_rows > 0 ? BF16_GROUPS : is_direct(m) ? room : TASK_GROUPS;
+        size_t most = many_groups(m) ? PROMPT_GROUPS : is_direct(m) ? room : TASK_GROUPS;
         groups = smaller(groups, most / products);
     }
     if (matrix->order != CPU_ORDER_R16 || has_few_tiles(m)) {
@@ -555,7 +586,7 @@ static void plan_tasks(struct matmul *m)
             each = m->b->kernels->panel_groups;
         }
         if (m->gated != NULL) {
-            each = GATED_GROUPS;
+            each = q8_put_blocks(m->gated) * GATED_GROUPS;
         }
         size_t all = r16_groups(matrix->rows);
         m->part_groups[i] = part_groups(m, matrix, each);
@@ -637,7 +668,7 @@ void cpu_matmul_gated(struct backend *b, size_t rows, const struct cpu_layer *la
                        .products = products,
                        .count = 2,
                        .gated = &b->scratch.gated};
-    q8_start(m.gated, b->kernels, rows, b->scratch.bf16_rows, layer->down.cols,
+    q8_start(m.gated, b->kernels, rows, b->scratch.prompt_rows, layer->down.cols,
              q8_parts_of(layer->down.r16.kind));
     plan_tasks(&m);
     pool_run(b->pool, matmul_task, &m, m.task_end[0]);

@@ -432,4 +432,6 @@ static void multiply_panels(enum r16_kind kind, const struct r16_panel *panels, 
 
 #if VEC_HAS_TILES
 #include "engine/backend/cpu/bf16_template.h"
+#elif VEC_SUM_BITS
+#include "engine/backend/cpu/w8_template.h"
 #endif

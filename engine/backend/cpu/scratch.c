@@ -35,9 +35,9 @@ static void place(struct backend *b, struct cpu_layout *layout)
     s->roots.run =
         cpu_layout_part(layout, pool_threads(b->pool), ROOTS_STRIDE * sizeof(*s->roots.run));
     attention_plan_place(&s->plan, layout, rows, model, pool_threads(b->pool));
-    q8_place(&s->q8, layout, b->terms, b->bf16, rows, b->weights.max_r16_cols);
-    q8_place(&s->mixed, layout, b->terms, b->bf16, rows, b->weights.max_r16_cols);
-    q8_place(&s->gated, layout, b->terms, b->bf16, rows,
+    q8_place(&s->q8, layout, b->terms, b->prompts, rows, b->weights.max_r16_cols);
+    q8_place(&s->mixed, layout, b->terms, b->prompts, rows, b->weights.max_r16_cols);
+    q8_place(&s->gated, layout, b->terms, b->prompts, rows,
              b->weights.max_r16_cols == 0 ? 0 : model->n_ff);
     size_t bytes = larger(exact_thread_bytes(b->weights.max_cols, model->head_dim),
                           cpu_attention_thread_bytes(model));

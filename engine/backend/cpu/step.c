@@ -239,7 +239,7 @@ static bool add_product(struct operation *o, const float *x, struct cpu_product 
     if (ready) {
         product->then = cpu_norm_then;
         product->then_context = &norm;
-        product->then_cols = R16_BLOCK;
+        product->then_cols = q8_put_blocks(&o->b->scratch.q8) * R16_BLOCK;
     }
     cpu_matmul(o->b, x, o->batch->rows, product, 1, operation);
     if (ready) {
@@ -329,7 +329,7 @@ enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, 
     if (status != PHID_OK || batch->rows == 0) {
         return status;
     }
-    b->scratch.bf16_rows = b->bf16 ? batch->prompt_rows : 0;
+    b->scratch.prompt_rows = b->prompts != Q8_PROMPTS_INT8 ? batch->prompt_rows : 0;
     cpu_profile_begin(&b->profile);
     for (size_t i = 0; i < batch->sequence_count; i++) {
         struct rows_of rows = {.b = b, .sequence = &batch->sequences[i]};
@@ -371,7 +371,7 @@ enum phid_status cpu_head(struct backend *b, const float *hidden, const size_t *
         return status;
     }
     size_t n_vocab = b->weights.output.rows;
-    b->scratch.bf16_rows = 0;
+    b->scratch.prompt_rows = 0;
     cpu_profile_begin(&b->profile);
     for (size_t done = 0; done < count; done += b->max_rows) {
         size_t part = count - done < b->max_rows ? count - done : b->max_rows;

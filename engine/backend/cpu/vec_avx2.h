@@ -252,7 +252,8 @@ INLINE v16f f_from_i(v16i x)
 }
 
 /* Rounds to nearest even, to bytes; returns the sum of the 16. */
-INLINE int32_t f_store_s8(int8_t *p, v16f x)
+/* Rounded, as bytes; also gives them. */
+INLINE v16i i_store_s8(int8_t *p, v16f x)
 {
     __m256i a = _mm256_cvtps_epi32(x.a);
     __m256i b = _mm256_cvtps_epi32(x.b);
@@ -260,11 +261,21 @@ INLINE int32_t f_store_s8(int8_t *p, v16f x)
     __m128i bytes =
         _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128((__m128i *)(void *)p, bytes);
-    __m256i sums = _mm256_add_epi32(a, b);
+    return (v16i){a, b};
+}
+
+INLINE int32_t i_sum(v16i x)
+{
+    __m256i sums = _mm256_add_epi32(x.a, x.b);
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
     return _mm_cvtsi128_si32(s);
+}
+
+INLINE int32_t f_store_s8(int8_t *p, v16f x)
+{
+    return i_sum(i_store_s8(p, x));
 }
 
 /* Rounds to nearest even, to 16 bits. */
@@ -362,6 +373,46 @@ INLINE v16i i_zero(void)
 INLINE v16i i_set1(int32_t x)
 {
     return (v16i){_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
+}
+
+INLINE v16i i_add(v16i x, v16i y)
+{
+    return (v16i){_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
+}
+
+/* Without the last 8 bits of the mantissa. */
+INLINE v16f f_coarse(v16f x)
+{
+    const __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32(~0xff));
+    return (v16f){_mm256_and_ps(x.a, mask), _mm256_and_ps(x.b, mask)};
+}
+
+INLINE __m256i twice(__m256 x, int y)
+{
+    __m256i whole = _mm256_add_epi32(_mm256_cvtps_epi32(x), _mm256_set1_epi32(y));
+    return _mm256_blend_epi16(whole, _mm256_slli_epi32(whole, 16), 0xaa);
+}
+
+/* The low 16 bits of x, rounded, plus y; twice in each lane. */
+INLINE v16i i_twice(v16f x, int y)
+{
+    return (v16i){twice(x.a, y), twice(x.b, y)};
+}
+
+INLINE __m256i rounded(__m256i codes, __m256i factor, __m256i added)
+{
+    const __m256i upper = _mm256_set1_epi16((short)0xff00);
+    __m256i even = _mm256_mulhrs_epi16(_mm256_slli_epi16(codes, 8), factor);
+    __m256i odd = _mm256_mulhrs_epi16(_mm256_and_si256(codes, upper), factor);
+    even = _mm256_srli_epi16(_mm256_add_epi16(even, added), 8);
+    return _mm256_or_si256(even, _mm256_and_si256(_mm256_add_epi16(odd, added), upper));
+}
+
+/* Of signed bytes: (byte * 2^8 * factor + 2^14 >> 15) + added, of which the upper byte. factor and
+ * added: numbers of 16 bits, each for two bytes. */
+INLINE v64 c_rounded(v64 codes, v16i factor, v16i added)
+{
+    return (v64){rounded(codes.a, factor.a, added.a), rounded(codes.b, factor.b, added.b)};
 }
 
 /* (float)(x - VEC_SUM_BASE) * scale, rounded once. Because a sum of less than 2^22 on top of the

@@ -247,16 +247,25 @@ INLINE v16f f_from_i(v16i x)
     return _mm512_cvtepi32_ps(x);
 }
 
-INLINE int32_t f_store_s8(int8_t *p, v16f x)
+INLINE v16i i_store_s8(int8_t *p, v16f x)
 {
     __m512i whole = _mm512_cvtps_epi32(x);
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtsepi32_epi8(whole));
-    __m256i sums =
-        _mm256_add_epi32(_mm512_castsi512_si256(whole), _mm512_extracti64x4_epi64(whole, 1));
+    return whole;
+}
+
+INLINE int32_t i_sum(v16i x)
+{
+    __m256i sums = _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
     return _mm_cvtsi128_si32(s);
+}
+
+INLINE int32_t f_store_s8(int8_t *p, v16f x)
+{
+    return i_sum(i_store_s8(p, x));
 }
 
 INLINE void f_store_s16(int16_t *p, v16f x)
@@ -353,6 +362,28 @@ INLINE v16i i_add(v16i x, v16i y)
 INLINE v16i i_set1(int32_t x)
 {
     return _mm512_set1_epi32(x);
+}
+
+INLINE v16f f_coarse(v16f x)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(~0xff)));
+}
+
+INLINE v16i i_twice(v16f x, int y)
+{
+    __m512i whole = _mm512_add_epi32(_mm512_cvtps_epi32(x), _mm512_set1_epi32(y));
+    return _mm512_or_si512(_mm512_and_si512(whole, _mm512_set1_epi32(0xffff)),
+                           _mm512_slli_epi32(whole, 16));
+}
+
+INLINE v64 c_rounded(v64 codes, v16i factor, v16i added)
+{
+    const __m512i upper = _mm512_set1_epi16((short)0xff00);
+    __m512i even = _mm512_mulhrs_epi16(_mm512_slli_epi16(codes, 8), factor);
+    __m512i odd = _mm512_mulhrs_epi16(_mm512_and_si512(codes, upper), factor);
+    even = _mm512_srli_epi16(_mm512_add_epi16(even, added), 8);
+    odd = _mm512_add_epi16(odd, added);
+    return _mm512_ternarylogic_epi32(even, odd, upper, 0xf8); /* even | odd & upper */
 }
 
 INLINE v16f f_scaled(v16i x, v16f scale, v16f shift)

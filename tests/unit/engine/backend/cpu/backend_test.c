@@ -244,26 +244,31 @@ static void type_near_reference(const struct reference *r, size_t tier, const ch
     assert_error_below(error_of(r, &settings, count, 1, BLOCK_ROPE_LONG), 2e-2, what);
 }
 
-/* The scalar kernels with prompts in bf16. */
-static const struct cpu_kernels *scalar_bf16(void)
+/* The scalar kernels with those for prompts in other forms. */
+static const struct cpu_kernels *scalar_prompts(void)
 {
     static struct cpu_kernels kernels;
     kernels = cpu_kernels_scalar;
     kernels.bf16_open = bf16_open;
     kernels.bf16_of = bf16_of;
     kernels.bf16_multiply = bf16_multiply;
+    kernels.w8_open = w8_open;
+    kernels.w8_quantize = w8_quantize;
+    kernels.w8_multiply = w8_multiply;
     return &kernels;
 }
 
-/* bf16 is nearer to the reference than int8, with every type. */
-static void bf16_near_reference(const struct reference *r, const char *name, bool packed)
+/* bf16 is nearer to the reference than int8, with every type; weights rounded once more are not. */
+static void prompts_near_reference(const struct reference *r, const char *name, bool packed)
 {
     struct settings settings = {.isa = "scalar",
-                                .kernels = scalar_bf16(),
+                                .kernels = scalar_prompts(),
                                 .kv = BACKEND_KV_F32,
                                 .activations = BACKEND_ACTIVATIONS_BF16,
                                 .threads = 2};
     assert_error_below(error_of(r, &settings, 12, 7, BLOCK_ROPE_SHORT), packed ? 0.02 : 1e-5, name);
+    settings.activations = BACKEND_ACTIVATIONS_W8A8;
+    assert_error_below(error_of(r, &settings, 12, 7, BLOCK_ROPE_SHORT), packed ? 0.07 : 1e-5, name);
 }
 
 static void test_backend_types_near_reference(void **state)
@@ -285,7 +290,7 @@ static void test_backend_types_near_reference(void **state)
                 print_message("no %s on this machine\n", tiers[t]);
             }
         }
-        bf16_near_reference(&r, format->name, packed);
+        prompts_near_reference(&r, format->name, packed);
         reference_stop(&r);
     }
 }
@@ -339,6 +344,12 @@ static bool has_bf16(size_t tier)
     return tier == 0 || strcmp(tiers[tier], "amx") == 0;
 }
 
+static bool has_w8(size_t tier)
+{
+    return tier == 0 || strcmp(tiers[tier], "avxvnni") == 0 ||
+           strcmp(tiers[tier], "avx512vnni") == 0;
+}
+
 static void each_ordinary(void (*check)(const struct model_fixture *, const struct settings *))
 {
     static const enum quant_type types[] = {QUANT_F16, QUANT_Q4_K, QUANT_Q6_K, QUANT_Q8_0};
@@ -348,6 +359,11 @@ static void each_ordinary(void (*check)(const struct model_fixture *, const stru
         shape.tied = true;
         shape.window = i % 2 == 0 ? 0 : 37;
         shape.kv_heads = i % 2 == 0 ? 2 : 8;
+        shape.ff = types[i] == QUANT_Q8_0 ? 480 : shape.ff; /* no whole number of W8_COLS */
+        if (types[i] == QUANT_Q6_K) {
+            shape.head_dim = 128; /* attention makes whole spans */
+            shape.heads = 2;
+        }
         struct model_fixture model;
         model_fixture_init(&model, &shape, 7);
         for (size_t t = 0; t < sizeof(tiers) / sizeof(tiers[0]); t++) {
@@ -365,7 +381,12 @@ static void each_ordinary(void (*check)(const struct model_fixture *, const stru
             check(&model, &settings);
             if (has_bf16(t)) {
                 settings.activations = BACKEND_ACTIVATIONS_BF16;
-                settings.kernels = t == 0 ? scalar_bf16() : NULL;
+                settings.kernels = t == 0 ? scalar_prompts() : NULL;
+                check(&model, &settings);
+            }
+            if (has_w8(t)) {
+                settings.activations = BACKEND_ACTIVATIONS_W8A8;
+                settings.kernels = t == 0 ? scalar_prompts() : NULL;
                 check(&model, &settings);
             }
         }
@@ -584,40 +605,53 @@ static void test_backend_long_near_reference(void **state)
     reference_stop(&r);
 }
 
-/* All instruction sets give the bits of the scalar kernels. */
+/* All instruction sets give the bits of the scalar kernels; with these activations, those that have
+ * kernels for them. */
+static void same_bits_on_tiers(const struct model_fixture *model, enum backend_kv_type kv,
+                               enum backend_activations activations)
+{
+    enum { count = 70 };
+    const size_t bytes = count * model_shape_wide.vocab * sizeof(float);
+    const bool w8 = activations == BACKEND_ACTIVATIONS_W8A8;
+    int32_t tokens[count];
+    random_tokens(tokens, count, model_shape_wide.vocab, 5);
+    float *expected = calloc(1, bytes);
+    float *logits = calloc(1, bytes);
+    for (size_t t = 0; t < sizeof(tiers) / sizeof(tiers[0]); t++) {
+        if (!tier_runs(tiers[t]) || (w8 && !has_w8(t))) {
+            continue;
+        }
+        struct settings settings = {.isa = tiers[t],
+                                    .kernels = w8 && t == 0 ? scalar_prompts() : NULL,
+                                    .kv = kv,
+                                    .activations = activations,
+                                    .threads = 1};
+        struct fixture f;
+        start(&f, model, &settings);
+        run_chunks(&f, tokens, count, t == 0 ? 64 : 50, BLOCK_ROPE_SHORT, mixed_pages,
+                   t == 0 ? expected : logits);
+        if (t > 0) {
+            assert_memory_equal(logits, expected, bytes);
+        }
+        stop(&f);
+    }
+    free(logits);
+    free(expected);
+}
+
 static void test_backend_tiers_same_bits(void **state)
 {
     (void)state;
-    enum { count = 70 };
-    int32_t tokens[count];
-    random_tokens(tokens, count, model_shape_wide.vocab, 5);
-    float *expected = calloc(count * model_shape_wide.vocab, sizeof(*expected));
-    float *logits = calloc(count * model_shape_wide.vocab, sizeof(*logits));
     for (size_t i = 0; quant_format_at(i) != NULL; i++) {
         struct model_shape shape = model_shape_wide;
         shape.type = shape.head_type = quant_format_at(i)->type;
         struct model_fixture model;
         model_fixture_init(&model, &shape, 7);
-        for (size_t t = 0; t < sizeof(tiers) / sizeof(tiers[0]); t++) {
-            if (!tier_runs(tiers[t])) {
-                continue;
-            }
-            enum backend_kv_type kv = i % 2 == 0 ? BACKEND_KV_F16 : BACKEND_KV_INT8;
-            struct settings settings = {.isa = tiers[t], .kv = kv, .threads = 1};
-            struct fixture f;
-            start(&f, &model, &settings);
-            run_chunks(&f, tokens, count, t == 0 ? 64 : 50, BLOCK_ROPE_SHORT, mixed_pages,
-                       t == 0 ? expected : logits);
-            if (t > 0) {
-                assert_memory_equal(logits, expected,
-                                    count * model_shape_wide.vocab * sizeof(*logits));
-            }
-            stop(&f);
-        }
+        enum backend_kv_type kv = i % 2 == 0 ? BACKEND_KV_F16 : BACKEND_KV_INT8;
+        same_bits_on_tiers(&model, kv, BACKEND_ACTIVATIONS_AUTO);
+        same_bits_on_tiers(&model, kv, BACKEND_ACTIVATIONS_W8A8);
         model_fixture_fini(&model);
     }
-    free(logits);
-    free(expected);
 }
 
 /* A copied page continues as the original does. */

@@ -26,8 +26,8 @@ struct fixture {
 static void place(struct fixture *f, struct cpu_layout *layout)
 {
     struct cpu_scratch *s = &f->b.scratch;
-    q8_place(&s->q8, layout, 1, false, ROWS, COLS);
-    q8_place(&s->mixed, layout, 1, false, ROWS, COLS);
+    q8_place(&s->q8, layout, 1, Q8_PROMPTS_INT8, ROWS, COLS);
+    q8_place(&s->mixed, layout, 1, Q8_PROMPTS_INT8, ROWS, COLS);
     s->roots.squares = cpu_layout_part(layout, ROWS, BLOCKS * sizeof(float));
     s->roots.inverse = cpu_layout_part(layout, ROWS, THREADS * sizeof(float));
     s->roots.run = cpu_layout_part(layout, THREADS, ROOTS_STRIDE * sizeof(uint64_t));

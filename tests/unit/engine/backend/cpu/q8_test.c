@@ -24,12 +24,12 @@ static void held_init(struct held *h, bool row_codes, size_t terms)
     struct cpu_kernels kernels = cpu_kernels_scalar;
     kernels.row_codes = row_codes;
     struct cpu_layout layout = {0};
-    q8_place(&h->q8, &layout, terms, false, TOKENS, COLS);
+    q8_place(&h->q8, &layout, terms, Q8_PROMPTS_INT8, TOKENS, COLS);
     h->bytes = layout.used;
     assert_int_equal(posix_memalign((void **)&h->memory, CPU_ALIGN, h->bytes), 0);
     memset(h->memory, 0, h->bytes);
     layout = (struct cpu_layout){.data = h->memory};
-    q8_place(&h->q8, &layout, terms, false, TOKENS, COLS);
+    q8_place(&h->q8, &layout, terms, Q8_PROMPTS_INT8, TOKENS, COLS);
     q8_start(&h->q8, &kernels, TOKENS, 0, COLS, Q8_ALL);
     float x[COLS];
     for (size_t token = 0; token < TOKENS; token++) {
