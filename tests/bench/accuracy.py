@@ -6,7 +6,7 @@
 
 The exact path has f32 activations and KV and decodes weights to f32 (`phid eval --exact`). Each variant is the ordinary path
 with some keys of the configuration set; without any: as it is, with int8 KV, with one and with two int8 terms of an
-activation, with bf16 (int8 where there is no AMX). Needs numpy.
+activation, with bf16 (int8 where there is no AMX), with w8a8 (likewise without VNNI). Needs numpy.
 
 --peer: beside them stands another program, whose logits of the same file are in FILE, as
 `llama-perplexity -m MODEL.gguf -f TEXT -c 256 -b 256 --chunks 1 --save-all-logits FILE` writes them (TEXT of 512 tokens or more). Tokens
@@ -24,7 +24,7 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PHID = os.environ.get("PHID_BIN", str(ROOT / "build" / "phid"))
-VARIANTS = ["ordinary=", "kv-int8=engine.kv.type=int8", *(f"{name}=engine.activations={name}" for name in ("int8", "int8x2", "bf16"))]
+VARIANTS = ["ordinary=", "kv-int8=engine.kv.type=int8", *(f"{name}=engine.activations={name}" for name in ("int8", "int8x2", "bf16", "w8a8"))]
 CHUNK = 64  # rows compared at once
 
 

@@ -39,10 +39,11 @@ class Phid:
             known.remove("avxvnni")  # some processors with AVX-512 lack it
         return known[:known.index(best) + 1] if best in known else ["scalar", best]
 
-    def logits(self, model, tokens, vocab, exact, isa=None, kv=None):
+    def logits(self, model, tokens, vocab, exact, isa=None, kv=None, activations=None):
         """f32 [len(tokens), vocab]."""
         flags = (["--exact"] if exact else []) + (["--isa", isa] if isa else [])
         flags += ["--set", f"engine.kv.type={kv}"] if kv else []
+        flags += ["--set", f"engine.activations={activations}"] if activations else []
         raw = self.run("eval", "-m", model, "--tokens", ",".join(map(str, tokens)), "--logits", "all",
                        "--format", "f32", *flags)
         out = np.frombuffer(raw, "<f4")

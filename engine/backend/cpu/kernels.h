@@ -152,7 +152,9 @@ struct cpu_kernels {
     void (*bf16_of)(const float *x, uint16_t *y, size_t n);
     void (*bf16_multiply)(const struct bf16_product *p);
 
-    /* See w8.h. NULL: likewise. */
+    /* See w8.h. NULL: likewise. With fewer rows of prompts in a step than w8_rows it does not pay:
+     * every step that has some opens all weights. */
+    size_t w8_rows;
     void (*w8_open)(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
                     struct r16_panel *panel);
     void (*w8_quantize)(const float *x, size_t n, int8_t *codes, float *scale, int32_t *sums);

@@ -291,7 +291,8 @@ static void multiply_tiles(const struct matmul *m, const struct part *p,
                            size_t blocks, float *sums, struct ahead *ahead)
 {
     const struct cpu_kernels *kernels = m->b->kernels;
-    for (size_t t = 0; t < part_tiles(m, p); t++) {
+    const size_t tiles = part_tiles(m, p);
+    for (size_t t = 0; t < tiles; t++) {
         struct q8_tile tile = p->w8 ? q8_prompt_view(m->q8, t) : q8_tile_view(m->q8, t);
         fetch_ahead(ahead);
         if (p->w8) {

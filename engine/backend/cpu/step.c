@@ -315,6 +315,19 @@ static void place_task(void *context, size_t task, size_t thread)
                    s->rope + row * r->b->model->rope_dims);
 }
 
+/* Which of the batch's rows are kept as those of prompts. */
+static size_t rows_of_prompts(const struct backend *b, const struct backend_batch *batch)
+{
+    switch (b->prompts) {
+    case Q8_PROMPTS_BF16:
+        return batch->prompt_rows;
+    case Q8_PROMPTS_W8:
+        return batch->prompt_rows >= b->kernels->w8_rows ? batch->prompt_rows : 0;
+    default:
+        return 0;
+    }
+}
+
 enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, size_t first,
                           size_t last, float *hidden, struct phid_error *err)
 {
@@ -329,7 +342,7 @@ enum phid_status cpu_step(struct backend *b, const struct backend_batch *batch, 
     if (status != PHID_OK || batch->rows == 0) {
         return status;
     }
-    b->scratch.prompt_rows = b->prompts != Q8_PROMPTS_INT8 ? batch->prompt_rows : 0;
+    b->scratch.prompt_rows = rows_of_prompts(b, batch);
     cpu_profile_begin(&b->profile);
     for (size_t i = 0; i < batch->sequence_count; i++) {
         struct rows_of rows = {.b = b, .sequence = &batch->sequences[i]};

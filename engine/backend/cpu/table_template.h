@@ -29,6 +29,7 @@ const struct cpu_kernels VEC_TABLE = {
     .bf16_of = bf16_of_vectors,
     .bf16_multiply = multiply_bf16,
 #elif VEC_SUM_BITS
+    .w8_rows = VEC_W8_ROWS,
     .w8_open = open_w8,
     .w8_quantize = quantize_w8,
     .w8_multiply = multiply_w8,

@@ -41,6 +41,7 @@
 #define VEC_HAS_DOT4 1
 #define VEC_SUM_BITS 1
 #define VEC_SUM_BASE CPU_FLOAT_BITS
+#define VEC_W8_ROWS  48
 #else
 #define VEC_HAS_DOT4     0
 #define VEC_SUM_BITS     0

@@ -51,6 +51,7 @@
 #define VEC_HALVE_SUM 1
 #define VEC_SUM_BITS  1
 #define VEC_SUM_BASE  CPU_FLOAT_BITS
+#define VEC_W8_ROWS   48
 #else
 #define VEC_SUM_TOKENS    4
 #define VEC_TILE_TOKENS   4 /* 16 rows: 4 sums of each kind, 16-bit, 32-bit and f32 */

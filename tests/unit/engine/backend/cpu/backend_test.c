@@ -11,6 +11,7 @@
 
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/backend.h"
+#include "engine/backend/cpu/choose.h"
 #include "engine/base/rng.h"
 #include "quant/format/block.h"
 #include "tests/unit/engine/backend/cpu/model_fixture.h"
@@ -350,6 +351,20 @@ static bool has_w8(size_t tier)
            strcmp(tiers[tier], "avx512vnni") == 0;
 }
 
+/* The tier's kernels, with which rows of prompts are rounded once more however few they are. */
+static const struct cpu_kernels *w8_kernels(size_t tier)
+{
+    static struct cpu_kernels kernels;
+    const struct cpu_kernels *own = NULL;
+    if (tier == 0) {
+        return scalar_prompts();
+    }
+    assert_int_equal(cpu_choose_kernels(tiers[tier], &own, NULL), PHID_OK);
+    kernels = *own;
+    kernels.w8_rows = 0;
+    return &kernels;
+}
+
 static void each_ordinary(void (*check)(const struct model_fixture *, const struct settings *))
 {
     static const enum quant_type types[] = {QUANT_F16, QUANT_Q4_K, QUANT_Q6_K, QUANT_Q8_0};
@@ -386,7 +401,7 @@ static void each_ordinary(void (*check)(const struct model_fixture *, const stru
             }
             if (has_w8(t)) {
                 settings.activations = BACKEND_ACTIVATIONS_W8A8;
-                settings.kernels = t == 0 ? scalar_prompts() : NULL;
+                settings.kernels = w8_kernels(t);
                 check(&model, &settings);
             }
         }
@@ -622,7 +637,7 @@ static void same_bits_on_tiers(const struct model_fixture *model, enum backend_k
             continue;
         }
         struct settings settings = {.isa = tiers[t],
-                                    .kernels = w8 && t == 0 ? scalar_prompts() : NULL,
+                                    .kernels = w8 ? w8_kernels(t) : NULL,
                                     .kv = kv,
                                     .activations = activations,
                                     .threads = 1};
@@ -652,6 +667,46 @@ static void test_backend_tiers_same_bits(void **state)
         same_bits_on_tiers(&model, kv, BACKEND_ACTIVATIONS_W8A8);
         model_fixture_fini(&model);
     }
+}
+
+/* A prompt of n tokens: do those of these activations have the bits of int8? */
+static bool are_int8_bits(const struct model_fixture *model, const struct cpu_kernels *kernels,
+                          size_t n)
+{
+    const size_t bytes = n * model->model.n_vocab * sizeof(float);
+    int32_t tokens[64];
+    random_tokens(tokens, n, model->model.n_vocab, 5);
+    float *logits[2];
+    for (size_t i = 0; i < 2; i++) {
+        struct settings settings = {.isa = "scalar", .kernels = kernels, .threads = 1};
+        settings.activations = i == 0 ? BACKEND_ACTIVATIONS_INT8 : BACKEND_ACTIVATIONS_W8A8;
+        struct fixture f;
+        logits[i] = calloc(1, bytes);
+        start(&f, model, &settings);
+        run_chunks(&f, tokens, n, n, BLOCK_ROPE_SHORT, mixed_pages, logits[i]);
+        stop(&f);
+    }
+    bool same = memcmp(logits[0], logits[1], bytes) == 0;
+    free(logits[1]);
+    free(logits[0]);
+    return same;
+}
+
+static void test_backend_w8a8_from_rows(void **state)
+{
+    (void)state;
+    struct model_shape shape = model_shape_wide;
+    shape.type = shape.head_type = QUANT_Q4_K;
+    struct model_fixture model;
+    model_fixture_init(&model, &shape, 7);
+    struct cpu_kernels kernels = *scalar_prompts();
+    kernels.w8_rows = 32;
+    assert_true(are_int8_bits(&model, &kernels, 31));
+    assert_false(are_int8_bits(&model, &kernels, 32));
+    kernels.w8_multiply = NULL;
+    kernels.bf16_multiply = NULL;
+    assert_true(are_int8_bits(&model, &kernels, 64));
+    model_fixture_fini(&model);
 }
 
 /* A copied page continues as the original does. */
@@ -736,6 +791,7 @@ int main(void)
         cmocka_unit_test(test_backend_long_same_bits),
         cmocka_unit_test(test_backend_long_near_reference),
         cmocka_unit_test(test_backend_tiers_same_bits),
+        cmocka_unit_test(test_backend_w8a8_from_rows),
         cmocka_unit_test(test_backend_kv_copy),
         cmocka_unit_test(test_backend_rejects),
     };
