@@ -267,8 +267,32 @@ static void check_w8_one(struct harness *h, enum r16_kind kind, size_t groups, s
     random_matrix_free(&m);
 }
 
+/* A row whose scale is no number gives none, and the next row does not notice. */
+static void check_w8_no_number(struct harness *h, enum r16_kind kind)
+{
+    struct r16_matrix m = random_matrix(h, kind, R16_ROWS, 256, EXTREME_NONE);
+    const uint16_t no_number = 0x7e00;
+    const struct cpu_kernels specified = specified_w8(h->kernels);
+    float x[256], sums[2][R16_ROWS];
+    random_floats(h, x, 256, 1.0f);
+    memcpy((void *)(uintptr_t)m.data, &no_number, sizeof(no_number));
+    for (size_t way = 0; way < 2; way++) {
+        multiply_w8(way == 0 ? &specified : h->kernels, &m, 1, x, sums[way]);
+        check(h, isnan(sums[way][0]) && isfinite(sums[way][1]), "w8 %s of no number, way %zu",
+              kind_names[kind], way);
+    }
+    random_matrix_free(&m);
+}
+
 void check_w8(struct harness *h)
 {
+    static const enum r16_kind halves_first[] = {R16_Q8_0, R16_Q4_1, R16_Q4_K, R16_Q6_K,
+                                                 R16_IQ4_XS};
+    for (size_t i = 0; i < sizeof(halves_first) / sizeof(halves_first[0]); i++) {
+        if (h->kernels->w8_open != NULL) {
+            check_w8_no_number(h, halves_first[i]);
+        }
+    }
     for (int kind = 0; kind < R16_KINDS && h->kernels->w8_open != NULL; kind++) {
         for (size_t tokens = 1; tokens <= h->kernels->tile_tokens; tokens++) {
             for (size_t groups = 1; groups <= h->kernels->panel_groups; groups++) {

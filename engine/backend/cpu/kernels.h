@@ -2,7 +2,8 @@
  * is described here once; kernels_scalar.c is the specification in plain C, and the others return
  * the same bits for the same finite input, floats included: sums are taken in the order stated
  * here, and every multiply-add of a sum is fused. That is also why a row's result does not depend
- * on which other rows are in the batch, nor on which of the two ways of multiplying was taken.
+ * on which other rows are in the batch, nor on which of the two ways of multiplying was taken; but
+ * rows of prompts may be kept in another form (q8.h).
  * Stateless, any thread. Buffers are 64-byte aligned unless said otherwise. */
 #ifndef PHID_BACKEND_CPU_KERNELS_H
 #define PHID_BACKEND_CPU_KERNELS_H
@@ -40,6 +41,7 @@ struct q8_tile {
     const int32_t *half_start; /* [2 * blocks][tokens]: of each half block */
     const float *scaled_sum;   /* scale * (float)sum of codes */
     const float *scaled_half_sum;
+    /* Of rows kept as w8.h says: scale and start [spans][tokens], the last three NULL. */
 };
 
 /* Which four of a block's codes belong to a token and a step. */
@@ -152,7 +154,7 @@ struct cpu_kernels {
     void (*bf16_of)(const float *x, uint16_t *y, size_t n);
     void (*bf16_multiply)(const struct bf16_product *p);
 
-    /* See w8.h. NULL: likewise. With fewer rows of prompts in a step than w8_rows it does not pay:
+    /* See w8.h. NULL: int8 or bf16. With fewer rows of prompts in a step than w8_rows it does not pay:
      * every step that has some opens all weights. */
     size_t w8_rows;
     void (*w8_open)(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,

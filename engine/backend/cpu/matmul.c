@@ -28,9 +28,9 @@
 /* Row groups that one tile after the other multiplies: as many as a kernel reads side by side. */
 #define TILED_GROUPS 4
 
-/* And for prompts in bf16: what a task reads of the activations for some columns, which do not fit
- * the second-level cache as a whole, serves all these. W8A8: of gate and up together they are a
- * span of the next product's input. */
+/* And of rows kept as those of prompts. In bf16 what a task reads of the activations for some
+ * columns, which do not fit the second-level cache as a whole, serves all these. With W8A8 half of
+ * them of gate and half of up make a span of the next product's input. */
 #define PROMPT_GROUPS 16
 
 /* Of bf16 so many are opened at once, a unit's columns of each: 32 KiB. */
@@ -252,12 +252,13 @@ static struct ahead ahead_of(const struct part *p, size_t i, size_t groups, size
 {
     const struct r16_matrix *matrix = &p->product->matrix->r16;
     const size_t unit = r16_unit_bytes(matrix->kind, R16_UNIT_BLOCKS);
-    struct ahead a = {.left = blocks / R16_UNIT_BLOCKS * unit};
+    const size_t before = smaller(done / R16_UNIT_BLOCKS * unit, matrix->group_bytes);
+    const size_t left = matrix->group_bytes - before;
+    struct ahead a = {.left = smaller(blocks / R16_UNIT_BLOCKS * unit, left)};
     a.groups = i < p->groups ? smaller(groups, p->groups - i) : 0;
     a.each = cpu_round_up(a.left / turns, CPU_ALIGN);
     for (size_t j = 0; j < a.groups; j++) {
-        a.next[j] =
-            matrix->data + (p->first + i + j) * matrix->group_bytes + done / R16_UNIT_BLOCKS * unit;
+        a.next[j] = matrix->data + (p->first + i + j) * matrix->group_bytes + before;
     }
     return a;
 }
@@ -410,7 +411,6 @@ static struct part multiply_part(const struct matmul *m, bool prompt,
 {
     const bool direct = is_direct(m);
     const bool bf16 = prompt && m->q8->prompts == Q8_PROMPTS_BF16;
-    const size_t bf16_rows = bf16 ? q8_prompt_tiles(m->q8) * BF16_TOKENS : 0;
     struct part p = {
         .product = product,
         .first = first,
@@ -420,13 +420,12 @@ static struct part multiply_part(const struct matmul *m, bool prompt,
         .first_row = prompt ? m->q8->tokens : 0,
         .rows = prompt ? m->q8->prompt_rows : m->q8->tokens,
         .terms = prompt ? 1 : m->q8->terms,
-        .sum_rows = bf16     ? bf16_rows
-                    : prompt ? m->q8->prompt_rows
-                             : m->q8->rows,
+        .sum_rows = prompt ? m->q8->prompt_rows : m->q8->rows,
         .w8 = prompt && !bf16,
         .roots = cpu_input_roots(m->b, thread),
     };
     if (bf16) {
+        p.sum_rows = q8_prompt_tiles(m->q8) * BF16_TOKENS;
         multiply_bf16(m, &p, thread);
     } else if (direct && !prompt) {
         multiply_direct(m, &p);
@@ -543,12 +542,6 @@ static bool packed_only(const struct matmul *m)
     return is_direct(m) && m->q8->prompt_rows == 0;
 }
 
-/* See PROMPT_GROUPS. */
-static bool many_groups(const struct matmul *m)
-{
-    return m->q8->prompt_rows > 0 && (m->gated != NULL || m->q8->prompts == Q8_PROMPTS_BF16);
-}
-
 /* Row groups that a thread multiplies before it hands them on: `each` at least, a multiple of it.
  */
 static size_t part_groups(const struct matmul *m, const struct cpu_matrix *matrix, size_t each)
@@ -557,7 +550,7 @@ static size_t part_groups(const struct matmul *m, const struct cpu_matrix *matri
     size_t products = m->gated != NULL ? 2 : 1;
     if (matrix->order == CPU_ORDER_R16) {
         size_t room = sums_room(m->b) / (m->rows * m->b->terms);
-        size_t most = many_groups(m) ? PROMPT_GROUPS : is_direct(m) ? room : TASK_GROUPS;
+        size_t most = m->q8->prompt_rows > 0 ? PROMPT_GROUPS : is_direct(m) ? room : TASK_GROUPS;
         groups = smaller(groups, most / products);
     }
     if (matrix->order != CPU_ORDER_R16 || has_few_tiles(m)) {

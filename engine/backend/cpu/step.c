@@ -239,6 +239,7 @@ static bool add_product(struct operation *o, const float *x, struct cpu_product 
     if (ready) {
         product->then = cpu_norm_then;
         product->then_context = &norm;
+        /* So few rows make spans only where w8_rows is as small. */
         product->then_cols = q8_put_blocks(&o->b->scratch.q8) * R16_BLOCK;
     }
     cpu_matmul(o->b, x, o->batch->rows, product, 1, operation);

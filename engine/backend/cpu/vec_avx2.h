@@ -252,8 +252,7 @@ INLINE v16f f_from_i(v16i x)
     return (v16f){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)};
 }
 
-/* Rounds to nearest even, to bytes; returns the sum of the 16. */
-/* Rounded, as bytes; also gives them. */
+/* Rounds to nearest even, to bytes; also returns them. */
 INLINE v16i i_store_s8(int8_t *p, v16f x)
 {
     __m256i a = _mm256_cvtps_epi32(x.a);
@@ -274,6 +273,7 @@ INLINE int32_t i_sum(v16i x)
     return _mm_cvtsi128_si32(s);
 }
 
+/* The same; returns their sum. */
 INLINE int32_t f_store_s8(int8_t *p, v16f x)
 {
     return i_sum(i_store_s8(p, x));

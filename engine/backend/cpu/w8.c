@@ -50,6 +50,16 @@ static float largest_of(const struct row_span *s)
     return largest;
 }
 
+/* 0; or no number, where a scale or bias is none. */
+static float poison_of(const struct row_span *s)
+{
+    float poison = 0.0f;
+    for (size_t i = 0; i < 2 * s->blocks; i++) {
+        poison = fmaf(middle_of(s, i / 2, i % 2), 0.0f, poison);
+    }
+    return poison;
+}
+
 static float coarse(float x)
 {
     uint32_t bits;
@@ -67,11 +77,12 @@ static int32_t shifted(int32_t x, int bits)
 static void open_row(const struct row_span *s, struct opened *to)
 {
     const int half_range = w8_half(s->kind);
-    const float largest = largest_of(s);
+    const float poison = poison_of(s);
+    const float largest = poison == 0.0f ? largest_of(s) : 0.0f;
     const float scale = largest < TINY ? 0.0f : coarse(largest / 127.0f);
     const float inverse = largest < TINY ? 0.0f : 1.0f / scale;
-    to->scale[s->lane] = scale;
-    for (size_t b = 0; b < s->blocks; b++) {
+    to->scale[s->lane] = scale + poison;
+    for (size_t b = 0; poison == 0.0f && b < s->blocks; b++) {
         for (size_t k = 0; k < R16_BLOCK; k++) {
             const size_t half = k / (R16_BLOCK / 2);
             const int32_t factor =

@@ -45,7 +45,10 @@ static inline int w8_center(enum r16_kind kind)
  *   product = (signed code * (2^15 / half) * factor + 2^14) >> 15
  *   weight = (product + added + 128) >> 8
  * which is the code times the scale, plus the bias, as a multiple of the weights' scale, first with
- * 8 more bits and then rounded. panel: in the kernel's own form. */
+ * 8 more bits and then rounded. 16 bits hold it: factor and added are at most 127 * 256 and 2 more,
+ * for the cleared bits, and so is their sum, because no weight is above `largest`; with 128 more it
+ * is still below 2^15. Weights are -127..127, and a span's sum of products is below 2^22. Where a
+ * scale or bias is no number, the weights' scale is none. panel: in the kernel's own form. */
 void w8_open(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
              struct r16_panel *panel);
 

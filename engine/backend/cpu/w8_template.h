@@ -37,7 +37,7 @@ INLINE void w8_rounding_of(enum r16_kind kind, const unsigned char *unit,
     const int halves = r16_has_halves(kind) ? 2 : 1;
     const int count = halves * W8_BLOCKS;
     const float range = (float)w8_half(kind);
-    v16f scale[2 * W8_BLOCKS], middle[2 * W8_BLOCKS], largest = f_zero();
+    v16f scale[2 * W8_BLOCKS], middle[2 * W8_BLOCKS], largest = f_zero(), poison = f_zero();
     UNROLL for (int i = 0; i < count; i++)
     {
         if ((size_t)(i / halves) >= blocks) {
@@ -47,13 +47,14 @@ INLINE void w8_rounding_of(enum r16_kind kind, const unsigned char *unit,
                                           (size_t)(i % halves));
         scale[i] = f_mul(s.scale, f_set1((float)(1 << kind_align(kind))));
         middle[i] = f_fma(scale[i], f_set1((float)w8_center(kind)), s.bias);
+        poison = f_fma(middle[i], f_zero(), poison); /* 0, or no number */
         largest = f_max(largest, f_abs(f_fma(scale[i], f_set1(-range), middle[i])));
         largest = f_max(largest, f_abs(f_fma(scale[i], f_set1(range - 1), middle[i])));
         largest = f_max(largest, f_abs(f_mul(scale[i], f_set1(range))));
     }
     const v16f coarse = f_coarse(f_div(largest, f_set1(127)));
     const v16f inverse = f_select_below(largest, 0x1p-100f, f_zero(), f_div(f_set1(1), coarse));
-    const v16f weights = f_select_below(largest, 0x1p-100f, f_zero(), coarse);
+    const v16f weights = f_add(f_select_below(largest, 0x1p-100f, f_zero(), coarse), poison);
     f_store(scales, weights);
     f_store(scales + R16_ROWS, f_shift_of(weights));
     UNROLL for (int i = 0; i < count; i++)

@@ -1,4 +1,4 @@
-/* Quantized activations: the same numbers in both orders of codes. */
+/* Quantized activations: the same numbers in both orders of codes, and in spans. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,6 +57,53 @@ static void assert_same_tile(const struct q8_tile *fours, const struct q8_tile *
     }
 }
 
+/* Prompts' rows behind the others, one scale for each span, the last one shorter: what is held is
+ * what was put, to half a step. */
+static void test_q8_holds_spans(void **state)
+{
+    (void)state;
+    enum { ROWS = 10, SPANS = 3 };
+    struct cpu_kernels kernels = cpu_kernels_scalar;
+    kernels.w8_quantize = w8_quantize;
+    kernels.sum_base = 7;
+    kernels.sum_step = 3;
+    struct q8 q8;
+    struct cpu_layout layout = {0};
+    unsigned char *memory = NULL;
+    q8_place(&q8, &layout, 1, Q8_PROMPTS_W8, TOKENS + ROWS, COLS);
+    assert_int_equal(posix_memalign((void **)&memory, CPU_ALIGN, layout.used), 0);
+    layout = (struct cpu_layout){.data = memory};
+    q8_place(&q8, &layout, 1, Q8_PROMPTS_W8, TOKENS + ROWS, COLS);
+    q8_start(&q8, &kernels, TOKENS + ROWS, ROWS, COLS, Q8_ALL);
+    assert_int_equal(q8_put_blocks(&q8), W8_BLOCKS);
+    static float x[TOKENS + ROWS][COLS];
+    for (size_t token = TOKENS + ROWS; token-- > 0;) { /* the others last: they overwrite nothing */
+        for (size_t i = 0; i < COLS; i++) {
+            x[token][i] = sinf((float)(token * COLS + i) * 1.7f) * (float)(1 + i / W8_COLS);
+        }
+        q8_put(&q8, &kernels, token, W8_BLOCKS, BLOCKS - W8_BLOCKS, x[token] + W8_COLS);
+        q8_put(&q8, &kernels, token, 0, W8_BLOCKS, x[token]);
+    }
+    size_t row = TOKENS;
+    for (size_t t = 0; t < q8_prompt_tiles(&q8); t++) {
+        const struct q8_tile tile = q8_prompt_view(&q8, t);
+        for (size_t token = 0; token < tile.tokens; token++, row++) {
+            int32_t sums[SPANS] = {0};
+            for (size_t i = 0; i < COLS; i++) {
+                int8_t code = tile.codes[(i / 4 * tile.tokens + token) * 4 + i % 4];
+                float scale = tile.scale[i / W8_COLS * tile.tokens + token];
+                assert_float_equal((float)code * scale, x[row][i], 0.51f * scale);
+                sums[i / W8_COLS] += code;
+            }
+            for (size_t span = 0; span < SPANS; span++) {
+                assert_int_equal(tile.start[span * tile.tokens + token], 7 - 3 * sums[span]);
+            }
+        }
+    }
+    assert_int_equal(row, TOKENS + ROWS);
+    free(memory);
+}
+
 static void test_q8_orders_hold_the_same(void **state)
 {
     (void)state;
@@ -84,6 +131,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_q8_orders_hold_the_same),
+        cmocka_unit_test(test_q8_holds_spans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
