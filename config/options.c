@@ -155,7 +155,8 @@ static const struct option options[] = {
      .metavar = "NAME",
      .help =
          "kernels of this instruction set, which the processor must have; auto is the best; all "
-         "give the same numbers, but for engine.activations: bf16"},
+         "give the same numbers, but for engine.activations: bf16 and "
+         "w8a8"},
     {.key = "engine.pin_threads",
      .type = OPTION_BOOL,
      .offset = AT(engine.pin_threads),

@@ -364,7 +364,7 @@ def test_chat_remembers_until_the_end_of_input():
 
 def test_chat_needs_a_template():
     assert "no chat template" in phid("chat", "-m", TINY, "--set", "model.template=none", stdin="a\n", code=1)
-    assert "phi-3" in phid("serve", "-m", TINY, "--set", "model.template=nonsense", code=1)
+    assert "phi-3" in phid("serve", "-m", TINY, "--port", "0", "--set", "model.template=nonsense", code=1)
 
 
 def test_chat_interrupt_stops_the_answer_only():
