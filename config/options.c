@@ -155,8 +155,7 @@ static const struct option options[] = {
      .metavar = "NAME",
      .help =
          "kernels of this instruction set, which the processor must have; auto is the best; all "
-         "give the same numbers, but for engine.activations: bf16 and "
-         "w8a8"},
+         "give the same numbers, but for engine.activations: bf16 and w8a8"},
     {.key = "engine.pin_threads",
      .type = OPTION_BOOL,
      .offset = AT(engine.pin_threads),
@@ -229,9 +228,9 @@ static const struct option options[] = {
      .help =
          "rounding of activations; int8x2 has 16 bits at twice the arithmetic; bf16, with AMX, is "
          "for prompts in steps of their own, int8 for the rest: then an answer may differ with "
-         "what else was running; w8a8, with VNNI, rounds the weights of such prompts once more, in "
-         "steps of at least 48 tokens of them: a fifth faster than int8, twice the error; auto: "
-         "int8x2 for small models, bf16 for others"},
+         "what else was running; auto: int8x2 for small models, bf16 for others; w8a8: as auto, "
+         "but with VNNI the weights of such prompts are rounded once more, in steps of at least 48 "
+         "tokens of them: a tenth to a half faster than int8 by type, twice its error"},
     {.key = "engine.speculation",
      .type = OPTION_ENUM,
      .offset = AT(engine.speculation),

@@ -105,10 +105,10 @@ enum phid_kv_type { PHID_KV_F16, PHID_KV_F32, PHID_KV_INT8 };
 /* How activations are rounded for quantized weights: int8 in blocks of 32, or two such terms (about
  * 16 bits, twice the arithmetic); or, on processors with AMX, bf16 for prompts that have a step to
  * themselves or many rows in it, and for the weights they meet, and int8 otherwise: an answer may
- * then differ with what else was running. w8a8: on processors with VNNI int8 with one scale for 128
- * columns, for such prompts where a step has at least 48 tokens of them, and for the weights they
- * meet, rounded once more; with AMX bf16; int8 otherwise. auto: two terms for models with an
- * embedding of at most 1024, bf16 for others. What the processor does not have is int8. */
+ * then differ with what else was running. auto: two terms for models with an embedding of at most
+ * 1024, bf16 for others. w8a8: as auto, but on processors with VNNI and without AMX int8 with one
+ * scale for 128 columns for such prompts, where a step has at least 48 tokens of them, and for the
+ * weights they meet, rounded once more. */
 enum phid_activations {
     PHID_ACTIVATIONS_AUTO,
     PHID_ACTIVATIONS_INT8,

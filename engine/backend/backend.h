@@ -77,8 +77,9 @@ struct block_layer {
 /* How activations are rounded for quantized weights: int8 with a scale for each block of 32, or two
  * such terms, the second for what the first leaves over (about 16 bits, twice the arithmetic); or
  * int8 for answers and, where the processor multiplies it, bf16 for a batch's prompt_rows, and for
- * the weights they meet; or int8 with a scale for 128 columns, likewise. auto: two terms for small
- * models, else bf16. */
+ * the weights they meet. auto: two terms for small models, else the last. w8a8: as auto, but for
+ * prompt_rows, if they are many, and the weights they meet int8 with a scale for 128 columns where
+ * the processor gains by it. */
 enum backend_activations {
     BACKEND_ACTIVATIONS_AUTO,
     BACKEND_ACTIVATIONS_INT8,

@@ -62,6 +62,7 @@ struct multiply_bench {
     struct q8_tile tile;
     struct r16_panel *panels;
     float *y;
+    bool w8; /* see w8.h */
 };
 
 static void run_multiply(void *context)
@@ -73,14 +74,19 @@ static void run_multiply(void *context)
 static void run_open(void *context)
 {
     struct multiply_bench *b = context;
-    b->k->open_panel(&b->m, 0, 0, b->k->panel_blocks, b->panels);
+    (b->w8 ? b->k->w8_open : b->k->open_panel)(&b->m, 0, 0, b->k->panel_blocks, b->panels);
 }
 
 static void run_panels(void *context)
 {
     struct multiply_bench *b = context;
-    b->k->multiply_panels(b->m.kind, b->panels, b->k->panel_groups, b->k->panel_blocks, &b->tile, 0,
-                          b->y, true);
+    if (b->w8) {
+        b->k->w8_multiply(b->panels, b->k->panel_groups, b->k->panel_blocks, &b->tile, 0, b->y,
+                          true);
+    } else {
+        b->k->multiply_panels(b->m.kind, b->panels, b->k->panel_groups, b->k->panel_blocks,
+                              &b->tile, 0, b->y, true);
+    }
 }
 
 static void bench_multiply(struct harness *h, const char *filter, enum r16_kind kind, size_t rows,
@@ -106,26 +112,33 @@ static void bench_multiply(struct harness *h, const char *filter, enum r16_kind 
     random_matrix_free(&b.m);
 }
 
-static void bench_panels(struct harness *h, const char *filter, enum r16_kind kind)
+/* An opened panel of each row group and a tile, all in the first-level cache. What w8_multiply
+ * takes is the same for every kind. */
+static void bench_panels(struct harness *h, const char *filter, enum r16_kind kind, bool w8)
 {
     const struct cpu_kernels *k = h->kernels;
     const size_t cols = k->panel_blocks * R16_BLOCK;
     const size_t rows = k->panel_groups * R16_ROWS;
     char name[64];
-    struct multiply_bench b = {.k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE)};
-    struct tile_memory t;
-    tile_init(h, &t, kind, k->tile_tokens, cols, false);
+    if (w8 && k->w8_open == NULL) {
+        return;
+    }
+    struct multiply_bench b = {
+        .k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE), .w8 = w8};
+    struct tile_memory t; /* more scales than w8_multiply needs */
+    tile_init(h, &t, w8 ? R16_Q8_0 : kind, k->tile_tokens, cols, false);
     b.tile = t.tile;
     b.panels = guarded_new(k->panel_groups * sizeof(*b.panels));
     b.y = guarded_new(rows * k->tile_tokens * sizeof(float));
     for (size_t i = 0; i < k->panel_groups; i++) {
-        k->open_panel(&b.m, i, 0, k->panel_blocks, &b.panels[i]);
+        (w8 ? k->w8_open : k->open_panel)(&b.m, i, 0, k->panel_blocks, &b.panels[i]);
     }
     struct timed open = {run_open, &b, (double)b.m.group_bytes, 0};
-    snprintf(name, sizeof(name), "open_panel %s", kind_names[kind]);
+    snprintf(name, sizeof(name), "%s %s", w8 ? "w8_open" : "open_panel", kind_names[kind]);
     bench(filter, name, &open);
     struct timed timed = {run_panels, &b, 0, (double)rows * (double)cols * (double)k->tile_tokens};
-    snprintf(name, sizeof(name), "multiply_panels %s tokens=%zu", kind_names[kind], k->tile_tokens);
+    snprintf(name, sizeof(name), "%s %s tokens=%zu", w8 ? "w8_multiply" : "multiply_panels",
+             kind_names[kind], k->tile_tokens);
     bench(filter, name, &timed);
     guarded_free(b.y);
     guarded_free(b.panels);
@@ -205,51 +218,6 @@ static void bench_prompt(struct harness *h, const char *filter, enum r16_kind ki
     guarded_free(b.panels);
     guarded_free(x);
     guarded_free(memory);
-    random_matrix_free(&b.m);
-}
-
-static void run_open_w8(void *context)
-{
-    struct multiply_bench *b = context;
-    b->k->w8_open(&b->m, 0, 0, b->k->panel_blocks, b->panels);
-}
-
-static void run_panels_w8(void *context)
-{
-    struct multiply_bench *b = context;
-    b->k->w8_multiply(b->panels, b->k->panel_groups, b->k->panel_blocks, &b->tile, 0, b->y, true);
-}
-
-/* An opened panel of each row group and a tile, all in the first-level cache. */
-static void bench_w8(struct harness *h, const char *filter, enum r16_kind kind)
-{
-    const struct cpu_kernels *k = h->kernels;
-    const size_t cols = k->panel_blocks * R16_BLOCK, rows = k->panel_groups * R16_ROWS;
-    char name[64];
-    if (k->w8_open == NULL) {
-        return;
-    }
-    struct multiply_bench b = {.k = k, .m = random_matrix(h, kind, rows, cols, EXTREME_NONE)};
-    struct tile_memory t; /* as many codes, more scales */
-    tile_init(h, &t, kind, k->tile_tokens, cols, false);
-    b.tile = t.tile;
-    b.panels = guarded_new(k->panel_groups * sizeof(*b.panels));
-    b.y = guarded_new(rows * k->tile_tokens * sizeof(float));
-    for (size_t i = 0; i < k->panel_groups; i++) {
-        k->w8_open(&b.m, i, 0, k->panel_blocks, &b.panels[i]);
-    }
-    struct timed open = {run_open_w8, &b, (double)b.m.group_bytes, 0};
-    snprintf(name, sizeof(name), "w8_open %s", kind_names[kind]);
-    bench(filter, name, &open);
-    struct timed timed = {run_panels_w8, &b, 0,
-                          (double)rows * (double)cols * (double)k->tile_tokens};
-    snprintf(name, sizeof(name), "w8_multiply tokens=%zu", k->tile_tokens);
-    if (kind == R16_Q8_0) {
-        bench(filter, name, &timed);
-    }
-    guarded_free(b.y);
-    guarded_free(b.panels);
-    tile_fini(&t);
     random_matrix_free(&b.m);
 }
 
@@ -494,12 +462,12 @@ void bench_tier(struct harness *h, const char *filter)
     bench(filter, "peak int8", &(struct timed){run_peak, &int8, 0, h->kernels->spin_int8(1000)});
     bench(filter, "peak f32", &(struct timed){run_peak, &f32, 0, h->kernels->spin_f32(1000)});
     for (int kind = 0; kind < R16_KINDS; kind++) {
-        bench_panels(h, filter, (enum r16_kind)kind);
+        bench_panels(h, filter, (enum r16_kind)kind, false);
+        bench_panels(h, filter, (enum r16_kind)kind, true);
         bench_prompt(h, filter, (enum r16_kind)kind, 3072, false);
         bench_prompt(h, filter, (enum r16_kind)kind, 8192, false);
         bench_prompt(h, filter, (enum r16_kind)kind, 3072, true);
         bench_prompt(h, filter, (enum r16_kind)kind, 8192, true);
-        bench_w8(h, filter, (enum r16_kind)kind);
         bench_bf16(h, filter, (enum r16_kind)kind, 3072);
         bench_multiply(h, filter, (enum r16_kind)kind, 16, 1, "from L1");
         bench_multiply(h, filter, (enum r16_kind)kind, 256, 1, "from L2");

@@ -19,7 +19,6 @@ static size_t choose_terms(const struct backend *b, const struct block_model *mo
     switch (b->activations) {
     case BACKEND_ACTIVATIONS_INT8:
     case BACKEND_ACTIVATIONS_BF16:
-    case BACKEND_ACTIVATIONS_W8A8:
         return 1;
     case BACKEND_ACTIVATIONS_INT8X2:
         return 2;
@@ -32,13 +31,12 @@ static size_t choose_terms(const struct backend *b, const struct block_model *mo
  * term is more exact than either. */
 static enum q8_prompts choose_prompts(const struct backend *b)
 {
-    if (b->terms != 1 || b->activations == BACKEND_ACTIVATIONS_INT8) {
-        return Q8_PROMPTS_INT8;
-    }
     if (b->activations == BACKEND_ACTIVATIONS_W8A8 && b->kernels->w8_multiply != NULL) {
         return Q8_PROMPTS_W8;
     }
-    return b->kernels->bf16_multiply != NULL ? Q8_PROMPTS_BF16 : Q8_PROMPTS_INT8;
+    bool bf16 = b->terms == 1 && b->activations != BACKEND_ACTIVATIONS_INT8 &&
+                b->kernels->bf16_multiply != NULL;
+    return bf16 ? Q8_PROMPTS_BF16 : Q8_PROMPTS_INT8;
 }
 
 static bool probe(const char **ret_description)

@@ -100,9 +100,8 @@ static float *thread_sums(const struct backend *b, size_t thread)
 /* Row groups times rows that a thread has room for. */
 static size_t sums_room(const struct backend *b)
 {
-    size_t room = b->prompts != Q8_PROMPTS_INT8
-                      ? PROMPT_GROUPS * cpu_round_up(b->max_rows, BF16_TOKENS)
-                      : TASK_GROUPS * b->max_rows * b->terms;
+    size_t groups = b->prompts != Q8_PROMPTS_INT8 ? PROMPT_GROUPS : TASK_GROUPS;
+    size_t room = groups * cpu_round_up(b->max_rows, BF16_TOKENS) * b->terms;
     return room > DIRECT_GROUPS ? room : DIRECT_GROUPS;
 }
 

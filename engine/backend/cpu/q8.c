@@ -66,17 +66,17 @@ struct q8_tile q8_tile_view(const struct q8 *q8, size_t tile)
     };
 }
 
-/* Where rows of prompts begin: codes behind those of `tokens` rows, and so are scales and starts,
- * of which spans need fewer. */
+/* Rows of prompts lie behind all others: their codes, and scales and starts, of which spans need
+ * fewer. */
 struct q8_tile q8_prompt_view(const struct q8 *q8, size_t tile)
 {
     size_t before = tile * q8->prompt_tokens;
     size_t left = q8->prompt_rows - before;
-    size_t spans = q8->tokens * q8->blocks + before * w8_spans(q8->blocks);
+    size_t spans = q8->rows * q8->blocks + before * w8_spans(q8->blocks);
     return (struct q8_tile){
         .tokens = left < q8->prompt_tokens ? left : q8->prompt_tokens,
         .blocks = q8->blocks,
-        .codes = q8->codes + (q8->tokens + before) * q8->blocks * R16_BLOCK,
+        .codes = q8->codes + (q8->rows + before) * q8->blocks * R16_BLOCK,
         .scale = q8->scale + spans,
         .start = q8->start + spans,
     };

@@ -36,7 +36,7 @@ static inline unsigned q8_parts_of(enum r16_kind kind)
 enum q8_prompts {
     Q8_PROMPTS_INT8, /* like all rows */
     Q8_PROMPTS_BF16, /* see bf16.h */
-    Q8_PROMPTS_W8,   /* int8 with one scale for each span, see w8.h; one term */
+    Q8_PROMPTS_W8,   /* int8 with one scale for each span, see w8.h; one term of them */
 };
 
 struct q8 {

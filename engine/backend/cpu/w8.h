@@ -22,8 +22,7 @@ static inline size_t w8_spans(size_t blocks)
     return (blocks + W8_BLOCKS - 1) / W8_BLOCKS;
 }
 
-/* Half the range of codes: taken from a code, which is above the value by r16_type.offset, it makes
- * it signed. */
+/* Half the range of codes. A code less that is the signed code. */
 static inline int w8_half(enum r16_kind kind)
 {
     return 1 << (r16_code_bits(kind) - 1);

@@ -219,15 +219,16 @@ INLINE void w8_multiply_tokens(const struct r16_panel *panels, size_t groups, si
         w8_multiply_tokens(panels, groups, blocks, x, first_block, N, sums, start);                \
     }
 
+#define DEFINE_W8_MULTIPLIES UP_TO(VEC_TILE_TOKENS)(DEFINE_W8_MULTIPLY, )
+
 EACH_KIND(DEFINE_W8_OPEN)
-UP_TO(VEC_TILE_TOKENS)
-(DEFINE_W8_MULTIPLY, )
+DEFINE_W8_MULTIPLIES
 
 #define W8_OPEN_ENTRY(KIND)       [R16_##KIND] = w8_open_##KIND,
 #define W8_MULTIPLY_NAME(KIND, N) w8_multiply_##N,
 
-    static void open_w8(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
-                        struct r16_panel *panel)
+static void open_w8(const struct r16_matrix *m, size_t group, size_t first_block, size_t blocks,
+                    struct r16_panel *panel)
 {
     static const open_fn table[R16_KINDS] = {EACH_KIND(W8_OPEN_ENTRY)};
     table[m->kind](m, group, first_block, blocks, panel);

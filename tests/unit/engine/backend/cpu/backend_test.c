@@ -463,8 +463,8 @@ static void test_backend_row_codes_same_bits(void **state)
     free(expected);
 }
 
-/* Three sequences of different lengths and rotary sets, alone and in one ragged batch, the first of
- * them decoding. */
+/* Three sequences of different lengths and rotary sets, alone and in one ragged batch, the last of
+ * them a prompt. */
 static void same_bits_in_a_crowd(const struct model_fixture *model, const struct settings *settings)
 {
     static const uint32_t pages[3][2] = {{4, 1}, {8, 2}, {6, 10}};
@@ -484,7 +484,7 @@ static void same_bits_in_a_crowd(const struct model_fixture *model, const struct
         enum block_rope_set set = i == 0 ? BLOCK_ROPE_LONG : BLOCK_ROPE_SHORT;
         f.answers = 0;
         run_chunks(&f, tokens[i], (size_t)starts[i], 64, set, pages[i], ignored);
-        f.answers = i == 0 ? 1 : 0;
+        f.answers = i < 2 ? 1 : 0;
         sequences[i] = (struct backend_sequence){
             .rows = lengths[i], .start = starts[i], .pages = pages[i], .rope_set = set};
         run(&f, &sequences[i], 1, tokens[i] + starts[i], alone + rows * f.n_vocab);
@@ -492,7 +492,7 @@ static void same_bits_in_a_crowd(const struct model_fixture *model, const struct
         sequences[i].first_row = rows;
         rows += lengths[i];
     }
-    f.answers = 1;
+    f.answers = 2;
     run(&f, sequences, 3, batch, together);
     assert_memory_equal(together, alone, rows * f.n_vocab * sizeof(*alone));
     free(ignored);
@@ -669,8 +669,9 @@ static void test_backend_tiers_same_bits(void **state)
     }
 }
 
-/* A prompt of n tokens: do those of these activations have the bits of int8? */
-static bool are_int8_bits(const struct model_fixture *model, const struct cpu_kernels *kernels,
+/* A prompt of n tokens in w8a8: does it have the bits of auto, which for a small model are those of
+ * two terms? */
+static bool are_auto_bits(const struct model_fixture *model, const struct cpu_kernels *kernels,
                           size_t n)
 {
     const size_t bytes = n * model->model.n_vocab * sizeof(float);
@@ -679,7 +680,7 @@ static bool are_int8_bits(const struct model_fixture *model, const struct cpu_ke
     float *logits[2];
     for (size_t i = 0; i < 2; i++) {
         struct settings settings = {.isa = "scalar", .kernels = kernels, .threads = 1};
-        settings.activations = i == 0 ? BACKEND_ACTIVATIONS_INT8 : BACKEND_ACTIVATIONS_W8A8;
+        settings.activations = i == 0 ? BACKEND_ACTIVATIONS_INT8X2 : BACKEND_ACTIVATIONS_W8A8;
         struct fixture f;
         logits[i] = calloc(1, bytes);
         start(&f, model, &settings);
@@ -701,11 +702,11 @@ static void test_backend_w8a8_from_rows(void **state)
     model_fixture_init(&model, &shape, 7);
     struct cpu_kernels kernels = *scalar_prompts();
     kernels.w8_rows = 32;
-    assert_true(are_int8_bits(&model, &kernels, 31));
-    assert_false(are_int8_bits(&model, &kernels, 32));
+    assert_true(are_auto_bits(&model, &kernels, 31));
+    assert_false(are_auto_bits(&model, &kernels, 32));
     kernels.w8_multiply = NULL;
     kernels.bf16_multiply = NULL;
-    assert_true(are_int8_bits(&model, &kernels, 64));
+    assert_true(are_auto_bits(&model, &kernels, 64));
     model_fixture_fini(&model);
 }
 

@@ -57,11 +57,10 @@ static void assert_same_tile(const struct q8_tile *fours, const struct q8_tile *
     }
 }
 
-/* Prompts' rows behind the others, one scale for each span, the last one shorter: what is held is
- * what was put, to half a step. */
-static void test_q8_holds_spans(void **state)
+/* Prompts' rows behind the others, which may have two terms: one scale for each span, the last one
+ * shorter. What is held is what was put, to half a step. */
+static void holds_spans(size_t terms)
 {
-    (void)state;
     enum { ROWS = 10, SPANS = 3 };
     struct cpu_kernels kernels = cpu_kernels_scalar;
     kernels.w8_quantize = w8_quantize;
@@ -70,10 +69,10 @@ static void test_q8_holds_spans(void **state)
     struct q8 q8;
     struct cpu_layout layout = {0};
     unsigned char *memory = NULL;
-    q8_place(&q8, &layout, 1, Q8_PROMPTS_W8, TOKENS + ROWS, COLS);
+    q8_place(&q8, &layout, terms, Q8_PROMPTS_W8, TOKENS + ROWS, COLS);
     assert_int_equal(posix_memalign((void **)&memory, CPU_ALIGN, layout.used), 0);
     layout = (struct cpu_layout){.data = memory};
-    q8_place(&q8, &layout, 1, Q8_PROMPTS_W8, TOKENS + ROWS, COLS);
+    q8_place(&q8, &layout, terms, Q8_PROMPTS_W8, TOKENS + ROWS, COLS);
     q8_start(&q8, &kernels, TOKENS + ROWS, ROWS, COLS, Q8_ALL);
     assert_int_equal(q8_put_blocks(&q8), W8_BLOCKS);
     static float x[TOKENS + ROWS][COLS];
@@ -102,6 +101,13 @@ static void test_q8_holds_spans(void **state)
     }
     assert_int_equal(row, TOKENS + ROWS);
     free(memory);
+}
+
+static void test_q8_holds_spans(void **state)
+{
+    (void)state;
+    holds_spans(1);
+    holds_spans(2);
 }
 
 static void test_q8_orders_hold_the_same(void **state)
